@@ -1,0 +1,58 @@
+# Everything runs in .venv, made on first use from any Python >= 3.11 with pip. Variables to set on the command line:
+#   PYTHON=python3.12        which Python makes .venv
+#   TORCH='torch==2.13.0'    what pip is asked for first, e.g. a local wheel
+#   WORKERS=2                pytest processes
+#   ARGS='-k tms -x'         more arguments for pytest
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+WORKERS ?= 0
+ARGS ?=
+
+PY = .venv/bin/python
+STAMP := .venv/stamp-$(shell pwd -P | cksum | cut -d' ' -f1)
+export PLOTLY_RENDERER ?= plotly_mimetype
+
+.PHONY: help install demo test lab docs bench toys export check clean
+
+help:
+	@echo "make demo    the main job on what ships in data/, writes demo.html"
+	@echo "make test    export check, notebooks, tests"
+	@echo "make lab     JupyterLab at the tutorials"
+	@echo "make docs    the site, in _docs (needs quarto and npm)"
+	@echo "make bench   timings; make toys   decompose the toys to convergence"
+	@echo "make export  notebooks -> spd_nb; make check   fail if that changes anything"
+
+install: $(STAMP)
+
+$(STAMP): settings.ini setup.py constraints.txt
+	@PYTHON="$(PYTHON)" tools/venv.sh $@ dev "$(TORCH)"
+
+demo: $(STAMP)
+	@$(PY) tools/demo.py
+
+test: check
+	@$(PY) -m pytest -n $(WORKERS) $(ARGS) nbs tests
+
+lab: $(STAMP)
+	$(PY) -m jupyterlab --ServerApp.root_dir=nbs --LabApp.default_url=/lab/tree/tutorials $(if $(filter 0,$(shell id -u)),--allow-root)
+
+bench toys: $(STAMP)
+	@$(PY) tools/$@.py
+
+export: $(STAMP)
+	@.venv/bin/nbdev_export && .venv/bin/nbdev_clean
+
+check: $(STAMP)
+	@$(PY) tools/check.py
+
+docs: $(STAMP)
+	@command -v quarto >/dev/null || { echo "make docs needs quarto: https://quarto.org/docs/get-started"; exit 1; }
+	@command -v npm >/dev/null || { echo "make docs needs npm (Node.js): the widgets' JavaScript is served with the pages"; exit 1; }
+	$(PY) -m pip install -q -e '.[dev,docs]' -c constraints.txt
+	npm install --no-save --no-audit --no-fund @jupyter-widgets/html-manager@1 requirejs@2 anywidget@0.11
+	PLOTLY_RENDERER=png $(PY) tools/exec_nbs.py nbs _exec
+	.venv/bin/nbdev_docs --path _exec
+	$(PY) tools/localize_widgets.py _docs node_modules
+
+clean:
+	rm -rf _exec _proc _docs build dist *.egg-info .pytest_cache demo.html

@@ -1,0 +1,24 @@
+"All settings are in settings.ini; edit there, not here."
+import shlex
+from configparser import ConfigParser
+from pathlib import Path
+from setuptools import setup, find_packages
+
+here = Path(__file__).parent
+config = ConfigParser(delimiters=['='])
+config.read(here/'settings.ini', encoding='utf-8')
+cfg = config['DEFAULT']
+lib,extra = cfg['lib_path'],'_requirements'
+
+setup(
+    name=cfg['lib_name'], version=cfg['version'], description=cfg['description'],
+    long_description=(here/'README.md').read_text(encoding='utf-8'), long_description_content_type='text/markdown',
+    author=cfg['author'], author_email=cfg['author_email'], license=cfg['license'].upper(), keywords=cfg['keywords'], url=cfg['git_url'],
+    packages=find_packages(include=[lib, f'{lib}.*']),
+    package_data={lib: shlex.split(cfg['package_data'])},
+    python_requires='>=' + cfg['min_python'],
+    install_requires=shlex.split(cfg['requirements']),
+    extras_require={k.removesuffix(extra): shlex.split(v) for k,v in cfg.items() if k.endswith(extra)},
+    entry_points={'console_scripts': shlex.split(cfg['console_scripts']), 'nbdev': [f'{lib}={lib}._modidx:d']},
+    zip_safe=False,
+)

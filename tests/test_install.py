@@ -1,0 +1,44 @@
+"The wheel that setup.py makes: metadata from settings.ini, the modules and the widgets' front ends, nothing else"
+import re, shutil, subprocess, sys
+from configparser import ConfigParser
+from email.parser import Parser
+from pathlib import Path
+from zipfile import ZipFile
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+@pytest.fixture(scope='module')
+def wheel(tmp_path_factory):
+    pytest.importorskip('setuptools')
+    tmp = tmp_path_factory.mktemp('wheel')
+    for f in ('settings.ini','setup.py','MANIFEST.in','README.md','LICENSE'): shutil.copy(ROOT/f, tmp)
+    for d in ('spd_nb','nbs','tests'): shutil.copytree(ROOT/d, tmp/d, ignore=shutil.ignore_patterns('__pycache__','.*'))
+    p = subprocess.run([sys.executable, 'setup.py', '-q', 'bdist_wheel'], cwd=tmp, capture_output=True, text=True)
+    assert p.returncode==0, p.stderr
+    return ZipFile(next(tmp.glob('dist/*.whl')))
+
+@pytest.fixture
+def cfg():
+    c = ConfigParser(delimiters=['='])
+    c.read(ROOT/'settings.ini', encoding='utf-8')
+    return c['DEFAULT']
+
+def test_metadata_is_settings_ini(wheel, cfg):
+    m = Parser().parsestr(wheel.read(next(n for n in wheel.namelist() if n.endswith('dist-info/METADATA'))).decode())
+    assert (m['Name'],m['Version'],m['Requires-Python']) == (cfg['lib_name'],cfg['version'],'>='+cfg['min_python'])
+    assert set(m.get_all('Provides-Extra')) == {k.removesuffix('_requirements') for k in cfg if k.endswith('_requirements')}
+    assert len([r for r in m.get_all('Requires-Dist') if 'extra ==' not in r]) == len(cfg['requirements'].split())
+    assert f'__version__ = "{cfg["version"]}"' in (ROOT/'spd_nb/__init__.py').read_text()
+
+def test_contents(wheel):
+    held = {n for n in wheel.namelist() if '.dist-info/' not in n}
+    assert held == {str(p.relative_to(ROOT)) for p in (ROOT/'spd_nb').rglob('*') if p.suffix in ('.py','.js','.css')}
+
+def test_constraints_pin_every_requirement(cfg):
+    "One line per package, exact, without a local version that only one machine has"
+    lines = (ROOT/'constraints.txt').read_text().split()
+    assert not [o for o in lines if '+' in o or '@' in o or o.count('==')!=1]
+    pinned = {o.split('==')[0].lower().replace('_','-') for o in lines}
+    wanted = [re.match(r'[\w.-]+', r)[0].lower().replace('_','-') for k,v in cfg.items() if k.endswith('requirements') for r in v.split()]
+    assert not set(wanted)-pinned-{'setuptools'}
