@@ -46,7 +46,7 @@ def mean_over(
     "Mean over batches of equal size"
     return sum(f(s) for s in steps)/len(steps)
 
-# %% ../nbs/16_eval.ipynb #01c782ab
+# %% ../nbs/16_eval.ipynb #b7dc7f92
 def l0(
     ci:dict[str,Float[Tensor, "*batch C"]],   # Site to lower causal importances
     threshold:float=.1,                       # Importances above this count
@@ -65,7 +65,7 @@ def spectrum(
     rows = []
     for s,cs in steps[0].dm.components.items():
         norm = cs.V.norm(dim=0)*cs.U.norm(dim=1)
-        mean = mean_over(lambda o: position_mean(o.ci.lower[s], o.weight), steps)
+        mean = mean_over(lambda o: position_mean(o.ci.lower[s].clamp(min=0), o.weight), steps)
         rate = mean_over(lambda o: position_mean((o.ci.lower[s]>threshold).float(), o.weight), steps)
         most = torch.stack([o.ci.lower[s].flatten(0,-2).amax(0) for o in steps]).amax(0)
         rows.append(pd.DataFrame(dict(key=[f'{s}:{c}' for c in range(cs.C)], site=s, c=range(cs.C), norm=norm.tolist(), mean_ci=mean.tolist(), rate=rate.tolist(), max_ci=most.tolist())))
@@ -116,7 +116,7 @@ def mask_table(
         df['ce_unrecovered'] = df.ce_difference/df.loc['zero', 'ce_difference']
     return df
 
-# %% ../nbs/16_eval.ipynb #e1f064c4
+# %% ../nbs/16_eval.ipynb #69d98166
 def pgd_recon(
     step:Step,             # From `steps_of`
     measure:Callable=mse,  # `mse` or `kl`
@@ -138,6 +138,7 @@ def pgd_ladder(
     "How much worse a stronger adversary makes it; a decomposition to trust reaches a plateau"
     return {n:pgd_recon(step, measure, n, **kw) for n in ladder}
 
+# %% ../nbs/16_eval.ipynb #7078ad30
 @torch.no_grad()
 def hidden_recon(
     step:Step,                # From `steps_of`
@@ -178,12 +179,12 @@ def identity_error(
     tol:float=.1,            # Off the diagonal above this, or on it below 1 less this, is an error
 )->int:                      # Errors; 0 is one component per feature
     "Count what keeps importances from being an identity matrix, after matching components to features"
-    n = ci.shape[0]
+    ci = F.pad(ci, (0, max(0, ci.shape[0]-ci.shape[1])))
     g = ci[:,matched(ci)]
     on = g.diagonal()
     off = g.clone()
     off.diagonal().zero_()
-    return int((off>tol).sum()+(on<1-tol).sum())+max(0, n-g.shape[1])
+    return int((off>tol).sum()+(on<1-tol).sum())
 
 def dense_error(
     ci:Float[Tensor, "n C"], # Importances on one probe per feature

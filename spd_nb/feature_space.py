@@ -12,8 +12,9 @@ from torch import nn
 from .components import Components, SiteDict
 from .core import cached
 from .model import Clean, Decomposed
+from .toys import ResidMLP
 
-# %% ../nbs/18_feature_space.ipynb #67606a15
+# %% ../nbs/18_feature_space.ipynb #e77e77b4
 class _Read(Components):
     "Components of `mlp_in` whose activations are already in the input, before those of the weight"
     def __init__(self, U):
@@ -64,6 +65,7 @@ def feature_space(
     dm:Decomposed,  # A decomposed `ResidMLP`, both matrices of every layer
 )->FeatureSpace:    # Equal in outputs, importances and gradients, for as long as `dm` is not moved
     "Project the residual stream onto everything that reads it: components, neurons and the output"
+    if not isinstance(dm.target, ResidMLP): raise TypeError(f"feature space is for a decomposed ResidMLP, got {type(dm.target).__name__}")
     layers,W_E = dm.target.layers,dm.target.W_E
     ins,outs = ([dm.at(f'layers.{i}.mlp_{k}') for i in range(len(layers))] for k in ('in','out'))
     reads = [torch.cat([cs.V, layer.mlp_in.weight.T], 1) for cs,layer in zip(ins, layers)]

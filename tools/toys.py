@@ -1,0 +1,102 @@
+"""Decompose the toys to convergence and write data/results/toys.csv: `make toys`, or
+   python tools/toys.py --only 'tms_5-2*' --seeds 0 --seeds 1     (each run resumes where it stopped; finished runs are only measured)"""
+import argparse, fnmatch, json, time
+from functools import partial
+from pathlib import Path
+import pandas as pd, torch
+from spd_nb.ci import ScalarCI, lower_leaky, lower_leaky_linear
+from spd_nb.components import aligned
+from spd_nb.eval import alive, columns, dense_error, identity_error, mask_table, ml2r, mmcs, neuron_contributions, one_hots, spectrum, steps_of
+from spd_nb.feature_space import feature_space
+from spd_nb.losses import quarter_cosine
+from spd_nb.model import decompose, load, save
+from spd_nb.toys import TMS, ResidMLP, fit_toy
+from spd_nb.train import fit, spd_losses
+
+root = Path(__file__).resolve().parent.parent
+RESULTS = root/'data'/'results'/'toys.csv'
+
+def tms(n, d, identity, C, seeds, **kw):
+    sites = ['linear1', *(['hidden'] if identity else []), 'linear2']
+    return dict(seeds=seeds, target=lambda seed: TMS(n, d, identity, seed=seed), recipe=dict(steps=10_000, batch=1024 if n==5 else 2048, lr=5e-3),
+        sites=dict.fromkeys(sites, C), tied={'linear2':'linear1'}, lr=1e-3, batch=1024, **kw)
+
+def resid(layers, C, seeds, n=100, d_mlp=50, recipe_steps=1000, **kw):
+    return dict(seeds=seeds, target=lambda seed: ResidMLP(n, 1000, d_mlp, layers, seed=seed), recipe=dict(steps=recipe_steps, batch=2048, lr=3e-3, cosine=True),
+        sites={'*mlp_*':C}, tied={}, view=feature_space, batch=1024, **kw)
+
+small,large = dict(steps=40_000, losses=dict(sparsity=3e-3, p=1.)),dict(steps=10_000, losses=dict(sparsity=1e-4, p=2.))
+EXPERIMENTS = {
+    'tms_5-2':     tms(5, 2, False, 20, range(5), **small),
+    'tms_5-2-id':  tms(5, 2, True, 20, range(5), **small),
+    'tms_40-10':    tms(40, 10, False, 100, range(3), **large),
+    'tms_40-10-id': tms(40, 10, True, 100, range(3), **large),
+    'tms_5-2-id_C40': tms(5, 2, True, 40, range(2), **small),
+    'tms_5-2-id_C80': tms(5, 2, True, 80, range(2), **small),
+    'tms_5-2_ste':  tms(5, 2, False, 20, range(1), lower=lower_leaky, **small),
+    'resid_1': resid(1, 100, range(3), steps=30_000, lr=2e-3, losses=dict(sparsity=1e-5, p=2.)),
+    'resid_2': resid(2, 150, range(2), steps=25_000, lr=1e-3, losses=dict(sparsity=1e-5, p=2.)),
+    'resid_3': resid(3, 200, range(1), n=102, d_mlp=51, recipe_steps=10_000, steps=25_000, lr=1e-3, losses=dict(sparsity=.5e-5, p=2.)),
+    **{f'resid_1_b{b:.0e}': resid(1, 100, range(1), steps=10_000, lr=2e-3, losses=dict(sparsity=b, p=2.)) for b in (1e-6, 3e-6, 1e-5, 1e-4, 1e-3)},
+}
+
+def start(e, seed):
+    "The trained target and its fresh decomposition"
+    toy = e['target'](seed)
+    loss = fit_toy(toy, seed=seed, **e['recipe'])[-1]
+    return decompose(toy, e['sites'], ScalarCI, tied=e['tied'], init=aligned, lower=e.get('lower', lower_leaky_linear), seed=seed),loss
+
+def measured(dm, seed):
+    "Every number of the table, for one decomposition"
+    toy,spec = dm.target,dm.target.spec
+    ci = dm.ci(one_hots(spec['n'])).lower
+    steps = steps_of(dm, toy.batches(4096, seed=seed+77), 4)
+    living = alive(spectrum(steps))
+    row = {f'alive/{s}':int(living.norm[s]) for s in dm.sites} | {f'fires/{s}':int((g>.1).any(0).sum()) for s,g in ci.items()}
+    if isinstance(toy, TMS):
+        W,cs = toy.linear1.weight,dm.at('linear1')
+        row |= dict(zip(('mmcs','mmcs_sd','ml2r','ml2r_sd'), (*mmcs(W, cs), *ml2r(W, cs)))) | dict(off=columns(W, cs).off.max())
+        row |= dict(identity_error=max(identity_error(ci[s]) for s in ('linear1','linear2')))
+        if 'hidden' in ci: row |= dict(dense_error=dense_error(ci['hidden'], spec['d']))
+    else:
+        n = neuron_contributions(dm)
+        row |= dict(r=n.r, slope=n.slope, identity_error=max(identity_error(g) for s,g in ci.items() if s.endswith('mlp_in')))
+    table = mask_table(steps)
+    return row | {f'mse/{k}':table.mse[k] for k in ('unmasked','stochastic','ci','zero')}
+
+def run(name, seed, out):
+    "Train (or go on with, or open) one decomposition and measure it"
+    e,path = EXPERIMENTS[name],out/f'{name}-{seed}'
+    about = dict(experiment=name, seed=seed, steps=e['steps'], batch=e['batch'], sigmoid=e.get('lower', lower_leaky_linear).__name__)
+    if not (path/'saved').exists():
+        dm,loss = start(e, seed)
+        clock = time.process_time()
+        init = measured(dm, seed)
+        fit(dm, dm.target.batches(e['batch'], seed=seed+1000, merge=True), spd_losses(**e['losses']), e['steps'], e['lr'], quarter_cosine, seed=seed, path=path, resume=True, every=500, save_every=2000, view=e.get('view'))
+        dm.training_run |= dict(target_loss=loss, cpu_minutes=(time.process_time()-clock)/60, init={k:init[k] for k in ('mmcs','mmcs_sd','ml2r','ml2r_sd','off') if k in init})
+        save(dm, path/'saved')
+    dm = load(path/'saved')
+    t = dm.training_run
+    norms = dm.target.linear1.weight.norm(dim=0) if isinstance(dm.target, TMS) else None
+    gate = {} if norms is None else dict(target_min_norm=norms.min().item(), target_max_norm=norms.max().item())
+    return about | dict(C=max(dm.C.values()), target_loss=t['target_loss'], cpu_minutes=t['cpu_minutes']) | gate | measured(dm, seed) | {f'init/{k}':v for k,v in t['init'].items()}
+
+if __name__=='__main__':
+    p = argparse.ArgumentParser(description=__doc__)
+    p.add_argument('--only', default='*', help='experiments, as a glob')
+    p.add_argument('--seeds', type=int, action='append', help='seeds; default: those of the table')
+    p.add_argument('--out', type=Path, default=root/'runs'/'toys', help='where runs and their checkpoints are')
+    p.add_argument('--finished', action='store_true', help='measure the finished runs only')
+    a = p.parse_args()
+    torch.set_num_threads(1)
+    for name,e in EXPERIMENTS.items():
+        if not fnmatch.fnmatch(name, a.only): continue
+        for seed in a.seeds or e['seeds']:
+            if a.finished and not (a.out/f'{name}-{seed}'/'saved').exists(): continue
+            row = run(name, seed, a.out)
+            print(json.dumps(row, indent=1), flush=True)
+            RESULTS.parent.mkdir(parents=True, exist_ok=True)
+            old = pd.read_csv(RESULTS) if RESULTS.exists() else pd.DataFrame(columns=['experiment','seed'])
+            rows = pd.concat([old[~((old.experiment==name)&(old.seed==seed))], pd.DataFrame([row])])
+            rows['order'] = rows.experiment.map(list(EXPERIMENTS).index)
+            rows.sort_values(['order','seed']).drop(columns='order').to_csv(RESULTS, index=False, float_format='%.6g')
