@@ -9,10 +9,10 @@ __all__ = ['Batches', 'Weighted', 'merged_zeros', 'sparse_features', 'repeated_t
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-# %% ../nbs/02_data.ipynb #c51f1534
+# %% ../nbs/02_data.ipynb #ada9bbe4
 class Batches:
     "An endless stream in which batch `i` depends on the seed and `i` alone, so a resumed run finds its place at once"
     def __init__(self,
@@ -20,22 +20,28 @@ class Batches:
         seed:int=0,    # Another seed, another stream
     ): self.make,self.seed = make,seed
 
-    def __getitem__(self, i:int): return self.make(torch.Generator().manual_seed((self.seed<<40)+i))
-    def __iter__(self)->Iterator:
+    def __getitem__(self,
+        i:int, # Which batch, from 0
+    ):         # What `make` gives
+        if i<0: raise IndexError(f"batches are numbered from 0 and have no end to count from, got {i}")
+        # The CPU generator reads the low 32 bits of a seed only. Steps of 2**32 over the golden ratio keep streams far apart in those.
+        return self.make(torch.Generator().manual_seed((self.seed*0x9E3779B1+i)%2**32))
+
+    def __iter__(self)->Iterator: # Batches 0, 1, 2, ... without end
         i = 0
         while True:
             yield self[i]
             i += 1
 
-# %% ../nbs/02_data.ipynb #27ad7848
+# %% ../nbs/02_data.ipynb #c2e56bcf
 class Weighted(NamedTuple):
     "Rows that stand for several: `x[i]` counts `weight[i]` times in every mean"
-    x:Float[Tensor, "B d"]    # Rows
+    x:Float[Tensor, "B d"]     # Rows
     weight:Float[Tensor, " B"] # How many rows each stands for, at least 1
 
 def merged_zeros(
     x:Float[Tensor, "B d"], # Rows, many of them all zero
-)->Weighted:                # The other rows, and one zero row that stands for all of them
+)->Weighted:                # The other rows in their order, and last one zero row that stands for all of them
     "Evaluate the all-zero rows once: exact where a zero input makes every site's input zero"
     some = x.any(1)
     n = x.shape[0]-int(some.sum())
@@ -63,10 +69,10 @@ def sparse_features(
         return merged_zeros(x) if merge else x
     return Batches(make, seed)
 
-# %% ../nbs/02_data.ipynb #8b068c3d
+# %% ../nbs/02_data.ipynb #1f91bd21
 def repeated_tokens(
     vocab:int,  # Token ids 0 to vocab-1
-    half:int,   # Length of the random part; a row is it twice
+    half:int,   # Length of the random part, at least 2; a row is it twice
     batch:int,  # Rows per batch
     seed:int=0, # Another seed, another stream
 )->Batches:     # Batches of B 2*half

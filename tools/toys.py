@@ -1,9 +1,9 @@
 """Decompose the toys to convergence and write data/results/toys.csv: `make toys`, or
-   python tools/toys.py --only 'tms_5-2*' --seeds 0 --seeds 1     (each run resumes where it stopped; finished runs are only measured)"""
-import argparse, fnmatch, json, time
+   python tools/toys.py --only 'tms_5-2*' --seeds 0 --seeds 1     (a run resumes where it stopped; what the table has is left out)"""
+import argparse, fnmatch, json, shutil, time
 from functools import partial
 from pathlib import Path
-import pandas as pd, torch
+import numpy as np, pandas as pd, torch
 from spd_nb.ci import ScalarCI, lower_leaky, lower_leaky_linear
 from spd_nb.components import aligned
 from spd_nb.eval import alive, columns, dense_error, identity_error, mask_table, ml2r, mmcs, neuron_contributions, one_hots, spectrum, steps_of
@@ -15,6 +15,8 @@ from spd_nb.train import fit, spd_losses
 
 root = Path(__file__).resolve().parent.parent
 RESULTS = root/'data'/'results'/'toys.csv'
+FIGURES = root/'data'/'results'/'toys'                      # what the tutorials' figures need of every run, a few kB each
+SHIPPED = ('tms_5-2', 'tms_5-2-id', 'tms_40-10', 'resid_1')  # whole decompositions kept in data/toys, of seed 0
 
 def tms(n, d, identity, C, seeds, **kw):
     sites = ['linear1', *(['hidden'] if identity else []), 'linear2']
@@ -64,6 +66,15 @@ def measured(dm, seed):
     table = mask_table(steps)
     return row | {f'mse/{k}':table.mse[k] for k in ('unmasked','stochastic','ci','zero')}
 
+def figures(dm, path):
+    "Importances on one-hot probes as bytes, and for residual MLPs the neuron contributions"
+    arrays = {f'ci/{s}':(g.clamp(0, 1)*255).round().byte().numpy() for s,g in dm.ci(one_hots(dm.target.spec['n'])).lower.items()}
+    if isinstance(dm.target, ResidMLP):
+        n = neuron_contributions(dm)
+        arrays |= dict(target=n.target.half().numpy(), parts=n.parts.half().numpy())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(path, **arrays)
+
 def run(name, seed, out):
     "Train (or go on with, or open) one decomposition and measure it"
     e,path = EXPERIMENTS[name],out/f'{name}-{seed}'
@@ -76,6 +87,8 @@ def run(name, seed, out):
         dm.training_run |= dict(target_loss=loss, cpu_minutes=(time.process_time()-clock)/60, init={k:init[k] for k in ('mmcs','mmcs_sd','ml2r','ml2r_sd','off') if k in init})
         save(dm, path/'saved')
     dm = load(path/'saved')
+    figures(dm, FIGURES/f'{name}-{seed}.npz')
+    if name in SHIPPED and seed==0: shutil.copytree(path/'saved', root/'data'/'toys'/name, dirs_exist_ok=True)
     t = dm.training_run
     norms = dm.target.linear1.weight.norm(dim=0) if isinstance(dm.target, TMS) else None
     gate = {} if norms is None else dict(target_min_norm=norms.min().item(), target_max_norm=norms.max().item())
@@ -86,13 +99,16 @@ if __name__=='__main__':
     p.add_argument('--only', default='*', help='experiments, as a glob')
     p.add_argument('--seeds', type=int, action='append', help='seeds; default: those of the table')
     p.add_argument('--out', type=Path, default=root/'runs'/'toys', help='where runs and their checkpoints are')
-    p.add_argument('--finished', action='store_true', help='measure the finished runs only')
+    p.add_argument('--finished', action='store_true', help='measure finished runs only')
+    p.add_argument('--again', action='store_true', help='also run what the table has already')
     a = p.parse_args()
     torch.set_num_threads(1)
     for name,e in EXPERIMENTS.items():
         if not fnmatch.fnmatch(name, a.only): continue
         for seed in a.seeds or e['seeds']:
-            if a.finished and not (a.out/f'{name}-{seed}'/'saved').exists(): continue
+            saved = (a.out/f'{name}-{seed}'/'saved').exists()
+            if a.finished and not saved: continue
+            if RESULTS.exists() and not (saved or a.again) and ((t := pd.read_csv(RESULTS)).experiment.eq(name)&t.seed.eq(seed)&t.steps.eq(e['steps'])).any(): continue
             row = run(name, seed, a.out)
             print(json.dumps(row, indent=1), flush=True)
             RESULTS.parent.mkdir(parents=True, exist_ok=True)
