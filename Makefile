@@ -12,7 +12,7 @@ PY = .venv/bin/python
 STAMP := .venv/stamp-$(shell pwd -P | cksum | cut -d' ' -f1)
 export PLOTLY_RENDERER ?= plotly_mimetype
 
-.PHONY: help install demo test lab docs bench toys export check clean
+.PHONY: help install demo test lab docs bench toys export readme check clean
 
 help:
 	@echo "make demo    the main job on what ships in data/, writes demo.html"
@@ -20,7 +20,7 @@ help:
 	@echo "make lab     JupyterLab at the tutorials"
 	@echo "make docs    the site, in _docs (needs quarto and npm)"
 	@echo "make bench   timings; make toys   decompose the toys to convergence"
-	@echo "make export  notebooks -> spd_nb; make check   fail if that changes anything"
+	@echo "make export  notebooks -> spd_nb; make check   fail if that changes anything; make readme   README.md from nbs/index.ipynb"
 
 install: $(STAMP)
 
@@ -41,6 +41,9 @@ bench toys: $(STAMP)
 
 export: $(STAMP)
 	@.venv/bin/nbdev_export && .venv/bin/nbdev_clean
+
+readme: $(STAMP)
+	@$(PY) tools/outputs.py nbs/index.ipynb && $(PY) tools/readme.py
 
 check: $(STAMP)
 	@$(PY) tools/check.py

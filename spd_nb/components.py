@@ -12,19 +12,19 @@ from collections.abc import Callable
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from .core import SiteError, get_site
+from .core import get_site
 
-# %% ../nbs/10_components.ipynb #e4934205
+# %% ../nbs/10_components.ipynb #e6a55dcc
 def weight_of(
-    module:nn.Module,                # Linear, `transformers` Conv1D, Embedding, or anything with a `d_out d_in` weight and `in_features`
-)->Float[Tensor, "d_out d_in"]:      # A view in the one orientation used here
-    "A site's weight as `y = W x` has it"
+    module:nn.Module,           # Linear, `transformers` Conv1D, Embedding, or anything with a `d_out d_in` weight and `in_features`
+)->Float[Tensor, "d_out d_in"]: # A view in the one orientation used here; an embedding's d_in is its vocabulary
+    "A site's weight as `y = W x` has it; `TypeError` for other modules"
     w = getattr(module, 'weight', None)
     if isinstance(module, nn.Embedding) or (hasattr(module, 'nf') and w is not None): return w.T
-    if hasattr(module, 'in_features') and w is not None and w.ndim==2: return w
-    raise TypeError(f"cannot decompose a {type(module).__name__}; sites are Linear, Conv1D or Embedding modules")
+    if hasattr(module, 'in_features') and w is not None and w.ndim==2 and w.shape[1]==module.in_features: return w
+    raise TypeError(f"cannot decompose a {type(module).__name__}; sites are Linear, Conv1D or Embedding modules, or have `in_features` and a weight of `d_out d_in`")
 
-# %% ../nbs/10_components.ipynb #5f210b7e
+# %% ../nbs/10_components.ipynb #3aa54d62
 class Components(nn.Module):
     "Rank-one components of one weight: component `c` reads `V[:,c]` and writes `U[c]`"
     def __init__(self,
@@ -45,31 +45,54 @@ class Components(nn.Module):
     @property
     def weight(self)->Float[Tensor, "d_out d_in"]: return (self.V@self.U).T
 
-    def acts(self, x:Float[Tensor, "*batch {self.d_in}"])->Float[Tensor, "*batch {self.C}"]: return x@self.V
+    def acts(self,
+        x:Float[Tensor, "*batch {self.d_in}"], # Input of the site
+    )->Float[Tensor, "*batch {self.C}"]:       # How strongly each component reads it
+        "What the components read"
+        return x@self.V
 
     def forward(self,
-        x,                                                  # Input of the site
-        mask:Float[Tensor, "*#batch {self.C}"]|None=None,   # How much of each component to keep; `None` keeps all
-    )->Float[Tensor, "*batch {self.d_out}"]:                # What the kept components write, without the bias
+        x,                                                # Input of the site
+        mask:Float[Tensor, "*#batch {self.C}"]|None=None, # How much of each component to keep; `None` keeps all
+    )->Float[Tensor, "*batch {self.d_out}"]:              # What the kept components write, without the bias
         "The sum of what the components write"
         h = self.acts(x)
         return (h if mask is None else h*mask)@self.U
 
-    def read(self, module:nn.Module, x): # What a causal-importance function sees: the site's input, as vectors
+    def read(self,
+        module:nn.Module, # The site
+        x,                # Its input
+    )->Float[Tensor, "*batch {self.d_read}"]: # The site's input, as vectors
+        "What a causal-importance function sees"
         return x
 
     def __repr__(self): return f'{type(self).__name__}(d_in={self.d_in}, d_out={self.d_out}, C={self.C})'
 
+# %% ../nbs/10_components.ipynb #1ff764e0
 class EmbeddingComponents(Components):
     "Components of an embedding table: a token id reads its row of `V`"
-    def acts(self, x:Int[Tensor, "*batch"])->Float[Tensor, "*batch {self.C}"]: return self.V[x]
-    def read(self, module, x): return module.weight[x]
+    def acts(self,
+        x:Int[Tensor, "*batch"],         # Token ids
+    )->Float[Tensor, "*batch {self.C}"]: # How strongly each component reads them
+        "What the components read"
+        return self.V[x]
+
+    def read(self,
+        module:nn.Module, # The embedding
+        x,                # Token ids
+    )->Float[Tensor, "*batch {self.d_read}"]: # The embedding's rows, since an importance function cannot see an id
+        "What a causal-importance function sees"
+        return module.weight[x]
+
     @property
     def d_read(self)->int: return self.d_out
 
+# %% ../nbs/10_components.ipynb #5943f27a
 class TiedComponents(Components):
     "Components of a transposed weight, which are another site's with reading and writing exchanged"
-    def __init__(self, of:Components):
+    def __init__(self,
+        of:Components, # The components to exchange; they keep the parameters
+    ):
         nn.Module.__init__(self)
         self._of = (of,)  # a tuple, or torch would register, move and save the parameters twice
 
@@ -78,33 +101,38 @@ class TiedComponents(Components):
     @property
     def U(self): return self._of[0].V.T
 
-# %% ../nbs/10_components.ipynb #27b624b4
+# %% ../nbs/10_components.ipynb #998086e5
 def gaussian(
-    W:Float[Tensor, "d_out d_in"], # The weight to decompose
+    W:Float[Tensor, "d_out d_in"], # The weight to decompose; only its shape, type and device matter
     C:int,                         # How many components
-)->tuple[Float[Tensor, "d_in C"], Float[Tensor, "C d_out"]]: # V and U
+)->tuple[Float[Tensor, "d_in {C}"], Float[Tensor, "{C} d_out"]]: # V and U
     "Start from random directions: `V` of variance 1/d_in, `U` of 1/C (VPD)"
     d_out,d_in = W.shape
     return torch.randn(d_in, C).to(W)/d_in**.5, torch.randn(C, d_out).to(W)/C**.5
 
+# %% ../nbs/10_components.ipynb #76a5d2e9
 def aligned(
     W:Float[Tensor, "d_out d_in"], # The weight to decompose
     C:int,                         # How many components
-)->tuple[Float[Tensor, "d_in C"], Float[Tensor, "C d_out"]]: # V and U
-    "Start from random unit directions, each scaled by how much the weight maps one onto the other (SPD)"
+)->tuple[Float[Tensor, "d_in {C}"], Float[Tensor, "{C} d_out"]]: # V, of unit columns, and U
+    "Start from random unit directions, each `U[c]` scaled by the inner product of `outer(U[c], V[:,c])` with the weight (SPD)"
     d_out,d_in = W.shape
     V = nn.functional.normalize(torch.randn(d_in, C), dim=0).to(W)
     U = nn.functional.normalize(torch.randn(C, d_out), dim=1).to(W)
     return V, U*((W@V)*U.T).sum(0)[:,None]
 
+# %% ../nbs/10_components.ipynb #11202177
 def components_like(
     module:nn.Module,        # The site
-    C:int,                   # How many components
+    C:int,                   # How many components, at least 1
     init:Callable=gaussian,  # `gaussian`, `aligned`, or your own `(W, C) -> V, U`
 )->Components:               # Fresh components, on the weight's device
     "Components that fit a module"
     if not isinstance(C, int) or C<1: raise ValueError(f"`C` is a number of components, at least 1, got {C!r}")
-    V,U = init(weight_of(module).detach(), C)
+    W = weight_of(module).detach()
+    V,U = init(W, C)
+    want,got = ((W.shape[1],C), (C,W.shape[0])),(tuple(V.shape), tuple(U.shape))
+    if got!=want: raise ValueError(f"`init` must give V and U of shapes {want[0]} and {want[1]} for this {type(module).__name__}, but gave {got[0]} and {got[1]}")
     return (EmbeddingComponents if isinstance(module, nn.Embedding) else Components)(V.clone(), U.clone())
 
 # %% ../nbs/10_components.ipynb #a5678db4
@@ -115,31 +143,38 @@ def delta(
     "What the components miss of the weight"
     return weight_of(module)-cs.weight
 
-# %% ../nbs/10_components.ipynb #eb32e37b
+# %% ../nbs/10_components.ipynb #d3f49c01
 class SiteDict(nn.ModuleDict):
     "Modules by site; torch forbids dots in names, so they are kept as slashes"
     def _key(self, s): return s.replace('.', '/')
     def __getitem__(self, s): return super().__getitem__(self._key(s))
-    def __setitem__(self, s, m): super().__setitem__(self._key(s), m)
+    def __setitem__(self, s, m):
+        if '/' in s: raise ValueError(f"site {s!r} has a slash, which stands for a dot here")
+        self._modules[self._key(s)] = m  # not by `add_module`, which refuses sites called `keys` or `values`
+    def __delitem__(self, s): super().__delitem__(self._key(s))
     def __contains__(self, s): return super().__contains__(self._key(s))
     def __iter__(self): return iter(self.keys())
     def keys(self): return [k.replace('/', '.') for k in self._modules]
     def items(self): return list(zip(self.keys(), self._modules.values()))
 
-# %% ../nbs/10_components.ipynb #80955c5d
+# %% ../nbs/10_components.ipynb #c8566941
 class Identified(nn.Module):
     "A module with a fixed identity matrix before it, so that what it reads can be decomposed too"
-    def __init__(self, module:nn.Module):
+    def __init__(self,
+        module:nn.Module, # What to put the identity before; it is used, not copied
+    ):
         super().__init__()
+        if isinstance(module, nn.Embedding): raise TypeError("an Embedding reads token ids, and no identity matrix can stand before those")
         W = weight_of(module)
-        self.identity = nn.Linear(W.shape[1], W.shape[1], bias=False, device=W.device, dtype=W.dtype)
+        self.identity = nn.Linear(W.shape[1], W.shape[1], bias=False, device='meta')  # elsewhere this would draw random numbers
         self.identity.weight = nn.Parameter(torch.eye(W.shape[1]).to(W), requires_grad=False)
         self.module = module
     def forward(self, x): return self.module(self.identity(x))
 
+# %% ../nbs/10_components.ipynb #0e3c29be
 def with_identity(
     model:nn.Module, # Any model
-    site:str,        # The site to put an identity before
+    site:str,        # The site to put an identity before: not an embedding
 )->nn.Module:        # A model that shares every parameter with `model`, with sites `{site}.identity` and `{site}.module`
     "Insert an identity matrix before a site, leaving the original model as it was"
     inner = Identified(get_site(model, site))

@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 import numpy as np, pandas as pd, torch
 from spd_nb.ci import ScalarCI, lower_leaky, lower_leaky_linear
-from spd_nb.components import aligned
+from spd_nb.components import aligned, gaussian
 from spd_nb.eval import alive, columns, dense_error, identity_error, mask_table, ml2r, mmcs, neuron_contributions, one_hots, spectrum, steps_of
 from spd_nb.feature_space import feature_space
 from spd_nb.losses import quarter_cosine
@@ -21,21 +21,25 @@ SHIPPED = ('tms_5-2', 'tms_5-2-id', 'tms_40-10', 'resid_1')  # whole decompositi
 def tms(n, d, identity, C, seeds, **kw):
     sites = ['linear1', *(['hidden'] if identity else []), 'linear2']
     return dict(seeds=seeds, target=lambda seed: TMS(n, d, identity, seed=seed), recipe=dict(steps=10_000, batch=1024 if n==5 else 2048, lr=5e-3),
-        sites=dict.fromkeys(sites, C), tied={'linear2':'linear1'}, lr=1e-3, batch=1024, **kw)
+        sites=dict.fromkeys(sites, C), tied={'linear2':'linear1'}, **dict(lr=1e-3, batch=1024)|kw)
 
 def resid(layers, C, seeds, n=100, d_mlp=50, recipe_steps=1000, **kw):
     return dict(seeds=seeds, target=lambda seed: ResidMLP(n, 1000, d_mlp, layers, seed=seed), recipe=dict(steps=recipe_steps, batch=2048, lr=3e-3, cosine=True),
         sites={'*mlp_*':C}, tied={}, view=feature_space, batch=1024, **kw)
 
 small,large = dict(steps=40_000, losses=dict(sparsity=3e-3, p=1.)),dict(steps=10_000, losses=dict(sparsity=1e-4, p=2.))
+# what the authors moved to after the SPD paper: Gaussian start, faithfulness warm-up, one-way sigmoid; and a higher learning rate, which it stands
+later = dict(steps=8_000, batch=512, lr=5e-3, losses=dict(sparsity=3e-3, p=1.), init=gaussian, warm=200, lower=lower_leaky)
 EXPERIMENTS = {
     'tms_5-2':     tms(5, 2, False, 20, range(5), **small),
     'tms_5-2-id':  tms(5, 2, True, 20, range(5), **small),
     'tms_40-10':    tms(40, 10, False, 100, range(3), **large),
     'tms_40-10-id': tms(40, 10, True, 100, range(3), **large),
-    'tms_5-2-id_C40': tms(5, 2, True, 40, range(2), **small),
-    'tms_5-2-id_C80': tms(5, 2, True, 80, range(2), **small),
     'tms_5-2_ste':  tms(5, 2, False, 20, range(1), lower=lower_leaky, **small),
+    'tms_5-2_later':     tms(5, 2, False, 40, range(5), **later),
+    'tms_5-2-id_later':  tms(5, 2, True, 40, range(5), **later),
+    'tms_5-2-id_later_C20': tms(5, 2, True, 20, range(2), **later),
+    'tms_5-2-id_later_C80': tms(5, 2, True, 80, range(2), **later),
     'resid_1': resid(1, 100, range(3), steps=30_000, lr=2e-3, losses=dict(sparsity=1e-5, p=2.)),
     'resid_2': resid(2, 150, range(2), steps=25_000, lr=1e-3, losses=dict(sparsity=1e-5, p=2.)),
     'resid_3': resid(3, 200, range(1), n=102, d_mlp=51, recipe_steps=10_000, steps=25_000, lr=1e-3, losses=dict(sparsity=.5e-5, p=2.)),
@@ -46,7 +50,7 @@ def start(e, seed):
     "The trained target and its fresh decomposition"
     toy = e['target'](seed)
     loss = fit_toy(toy, seed=seed, **e['recipe'])[-1]
-    return decompose(toy, e['sites'], ScalarCI, tied=e['tied'], init=aligned, lower=e.get('lower', lower_leaky_linear), seed=seed),loss
+    return decompose(toy, e['sites'], ScalarCI, tied=e['tied'], init=e.get('init', aligned), lower=e.get('lower', lower_leaky_linear), seed=seed),loss
 
 def measured(dm, seed):
     "Every number of the table, for one decomposition"
@@ -83,7 +87,7 @@ def run(name, seed, out):
         dm,loss = start(e, seed)
         clock = time.process_time()
         init = measured(dm, seed)
-        fit(dm, dm.target.batches(e['batch'], seed=seed+1000, merge=True), spd_losses(**e['losses']), e['steps'], e['lr'], quarter_cosine, seed=seed, path=path, resume=True, every=500, save_every=2000, view=e.get('view'))
+        fit(dm, dm.target.batches(e['batch'], seed=seed+1000, merge=True), spd_losses(**e['losses']), e['steps'], e['lr'], quarter_cosine, e.get('warm', 0), seed=seed, path=path, resume=True, every=500, save_every=2000, view=e.get('view'))
         dm.training_run |= dict(target_loss=loss, cpu_minutes=(time.process_time()-clock)/60, init={k:init[k] for k in ('mmcs','mmcs_sd','ml2r','ml2r_sd','off') if k in init})
         save(dm, path/'saved')
     dm = load(path/'saved')
