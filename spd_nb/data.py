@@ -17,8 +17,10 @@ class Batches:
     "An endless stream in which batch `i` depends on the seed and `i` alone, so a resumed run finds its place at once"
     def __init__(self,
         make:Callable, # Makes a batch from a `torch.Generator`
-        seed:int=0,    # Another seed, another stream
-    ): self.make,self.seed = make,seed
+        seed:int=0,    # Another seed, another stream; 0 to 2**32-1
+    ):
+        if not 0<=seed<2**32: raise ValueError(f"`seed` must be from 0 to 2**32-1, got {seed}")
+        self.make,self.seed = make,seed
 
     def __getitem__(self,
         i:int, # Which batch, from 0
@@ -72,13 +74,16 @@ def sparse_features(
 # %% ../nbs/02_data.ipynb #1f91bd21
 def repeated_tokens(
     vocab:int,  # Token ids 0 to vocab-1
-    half:int,   # Length of the random part, at least 2; a row is it twice
+    half:int,   # Length of what is said twice, at least 2
     batch:int,  # Rows per batch
+    gap:int=0,  # Rows begin with `half+gap` tokens, at most `vocab`, of which a random window of `half` comes back
     seed:int=0, # Another seed, another stream
-)->Batches:     # Batches of B 2*half
-    "Rows of random tokens said twice: the second half can be told from the first, and only by looking back"
+)->Batches:     # Batches of B 2*half+gap
+    "Rows of distinct random tokens, then a window of them said again: only looking back tells what comes next"
     if half<2: raise ValueError(f"`half` must be at least 2 for something to follow something, got {half}")
+    if not 0<=gap<=vocab-half: raise ValueError(f"`gap` must be 0 to vocab-half={vocab-half}, for the first tokens to be distinct, got {gap}")
     def make(gen):
-        x = torch.randint(vocab, (batch, half), generator=gen)
-        return torch.cat([x, x], 1)
+        x = torch.rand(batch, vocab, generator=gen).argsort(1)[:,:half+gap]
+        start = torch.randint(gap+1, (batch,1), generator=gen)
+        return torch.cat([x, x.gather(1, start+torch.arange(half))], 1)
     return Batches(make, seed)
