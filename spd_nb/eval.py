@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['steps_of', 'mean_over', 'l0', 'spectrum', 'alive', 'next_token_ce', 'mask_table', 'pgd_recon', 'pgd_ladder',
-           'hidden_recon', 'one_hots', 'matched', 'identity_error', 'dense_error', 'columns', 'mmcs', 'ml2r',
-           'Contributions', 'neuron_contributions', 'Check', 'Report', 'graded', 'report']
+           'hidden_recon', 'only', 'without', 'one_hots', 'matched', 'identity_error', 'dense_error', 'columns', 'mmcs',
+           'ml2r', 'Contributions', 'neuron_contributions', 'Check', 'Report', 'graded', 'report']
 
 # %% ../nbs/16_eval.ipynb #64750830
 from collections.abc import Callable, Iterable
@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 from .components import Components, gaussian, weight_of
-from .core import get_site, hooked, seeded
+from .core import Key, get_site, hooked, seeded
 from .data import Weighted
 from .losses import kl, mse, position_mean
 from .masks import Mask, ci_masks, constant_masks, everywhere, pgd, random_masks, rounded_masks, shared, stochastic_masks
@@ -156,6 +156,25 @@ def hidden_recon(
     sq = {s:position_mean((out[s]-ref[s]).square(), step.weight).mean().item() for s in ref}
     widths = {s:ref[s].shape[-1] for s in ref}
     return sq | dict(all=sum(sq[s]*widths[s] for s in sq)/sum(widths.values()))
+
+# %% ../nbs/16_eval.ipynb #2bdb8c2e
+def only(
+    dm:Decomposed,      # A decomposed model
+    keys:Iterable[Key], # Components to keep
+)->dict[str,Mask]:      # Site to a mask of zeros and ones, the same everywhere
+    "Keep these components and nothing else, not even the delta"
+    masks = {s:torch.zeros(C, device=dm.device) for s,C in dm.C.items()}
+    for s,c in keys:
+        dm.at(s, c)
+        masks[s][c] = 1.
+    return {s:Mask(m) for s,m in masks.items()}
+
+def without(
+    dm:Decomposed,      # A decomposed model
+    keys:Iterable[Key], # Components to remove
+)->dict[str,Mask]:      # Site to a mask of zeros and ones, the same everywhere
+    "Keep everything but these components, the delta included"
+    return {s:Mask(1-m.mask, torch.ones((), device=dm.device)) for s,m in only(dm, keys).items()}
 
 # %% ../nbs/16_eval.ipynb #449be1bb
 def one_hots(

@@ -8,34 +8,34 @@ __all__ = ['faithfulness', 'position_mean', 'importance_minimality', 'frequency_
 
 # %% ../nbs/13_losses.ipynb #a905a99e
 import math
-from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-# %% ../nbs/13_losses.ipynb #74ca6a2b
+# %% ../nbs/13_losses.ipynb #e6759c69
 def faithfulness(
-    deltas:dict[str,Float[Tensor, "_o _i"]], # Site to what the components miss of its weight
-)->Float[Tensor, ""]:                        # Mean square per decomposed parameter
+    deltas:dict[str,Float[Tensor, "_o _i"]], # Site to what the components miss of its weight, at least one site
+)->Float[Tensor, ""]:                        # Mean square per decomposed parameter, in squared units of the weights
     "How far the components' sum is from the weights: squared, summed and divided by the number of parameters (SPD)"
     return sum(d.square().sum() for d in deltas.values())/sum(d.numel() for d in deltas.values())
 
-# %% ../nbs/13_losses.ipynb #f959d99a
+# %% ../nbs/13_losses.ipynb #487c429e
 def position_mean(
     x:Float[Tensor, "*batch rest"],             # Values per position
-    weight:Float[Tensor, "*batch"]|None=None,   # How often each position counts; `None` counts each once
+    weight:Float[Tensor, "*batch"]|None=None,   # How often each position counts, at least 0 and not 0 everywhere; `None` counts each once
 )->Float[Tensor, " rest"]:                      # Mean over positions
     "Weighted mean over all positions"
-    x = x.flatten(0, -2)
+    x = x.reshape(-1, x.shape[-1])
     return x.mean(0) if weight is None else weight.flatten()@x/weight.sum()
 
+# %% ../nbs/13_losses.ipynb #ca1fe994
 def _powered(ci, p, eps):
     if p<=0: raise ValueError(f"`p` must be positive, got {p}")
     return ci if p==1 else (ci+eps).pow(p)
 
 def importance_minimality(
-    ci:Float[Tensor, "*batch C"],              # Upper causal importances
+    ci:Float[Tensor, "*batch C"],              # Upper causal importances: at least 0, may exceed 1
     p:float=2.,                                # Exponent; below 1 favours few large importances over many small ones
     eps:float=1e-12,                           # Keeps the gradient finite at `ci==0` when `p<1`
     weight:Float[Tensor, "*batch"]|None=None,  # How often each position counts
@@ -43,21 +43,23 @@ def importance_minimality(
     "Mean over positions, then sum over components, of `ci**p` (SPD, importance-minimality loss)"
     return position_mean(_powered(ci, p, eps), weight).sum()
 
+# %% ../nbs/13_losses.ipynb #b58d26b7
 def frequency_minimality(
-    ci:Float[Tensor, "*batch C"],              # Upper causal importances
+    ci:Float[Tensor, "*batch C"],              # Upper causal importances: at least 0, may exceed 1
     p:float=2.,                                # Exponent, as in `importance_minimality`
     n_ref:int|None=None,                       # Positions per step over all processes; `None` counts this batch's
     eps:float=1e-12,                           # As in `importance_minimality`
     weight:Float[Tensor, "*batch"]|None=None,  # How often each position counts
-)->Float[Tensor, ""]:                          # Components, weighted by the bits of how often each is needed
+)->Float[Tensor, ""]:                          # Components per position, each times the bits of how often it is needed
     "Sum over components of `f*log2(1+n_ref*f)` with `f` the mean of `ci**p`: frequent components cost more per use (VPD)"
     if n_ref is None: n_ref = ci[...,0].numel() if weight is None else float(weight.sum())
     f = position_mean(_powered(ci, p, eps), weight)
     return (f*torch.log2(1+n_ref*f)).sum()
 
+# %% ../nbs/13_losses.ipynb #060d0dca
 def smooth_l0(
-    ci:Float[Tensor, "*batch C"],              # Upper causal importances
-    gamma:float=.1,                            # Width of the step; towards 0 this becomes the L0
+    ci:Float[Tensor, "*batch C"],              # Upper causal importances: at least 0, may exceed 1
+    gamma:float=.1,                            # Importance that counts half; towards 0 this becomes the L0
     weight:Float[Tensor, "*batch"]|None=None,  # How often each position counts
 )->Float[Tensor, ""]:                          # Components per position
     "Mean over positions of the number of importances well above `gamma`: `ci**2/(ci**2+gamma**2)` summed over components"
@@ -65,7 +67,7 @@ def smooth_l0(
     sq = ci.square()
     return position_mean(sq/(sq+gamma**2), weight).sum()
 
-# %% ../nbs/13_losses.ipynb #90dd6efd
+# %% ../nbs/13_losses.ipynb #b0f6fa57
 def mse(
     out:Float[Tensor, "*batch d"],             # What a masked model gave
     ref:Float[Tensor, "*batch d"],             # What the target gave
@@ -75,6 +77,7 @@ def mse(
     sq = (out-ref).square()
     return sq.mean() if weight is None else position_mean(sq, weight).mean()
 
+# %% ../nbs/13_losses.ipynb #623fc8d4
 def kl(
     out:Float[Tensor, "*batch vocab"],         # Logits of a masked model
     ref:Float[Tensor, "*batch vocab"],         # Logits of the target
@@ -84,17 +87,19 @@ def kl(
     at = F.kl_div(out.log_softmax(-1), ref.log_softmax(-1), reduction='none', log_target=True).sum(-1, keepdim=True)
     return position_mean(at, weight).squeeze()
 
-# %% ../nbs/13_losses.ipynb #9b4d5f84
+# %% ../nbs/13_losses.ipynb #724fe27c
 def anneal(
     t:float,        # How far the run is, in [0,1]
     a:float,        # Value before `start`
     b:float,        # Value after `end`
     start:float=0., # When it begins to move
-    end:float=1.,   # When it arrives
-)->float:
+    end:float=1.,   # When it arrives, after `start`
+)->float:           # Between `a` and `b`
     "A straight line from `a` to `b`"
+    if start>=end: raise ValueError(f"`start` must be before `end`, got {start} and {end}")
     return a+(b-a)*min(1., max(0., (t-start)/(end-start)))
 
+# %% ../nbs/13_losses.ipynb #73f0472f
 def cosine(
     t:float,        # How far the run is, in [0,1]
     floor:float=0., # Value at the end

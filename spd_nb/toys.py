@@ -116,14 +116,14 @@ class ResidMLP(nn.Module):
 
 # %% ../nbs/03_toys.ipynb #f0f35d72
 def rotary(
-    x:Float[Tensor, "*batch S d"], # Queries or keys, with positions on the last axis but one
-    base:float=10_000.,            # Longest wavelength, in positions over two pi
-)->Float[Tensor, "*batch S d"]:    # Turned by an angle that grows with position
-    "Rotary positions: products of two rotated vectors depend on how far apart they are, not on where"
-    n = x.shape[-1]//2
-    angle = torch.arange(x.shape[-2], device=x.device)[:,None]*base**(-torch.arange(n, device=x.device)/n)  # S n
+    x:Float[Tensor, "*batch S d"], # Queries or keys, positions on the last axis but one, `d` even
+    base:float=10_000.,            # Pair `i` of `d/2` turns by `base**(-2*i/d)` radians per position
+)->Float[Tensor, "*batch S d"]:    # Turned; coordinates `i` and `i+d/2` are a pair
+    "Rotary positions: products of turned queries and keys depend on how far apart they stand, not on where"
+    half = x.shape[-1]//2
+    angle = torch.arange(x.shape[-2], device=x.device)[:,None]*base**(-torch.arange(half, device=x.device)/half)  # S half
     cos,sin = angle.cos().to(x),angle.sin().to(x)
-    a,b = x.split(n, -1)
+    a,b = x.split(half, -1)
     return torch.cat([a*cos-b*sin, a*sin+b*cos], -1)
 
 # %% ../nbs/03_toys.ipynb #6464d21c
@@ -185,6 +185,15 @@ class InductionHead(nn.Module):
         return t[:, -self.spec['half']:-1]
     def loss(self, x:Int[Tensor, "B S"])->Float[Tensor, ""]: return F.cross_entropy(self.predictable(self(x)).mT, self.predictable(x.roll(-1, 1)))
     def accuracy(self, x:Int[Tensor, "B S"])->float: return (self.predictable(self(x)).argmax(-1)==self.predictable(x.roll(-1, 1))).float().mean().item()
+    def scores(self,
+        x:Int[Tensor, "B S"], # Rows of its `batches`
+    )->dict[str,float]:       # Attention in [0,1] of each layer's best head, mean over positions
+        "How much layer 0 looks at the previous token, and layer 1 at what followed the current token's earlier mention"
+        start = x.shape[1]-self.spec['half']  # where the repeat begins
+        first,second = self.patterns(x)
+        after = (x[:,start:-1,None]==x[:,None,:start]).int().argmax(-1)+1  # B half-1
+        match = second[:,:,start:-1].gather(-1, after[:,None,:,None].expand(-1, second.shape[1], -1, 1))
+        return dict(previous=first.diagonal(-1, 2, 3).mean((0,2)).max().item(), induction=match.mean((0,2,3)).max().item())
     def batches(self, batch:int=256, seed:int=0, **kw)->Batches: return repeated_tokens(self.spec['vocab'], self.spec['half'], batch, self.spec['gap'], seed=seed, **kw)
 
 # %% ../nbs/03_toys.ipynb #66700131

@@ -95,12 +95,12 @@ class Adversarial:
         fixed = {s:g.detach() for s,g in step.ci.lower.items()}
         for _ in range(self.adversary.steps):
             loss = recon(step, self.adversary.masks(fixed), self.route, self.measure)
-            self.adversary.ascend(dict(zip(fixed, torch.autograd.grad(loss, [self.adversary.sources[s] for s in fixed]))))
+            self.adversary.ascend(dict(zip(fixed, torch.autograd.grad(loss, [self.adversary.sources[s] for s in fixed], materialize_grads=True))))
         return recon(step, self.adversary.masks(step.ci.lower), self.route, self.measure)
 
     def after_backward(self, coef:float):
         "Use the gradient that the total loss left in the sources for one more ascent"
-        self.adversary.ascend({s:r.grad/coef for s,r in self.adversary.sources.items()})
+        self.adversary.ascend({s:r.grad/coef for s,r in self.adversary.sources.items() if r.grad is not None})
 
     def state_dict(self): return self.adversary.state_dict()
     def load_state_dict(self, state): self.adversary.load_state_dict(state)

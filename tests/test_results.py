@@ -15,7 +15,7 @@ SHIPPED = sorted(p.name for p in (ROOT/'data'/'toys').iterdir())
 def test_a_shipped_decomposition_gives_the_numbers_of_its_row(name):
     row = TABLE[(TABLE.experiment==name)&(TABLE.seed==0)].iloc[0]
     now = toys.measured(load(ROOT/'data'/'toys'/name), 0)
-    for k in ('mmcs','ml2r','off','r','slope','identity_error','dense_error'):
+    for k in ('accuracy/only','accuracy/without','mmcs','ml2r','off','r','slope','identity_error','dense_error'):
         if k in now: assert now[k]==pytest.approx(row[k], rel=2e-3, abs=1e-4), k
     for k,v in now.items():
         if k.startswith(('alive/','fires/')): assert v==row[k], k
@@ -25,6 +25,7 @@ def test_rows_are_of_known_experiments_and_have_figures():
     for r in TABLE.itertuples():
         assert r.experiment in toys.EXPERIMENTS
         assert r.steps==toys.EXPERIMENTS[r.experiment]['steps']
+        if r.experiment=='induction': continue
         with np.load(ROOT/'data'/'results'/'toys'/f'{r.experiment}-{r.seed}.npz') as z: assert any(k.startswith('ci/') for k in z)
 
 @pytest.mark.parametrize('folder', sorted((ROOT/'tests'/'fixtures').glob('schema_*')), ids=lambda p: p.name)

@@ -4,19 +4,21 @@ import argparse, fnmatch, json, shutil, time
 from functools import partial
 from pathlib import Path
 import numpy as np, pandas as pd, torch
-from spd_nb.ci import ScalarCI, lower_leaky, lower_leaky_linear
+from spd_nb.ci import ScalarCI, SharedCI, lower_leaky, lower_leaky_linear
 from spd_nb.components import aligned, gaussian
-from spd_nb.eval import alive, columns, dense_error, identity_error, mask_table, ml2r, mmcs, neuron_contributions, one_hots, spectrum, steps_of
+from spd_nb.core import Key, seeded
+from spd_nb.eval import alive, columns, dense_error, identity_error, mask_table, ml2r, mmcs, neuron_contributions, one_hots, only, spectrum, steps_of, without
 from spd_nb.feature_space import feature_space
-from spd_nb.losses import quarter_cosine
+from spd_nb.losses import cosine, kl, quarter_cosine
+from spd_nb.masks import PersistentPGD, ci_masks, shared, stochastic_masks
 from spd_nb.model import decompose, load, save
-from spd_nb.toys import TMS, ResidMLP, fit_toy
-from spd_nb.train import fit, spd_losses
+from spd_nb.toys import TMS, InductionHead, ResidMLP, fit_toy
+from spd_nb.train import Adversarial, faithful, fit, sparse, spd_losses, stochastic
 
 root = Path(__file__).resolve().parent.parent
 RESULTS = root/'data'/'results'/'toys.csv'
 FIGURES = root/'data'/'results'/'toys'                      # what the tutorials' figures need of every run, a few kB each
-SHIPPED = ('tms_5-2', 'tms_5-2-id', 'tms_40-10', 'resid_1')  # whole decompositions kept in data/toys, of seed 0
+SHIPPED = ('tms_5-2', 'tms_5-2-id', 'tms_40-10', 'resid_1', 'induction')  # whole decompositions kept in data/toys, of seed 0
 
 def tms(n, d, identity, C, seeds, **kw):
     sites = ['linear1', *(['hidden'] if identity else []), 'linear2']
@@ -27,9 +29,17 @@ def resid(layers, C, seeds, n=100, d_mlp=50, recipe_steps=1000, **kw):
     return dict(seeds=seeds, target=lambda seed: ResidMLP(n, 1000, d_mlp, layers, seed=seed), recipe=dict(steps=recipe_steps, batch=2048, lr=3e-3, cosine=True),
         sites={'*mlp_*':C}, tied={}, view=feature_space, batch=1024, **kw)
 
-small,large = dict(steps=40_000, losses=dict(sparsity=3e-3, p=1.)),dict(steps=10_000, losses=dict(sparsity=1e-4, p=2.))
+def induction_losses(toy):
+    "Compared where the next token can be known; the adversary sees to it that small leftovers cannot add up"
+    def predictable(out, ref, weight=None): return kl(toy.predictable(out), toy.predictable(ref))
+    return dict(faithfulness=(1e3, faithful), sparsity=(1e-2, partial(sparse, p=(1.,.5))), stochastic=(1., partial(stochastic, measure=predictable, delta=True)),
+        adversarial=(.5, Adversarial(PersistentPGD(steps=1, lr=.03, scope=shared), predictable)))
+
+def spd(sparsity, p): return lambda toy: spd_losses(sparsity, p)
+
+small,large = dict(steps=40_000, losses=spd(3e-3, 1.)),dict(steps=10_000, losses=spd(1e-4, 2.))
 # what the authors moved to after the SPD paper: Gaussian start, faithfulness warm-up, one-way sigmoid; and a higher learning rate, which it stands
-later = dict(steps=8_000, batch=512, lr=5e-3, losses=dict(sparsity=3e-3, p=1.), init=gaussian, warm=200, lower=lower_leaky)
+later = dict(steps=8_000, batch=512, lr=5e-3, losses=spd(3e-3, 1.), init=gaussian, warm=200, lower=lower_leaky)
 EXPERIMENTS = {
     'tms_5-2':     tms(5, 2, False, 20, range(5), **small),
     'tms_5-2-id':  tms(5, 2, True, 20, range(5), **small),
@@ -40,21 +50,45 @@ EXPERIMENTS = {
     'tms_5-2-id_later':  tms(5, 2, True, 40, range(5), **later),
     'tms_5-2-id_later_C20': tms(5, 2, True, 20, range(2), **later),
     'tms_5-2-id_later_C80': tms(5, 2, True, 80, range(2), **later),
-    'resid_1': resid(1, 100, range(3), steps=30_000, lr=2e-3, losses=dict(sparsity=1e-5, p=2.)),
-    'resid_2': resid(2, 150, range(2), steps=25_000, lr=1e-3, losses=dict(sparsity=1e-5, p=2.)),
-    'resid_3': resid(3, 200, range(1), n=102, d_mlp=51, recipe_steps=10_000, steps=25_000, lr=1e-3, losses=dict(sparsity=.5e-5, p=2.)),
-    **{f'resid_1_b{b:.0e}': resid(1, 100, range(1), steps=10_000, lr=2e-3, losses=dict(sparsity=b, p=2.)) for b in (1e-6, 3e-6, 1e-5, 1e-4, 1e-3)},
+    'resid_1': resid(1, 100, range(3), steps=30_000, lr=2e-3, losses=spd(1e-5, 2.)),
+    'resid_2': resid(2, 150, range(2), steps=25_000, lr=1e-3, losses=spd(1e-5, 2.)),
+    'resid_3': resid(3, 200, range(1), n=102, d_mlp=51, recipe_steps=10_000, steps=25_000, lr=1e-3, losses=spd(.5e-5, 2.)),
+    'induction': dict(seeds=range(2), target=lambda seed: InductionHead(seed=seed), recipe=dict(steps=600, batch=128, lr=1e-2, cosine=True), sites={'blocks.*':64}, tied={}, ci=partial(SharedCI, hidden=64),
+        init=gaussian, warm=200, lower=lower_leaky, steps=3_000, lr=2e-3, schedule=cosine, batch=16, merge={}, losses=induction_losses),
+    **{f'resid_1_b{b:.0e}': resid(1, 100, range(1), steps=10_000, lr=2e-3, losses=spd(b, 2.)) for b in (1e-6, 3e-6, 1e-5, 1e-4, 1e-3)},
 }
 
 def start(e, seed):
     "The trained target and its fresh decomposition"
     toy = e['target'](seed)
     loss = fit_toy(toy, seed=seed, **e['recipe'])[-1]
-    return decompose(toy, e['sites'], ScalarCI, tied=e['tied'], init=e.get('init', aligned), lower=e.get('lower', lower_leaky_linear), seed=seed),loss
+    return decompose(toy, e['sites'], e.get('ci', ScalarCI), tied=e['tied'], init=e.get('init', aligned), lower=e.get('lower', lower_leaky_linear), seed=seed),loss
+
+@torch.no_grad()
+def induction_evidence(dm, seed, often=.005, draws=5):
+    "Accuracy and attention with and without the components that fire at `often` of all positions, chosen on other rows than these"
+    toy = dm.target
+    fires = {s:(g>.1).float().mean((0,1)) for s,g in dm.ci(toy.batches(512, seed=seed+78)[0]).lower.items()}
+    keys = [Key(s, c) for s,f in fires.items() for c in (f>=often).nonzero()[:,0].tolist()]
+    rest = [Key(s, c) for s,C in dm.C.items() for c in range(C) if Key(s, c) not in set(keys)]
+    x,gen = toy.batches(512, seed=seed+77)[0],torch.Generator().manual_seed(seed)
+    ci = dm.ci(x).lower
+    layer = lambda i: [k for k in keys if k.site.startswith(f'blocks.{i}.')]
+    some = [[rest[i] for i in torch.randperm(len(rest), generator=gen)[:len(keys)].tolist()] for _ in range(draws)]
+    with seeded(seed): cases = dict(ci=[ci_masks(ci)], stochastic=[stochastic_masks(ci)], only=[only(dm, keys)], without=[without(dm, keys)], without_layer_0=[without(dm, layer(0))],
+        without_layer_1=[without(dm, layer(1))], without_random_others=[without(dm, k) for k in some], without_all_others=[without(dm, rest)], unmasked=[only(dm, keys+rest)])
+    def tried(masks):
+        got = []
+        for m in masks:
+            with dm.masked(m): got.append(dict(accuracy=toy.accuracy(x), **toy.scores(x)))
+        return pd.DataFrame(got).mean()
+    row = dict(target=pd.Series(dict(accuracy=toy.accuracy(x), **toy.scores(x)))) | {k:tried(m) for k,m in cases.items()}
+    return dict(heads=len(keys), others=len(rest)) | {f'{what}/{k}':r[what] for what in ('accuracy','previous','induction') for k,r in row.items()}
 
 def measured(dm, seed):
     "Every number of the table, for one decomposition"
     toy,spec = dm.target,dm.target.spec
+    if isinstance(toy, InductionHead): return induction_evidence(dm, seed)
     ci = dm.ci(one_hots(spec['n'])).lower
     steps = steps_of(dm, toy.batches(4096, seed=seed+77), 4)
     living = alive(spectrum(steps))
@@ -72,6 +106,7 @@ def measured(dm, seed):
 
 def figures(dm, path):
     "Importances on one-hot probes as bytes, and for residual MLPs the neuron contributions"
+    if isinstance(dm.target, InductionHead): return
     arrays = {f'ci/{s}':(g.clamp(0, 1)*255).round().byte().numpy() for s,g in dm.ci(one_hots(dm.target.spec['n'])).lower.items()}
     if isinstance(dm.target, ResidMLP):
         n = neuron_contributions(dm)
@@ -87,7 +122,7 @@ def run(name, seed, out):
         dm,loss = start(e, seed)
         clock = time.process_time()
         init = measured(dm, seed)
-        fit(dm, dm.target.batches(e['batch'], seed=seed+1000, merge=True), spd_losses(**e['losses']), e['steps'], e['lr'], quarter_cosine, e.get('warm', 0), seed=seed, path=path, resume=True, every=500, save_every=2000, view=e.get('view'))
+        fit(dm, dm.target.batches(e['batch'], seed=seed+1000, **e.get('merge', dict(merge=True))), e['losses'](dm.target), e['steps'], e['lr'], e.get('schedule', quarter_cosine), e.get('warm', 0), seed=seed, path=path, resume=True, every=500, save_every=2000, view=e.get('view'))
         dm.training_run |= dict(target_loss=loss, cpu_minutes=(time.process_time()-clock)/60, init={k:init[k] for k in ('mmcs','mmcs_sd','ml2r','ml2r_sd','off') if k in init})
         save(dm, path/'saved')
     dm = load(path/'saved')
