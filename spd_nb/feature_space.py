@@ -9,6 +9,7 @@ __all__ = ['FeatureSpace', 'feature_space']
 import torch
 import torch.nn.functional as F
 from torch import nn
+from .ci import ScalarCI
 from .components import Components, SiteDict
 from .core import cached
 from .model import Clean, Decomposed
@@ -22,7 +23,10 @@ class _Read(Components):
         self.U = U
     @property
     def C(self): return self.U.shape[0]
+    @property
+    def d_read(self): return self.C
     def acts(self, x): return x[...,:self.C]
+    def read(self, module, x): return self.acts(x)
 
 class _Write(Components):
     "Components of `mlp_out` that write into what is read later"
@@ -66,6 +70,7 @@ def feature_space(
 )->FeatureSpace:    # Equal in outputs, importances and gradients, for as long as `dm` is not moved
     "Project the residual stream onto everything that reads it: components, neurons and the output"
     if not isinstance(dm.target, ResidMLP): raise TypeError(f"feature space is for a decomposed ResidMLP, got {type(dm.target).__name__}")
+    if not isinstance(dm.ci_fn, ScalarCI): raise TypeError(f"feature space has activations but not what sites read, so it needs a ScalarCI, got {type(dm.ci_fn).__name__}")
     layers,W_E = dm.target.layers,dm.target.W_E
     ins,outs = ([dm.at(f'layers.{i}.mlp_{k}') for i in range(len(layers))] for k in ('in','out'))
     reads = [torch.cat([cs.V, layer.mlp_in.weight.T], 1) for cs,layer in zip(ins, layers)]
