@@ -148,7 +148,7 @@ def hidden_recon(
     "How far each site's output is from the target's when the model runs masked"
     def outputs():
         seen = {}
-        def keep(s): return lambda x,out: seen.setdefault(s, out)
+        def keep(s): return lambda x,out: seen.setdefault(s, out).clone()  # a copy goes on, since the model may overwrite it in place
         with hooked(step.dm.target, {s:keep(s) for s in step.dm.sites}): step.dm(step.x)
         return seen
     ref = outputs()
