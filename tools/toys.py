@@ -37,7 +37,7 @@ def induction_losses(toy):
 
 def spd(sparsity, p): return lambda toy: spd_losses(sparsity, p)
 
-small,large = dict(steps=40_000, losses=spd(3e-3, 1.)),dict(steps=10_000, losses=spd(1e-4, 2.))
+small,large = dict(steps=40_000, losses=spd(3e-3, 1.)),dict(steps=20_000, losses=spd(1e-4, 2.))
 # what the authors moved to after the SPD paper: Gaussian start, faithfulness warm-up, one-way sigmoid; and a higher learning rate, which it stands
 later = dict(steps=8_000, batch=512, lr=5e-3, losses=spd(3e-3, 1.), init=gaussian, warm=200, lower=lower_leaky)
 EXPERIMENTS = {
@@ -48,6 +48,8 @@ EXPERIMENTS = {
     'tms_5-2_ste':  tms(5, 2, False, 20, range(1), lower=lower_leaky, **small),
     'tms_5-2_later':     tms(5, 2, False, 40, range(5), **later),
     'tms_5-2-id_later':  tms(5, 2, True, 40, range(5), **later),
+    'tms_40-10_later':    tms(40, 10, False, 100, range(3), **later | dict(batch=1024, losses=spd(1e-4, 2.))),
+    'tms_40-10-id_later': tms(40, 10, True, 100, range(3), **later | dict(batch=1024, losses=spd(1e-4, 2.))),
     'tms_5-2-id_later_C20': tms(5, 2, True, 20, range(2), **later),
     'tms_5-2-id_later_C80': tms(5, 2, True, 80, range(2), **later),
     'resid_1': resid(1, 100, range(3), steps=30_000, lr=2e-3, losses=spd(1e-5, 2.)),
