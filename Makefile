@@ -2,7 +2,7 @@
 #   PYTHON=python3.12        which Python makes .venv
 #   TORCH='torch==2.13.0'    what pip is asked for first, e.g. a local wheel
 #   WORKERS=2                pytest processes
-#   ARGS='-k tms -x'         more arguments for pytest
+#   ARGS='-k tms -x'         more arguments for pytest, or for make toys
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 WORKERS ?= 0
@@ -37,7 +37,7 @@ lab: $(STAMP)
 	$(PY) -m jupyterlab --ServerApp.root_dir=nbs --LabApp.default_url=/lab/tree/tutorials $(if $(filter 0,$(shell id -u)),--allow-root)
 
 bench toys: $(STAMP)
-	@$(PY) tools/$@.py
+	@$(PY) tools/$@.py $(ARGS)
 
 export: $(STAMP)
 	@.venv/bin/nbdev_export && .venv/bin/nbdev_clean
