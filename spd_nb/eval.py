@@ -77,8 +77,9 @@ def alive(
     ci:float=1e-6,  # Alive by importance: mean above this (VPD)
 ):                  # DataFrame by site: C, and how many are alive by norm, by mean_ci and by firing
     "Count living components by three definitions, since papers differ in theirs"
-    g = spec.groupby('site', sort=False)
-    return g.apply(lambda d: d.iloc[:0].reindex([0]).assign(C=len(d), norm=(d.norm>norm*d.norm.max()).sum(), mean_ci=(d.mean_ci>ci).sum(), fires=(d.rate>0).sum())[['C','norm','mean_ci','fires']].iloc[0], include_groups=False).astype(int)
+    longest = spec.groupby('site').norm.transform('max')
+    counts = spec[['site']].assign(C=1, norm=spec.norm>norm*longest, mean_ci=spec.mean_ci>ci, fires=spec.rate>0)
+    return counts.groupby('site', sort=False).sum()
 
 # %% ../nbs/16_eval.ipynb #a7118c30
 def next_token_ce(
@@ -219,31 +220,34 @@ def dense_error(
 def columns(
     W:Float[Tensor, "d_out d_in"], # A weight whose columns are the known mechanisms
     cs:Components,                 # Its components
+    above:float=0.,                # Look among components longer than this fraction of the longest; the paper looks among all, dead ones too
 ):                                 # DataFrame, a row per column: c, cos, ratio, off
     "For each column of a weight the component most like it, how like (cos), how long beside it (ratio), and what that component writes elsewhere, relative to the column (off)"
     import pandas as pd
     sub = cs.V.T[:,:,None]*cs.U[:,None,:]  # C d_in d_out
-    cos = F.cosine_similarity(sub, W.T, dim=-1)
+    size = cs.V.norm(dim=0)*cs.U.norm(dim=1)
+    cos = F.cosine_similarity(sub, W.T, dim=-1).masked_fill((size<=above*size.max())[:,None], -1.)
     c = cos.argmax(0)
     own = sub[c, torch.arange(W.shape[1])]
-    norm = W.norm(dim=0)
-    whole = cs.V.norm(dim=0)[c]*cs.U.norm(dim=1)[c]
+    norm,whole = W.norm(dim=0),size[c]
     return pd.DataFrame(dict(c=c.tolist(), cos=cos.amax(0).tolist(), ratio=(own.norm(dim=1)/norm).tolist(), off=((whole.square()-own.square().sum(1)).clamp(min=0).sqrt()/norm).tolist()))
 
 def mmcs(
     W:Float[Tensor, "d_out d_in"], # A weight whose columns are the known mechanisms
     cs:Components,                 # Its components
+    above:float=0.,                # As for `columns`
 )->tuple[float,float]:             # Mean and standard deviation over columns
     "Mean max cosine similarity between columns and components; in two dimensions chance is already 0.99 (SPD)"
-    cos = columns(W, cs).cos
+    cos = columns(W, cs, above).cos
     return cos.mean(),cos.std()
 
 def ml2r(
     W:Float[Tensor, "d_out d_in"], # A weight whose columns are the known mechanisms
     cs:Components,                 # Its components
+    above:float=0.,                # As for `columns`
 )->tuple[float,float]:             # Mean and standard deviation over columns
     "Mean L2 ratio of the most similar component to its column: below 1 is shrinkage (SPD)"
-    ratio = columns(W, cs).ratio
+    ratio = columns(W, cs, above).ratio
     return ratio.mean(),ratio.std()
 
 # %% ../nbs/16_eval.ipynb #1cde8a3b

@@ -14,6 +14,7 @@ import torch
 from fastcore.basics import patch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from .core import SiteError
 
 # %% ../nbs/12_masks.ipynb #ccd95758
 class Mask(NamedTuple):
@@ -91,7 +92,7 @@ def one_site(
 )->Callable:  # A route
     "Components stand in at a single site"
     def route(masks:dict[str,Mask])->Route:
-        if site not in masks: raise ValueError(f"no mask for site {site!r}; masks are given for {', '.join(masks)}")
+        if site not in masks: raise SiteError(f"no mask for site {site!r}; masks are given for {', '.join(masks)}")
         return {site:None}
     return route
 

@@ -403,6 +403,7 @@ def _arrow(fig, v, head, color, **kw):
 def vectors2d(
     W,               # d_out d_in, one of them 2: with d_out 2 its columns are drawn, otherwise its rows
     components=None, # Pair (V, U), d_in C and C d_out, to draw over it
+    which=None,      # Components to draw; all when not given
     title='',        # Above the figure
 ): # A `go.Figure`. A trace per feature (wide, pale), then one per component (thin), coloured as its feature
     "A weight's columns, and the largest column of each component, as arrows in the plane"
@@ -418,7 +419,8 @@ def vectors2d(
         V,U = _pair(*components)
         if (U.shape[1],V.shape[0])!=W.shape: raise ValueError(f"components are {U.shape[1]} by {V.shape[0]}, but `W` is {W.shape[0]} by {W.shape[1]}")
         plane,other = (U,V.T) if out else (V.T,U) # C 2, C n
-        for c,j in enumerate(abs(other).argmax(1)):
+        for c in range(len(U)) if which is None else which:
+            j = abs(other[c]).argmax()
             _arrow(fig, plane[c]*other[c,j], 10, cycle[j%len(cycle)], line_width=2, name=f'component {c}, feature {j}')
     fig.update_xaxes(title_text='hidden dimension 0', zerolinecolor=ink)
     fig.update_yaxes(title_text='hidden dimension 1', zerolinecolor=ink, scaleanchor='x')

@@ -26,6 +26,7 @@ from .data import Weighted
 from .losses import anneal, cosine, faithfulness, frequency_minimality, importance_minimality, kl, mse, position_mean
 from .masks import Mask, PersistentPGD, everywhere, one_site, stochastic_masks, subset
 from .model import Clean, Decomposed
+from .plots import theme
 
 # %% ../nbs/15_train.ipynb #09c7ed64
 class Step(NamedTuple):
@@ -314,7 +315,7 @@ class LivePlot:
     ):
         import plotly.graph_objects as go
         self.fig,self.seconds,self.last = go.FigureWidget(),seconds,0.
-        self.fig.update_layout(height=320, margin=dict(l=60, r=20, t=30, b=50), xaxis_title='step', yaxis_title='loss', yaxis_type='log', template='plotly_white', legend=dict(orientation='h', y=1.15))
+        self.fig.update_layout(template=theme, height=320, margin_t=24, xaxis_title='step', yaxis=dict(title='loss', type='log', dtick=1, exponentformat='power'), legend=dict(orientation='h', y=1.15))
 
     def __call__(self, learner):
         if time.monotonic()-self.last<self.seconds and learner.step<learner.steps: return

@@ -133,7 +133,8 @@ def run(name, seed, out):
     t = dm.training_run
     norms = dm.target.linear1.weight.norm(dim=0) if isinstance(dm.target, TMS) else None
     gate = {} if norms is None else dict(target_min_norm=norms.min().item(), target_max_norm=norms.max().item())
-    return about | dict(C=max(dm.C.values()), target_loss=t['target_loss'], cpu_minutes=t['cpu_minutes']) | gate | measured(dm, seed) | {f'init/{k}':v for k,v in t['init'].items()}
+    tail = dm.history[-len(dm.history)//10:]
+    return about | dict(C=max(dm.C.values()), target_loss=t["target_loss"], cpu_minutes=t["cpu_minutes"], loss=sum(r["total"] for r in tail)/len(tail)) | gate | measured(dm, seed) | {f'init/{k}':v for k,v in t['init'].items()}
 
 if __name__=='__main__':
     p = argparse.ArgumentParser(description=__doc__)
