@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from .components import Components, gaussian, weight_of
-from .core import Key, get_site, hooked, seeded
+from .components import Components, gaussian
+from .core import Key, get_site, hooked, seeded, weight_of
 from .data import Weighted
 from .losses import kl, mse, position_mean
 from .masks import Mask, ci_masks, constant_masks, everywhere, pgd, random_masks, rounded_masks, shared, stochastic_masks

@@ -20,8 +20,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from .ci import CI
-from .components import TiedComponents, weight_of
-from .core import AdamW, Run, SiteError, atomic, get_site, restore_rng, rng_state, seeded, settled
+from .components import TiedComponents
+from .core import AdamW, Run, SiteError, atomic, get_site, restore_rng, rng_state, seeded, settled, weight_of
 from .data import Weighted
 from .losses import anneal, cosine, faithfulness, frequency_minimality, importance_minimality, kl, mse, position_mean
 from .masks import Mask, PersistentPGD, everywhere, one_site, stochastic_masks, subset

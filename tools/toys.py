@@ -27,7 +27,7 @@ def tms(n, d, identity, C, seeds, **kw):
 
 def resid(layers, C, seeds, n=100, d_mlp=50, recipe_steps=1000, **kw):
     return dict(seeds=seeds, target=lambda seed: ResidMLP(n, 1000, d_mlp, layers, seed=seed), recipe=dict(steps=recipe_steps, batch=2048, lr=3e-3, cosine=True),
-        sites={'*mlp_*':C}, tied={}, view=feature_space, batch=1024, **kw)
+        sites={'*mlp_*':C}, tied={}, view=feature_space, **dict(batch=1024)|kw)
 
 def induction_losses(toy):
     "Compared where the next token can be known; the adversary sees to it that small leftovers cannot add up"
@@ -54,7 +54,7 @@ EXPERIMENTS = {
     'tms_5-2-id_later_C80': tms(5, 2, True, 80, range(2), **later),
     'resid_1': resid(1, 100, range(3), steps=30_000, lr=2e-3, losses=spd(1e-5, 2.)),
     'resid_2': resid(2, 150, range(2), steps=25_000, lr=1e-3, losses=spd(1e-5, 2.)),
-    'resid_3': resid(3, 200, range(1), n=102, d_mlp=51, recipe_steps=10_000, steps=25_000, lr=1e-3, losses=spd(.5e-5, 2.)),
+    'resid_3': resid(3, 150, range(1), n=102, d_mlp=51, recipe_steps=10_000, steps=25_000, batch=512, lr=1e-3, losses=spd(.5e-5, 2.)),
     'induction': dict(seeds=range(2), target=lambda seed: InductionHead(seed=seed), recipe=dict(steps=600, batch=128, lr=1e-2, cosine=True), sites={'blocks.*':64}, tied={}, ci=partial(SharedCI, hidden=64),
         init=gaussian, warm=200, lower=lower_leaky, steps=3_000, lr=2e-3, schedule=cosine, batch=16, merge={}, losses=induction_losses),
     **{f'resid_1_b{b:.0e}': resid(1, 100, range(1), steps=10_000, lr=2e-3, losses=spd(b, 2.)) for b in (1e-6, 3e-6, 1e-5, 1e-4, 1e-3)},
