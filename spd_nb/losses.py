@@ -9,7 +9,6 @@ __all__ = ['faithfulness', 'position_mean', 'importance_minimality', 'frequency_
 # %% ../nbs/13_losses.ipynb #a905a99e
 import math
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -30,18 +29,26 @@ def position_mean(
     return x.mean(0) if weight is None else weight.flatten()@x/weight.sum()
 
 # %% ../nbs/13_losses.ipynb #ca1fe994
-def _powered(ci, p, eps):
+def _usage(ci, p, eps, weight):
+    "Mean of `ci**p` over positions, per component"
     if p<=0: raise ValueError(f"`p` must be positive, got {p}")
-    return ci if p==1 else (ci+eps).pow(p)
+    return position_mean(ci if p==1 else (ci+eps).pow(p), weight)
+
+def _bits(f, n_ref, ci, weight):
+    if n_ref is None: n_ref = ci[...,0].numel() if weight is None else float(weight.sum())
+    return torch.log2(1+n_ref*f)
 
 def importance_minimality(
     ci:Float[Tensor, "*batch C"],              # Upper causal importances: at least 0, may exceed 1
     p:float=2.,                                # Exponent; below 1 favours few large importances over many small ones
     eps:float=1e-12,                           # Keeps the gradient finite at `ci==0` when `p<1`
     weight:Float[Tensor, "*batch"]|None=None,  # How often each position counts
+    beta:float=0.,                             # How much of `frequency_minimality` to add, at no second computation of `ci**p`
+    n_ref:int|None=None,                       # As in `frequency_minimality`
 )->Float[Tensor, ""]:                          # Cost per position, in components (at `p=1`, the mean L0 of 0/1 importances)
-    "Mean over positions, then sum over components, of `ci**p` (SPD, importance-minimality loss)"
-    return position_mean(_powered(ci, p, eps), weight).sum()
+    "Mean over positions, then sum over components, of `ci**p` (SPD), and `beta` times its frequency term (VPD)"
+    f = _usage(ci, p, eps, weight)
+    return (f*(1+beta*_bits(f, n_ref, ci, weight)) if beta else f).sum()
 
 # %% ../nbs/13_losses.ipynb #b58d26b7
 def frequency_minimality(
@@ -52,9 +59,8 @@ def frequency_minimality(
     weight:Float[Tensor, "*batch"]|None=None,  # How often each position counts
 )->Float[Tensor, ""]:                          # Components per position, each times the bits of how often it is needed
     "Sum over components of `f*log2(1+n_ref*f)` with `f` the mean of `ci**p`: frequent components cost more per use (VPD)"
-    if n_ref is None: n_ref = ci[...,0].numel() if weight is None else float(weight.sum())
-    f = position_mean(_powered(ci, p, eps), weight)
-    return (f*torch.log2(1+n_ref*f)).sum()
+    f = _usage(ci, p, eps, weight)
+    return (f*_bits(f, n_ref, ci, weight)).sum()
 
 # %% ../nbs/13_losses.ipynb #060d0dca
 def smooth_l0(
@@ -78,14 +84,33 @@ def mse(
     return sq.mean() if weight is None else position_mean(sq, weight).mean()
 
 # %% ../nbs/13_losses.ipynb #623fc8d4
+class _KL(torch.autograd.Function):
+    "A few rows at a time, which stay in the cache; of all that is computed only the gradient is kept"
+    @staticmethod
+    def forward(ctx, out, ref, w, floats=2**18):
+        total,grad = out.new_zeros(()),torch.empty_like(out) if out.requires_grad else None
+        rows = max(1, (floats if out.device.type=='cpu' else 2**9*floats)//out.shape[-1])
+        for i in range(0, out.shape[0], rows):
+            lq,lp,wi = out[i:i+rows].log_softmax(-1),ref[i:i+rows].log_softmax(-1),w[i:i+rows]
+            p = lp.exp()
+            total += ((lp-lq).mul_(p).sum(-1)*wi).sum()
+            if grad is not None: torch.mul(lq.exp_().sub_(p), wi[:,None], out=grad[i:i+rows])
+        ctx.save_for_backward(grad)
+        return total
+
+    @staticmethod
+    def backward(ctx, g):
+        if torch.is_grad_enabled(): raise RuntimeError("`kl` is differentiable once, so `create_graph=True` cannot pass through it")
+        return g*ctx.saved_tensors[0],None,None,None
+
 def kl(
     out:Float[Tensor, "*batch vocab"],         # Logits of a masked model
     ref:Float[Tensor, "*batch vocab"],         # Logits of the target
     weight:Float[Tensor, "*batch"]|None=None,  # How often each position counts
 )->Float[Tensor, ""]:                          # Nats per position
     "KL divergence from the target's distribution to the masked model's, KL(target‖masked)"
-    at = F.kl_div(out.log_softmax(-1), ref.log_softmax(-1), reduction='none', log_target=True).sum(-1, keepdim=True)
-    return position_mean(at, weight).squeeze()
+    w = out.new_full(out.shape[:-1], 1/out[...,0].numel()) if weight is None else (weight/weight.sum()).to(out)
+    return _KL.apply(out.flatten(0,-2), ref.flatten(0,-2), w.flatten())
 
 # %% ../nbs/13_losses.ipynb #724fe27c
 def anneal(

@@ -14,6 +14,7 @@ import torch
 from fastcore.basics import patch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.optim.adam import adam
 from .core import SiteError
 
 # %% ../nbs/12_masks.ipynb #ccd95758
@@ -187,18 +188,18 @@ def ascend(self:PersistentPGD,
     grads:dict[str,Tensor], # Site to the loss's gradient in its sources
 ):
     "One Adam step up the loss, then back into [0,1]"
+    (b1,b2),lr = self.betas,self.lr*min(1., (self.t+1)/self.warm if self.warm else 1.)
+    at = [self.sources[s].detach() for s in grads]
+    adam(at, list(grads.values()), [self.m[s] for s in grads], [self.v[s] for s in grads], [], [torch.tensor(float(self.t), device=r.device) for r in at], foreach=False, fused=True,
+        amsgrad=False, beta1=b1, beta2=b2, lr=lr, weight_decay=0., eps=1e-8, maximize=True)
+    for s,r in zip(grads, at): self.sources[s] = r.clamp_(0,1)
     self.t += 1
-    (b1,b2),lr = self.betas,self.lr*min(1., self.t/self.warm if self.warm else 1.)
-    for s,g in grads.items():
-        self.m[s],self.v[s] = self.m[s].lerp(g, 1-b1),self.v[s].lerp(g.square(), 1-b2)  # not in place: a `state_dict` may hold the old ones
-        up = (self.m[s]/(1-b1**self.t))/((self.v[s]/(1-b2**self.t)).sqrt()+1e-8)
-        self.sources[s] = (self.sources[s].detach()+lr*up).clamp(0,1)
 
 # %% ../nbs/12_masks.ipynb #eeaf1c89
 @patch
 def state_dict(self:PersistentPGD)->dict: # Flat tensors, for a checkpoint
     "Everything a resumed run needs"
-    return {f'{k}/{s}':t.detach() for k,d in dict(sources=self.sources, m=self.m, v=self.v).items() for s,t in d.items()} | {'t':torch.tensor(self.t)}
+    return {f'{k}/{s}':t.detach().clone() for k,d in dict(sources=self.sources, m=self.m, v=self.v).items() for s,t in d.items()} | {'t':torch.tensor(self.t)}
 
 @patch
 def load_state_dict(self:PersistentPGD,

@@ -23,7 +23,7 @@ from .ci import CI
 from .components import TiedComponents
 from .core import AdamW, Run, SiteError, atomic, get_site, restore_rng, rng_state, seeded, settled, weight_of
 from .data import Weighted
-from .losses import anneal, cosine, faithfulness, frequency_minimality, importance_minimality, kl, mse, position_mean
+from .losses import anneal, cosine, faithfulness, importance_minimality, kl, mse, position_mean
 from .masks import Mask, PersistentPGD, everywhere, one_site, stochastic_masks, subset
 from .model import Clean, Decomposed
 from .plots import theme
@@ -62,8 +62,7 @@ def sparse(
 )->Tensor:            # Components per position
     "The importance-minimality loss over all sites, with a frequency term"
     q = anneal(step.t, *p) if isinstance(p, tuple) else p
-    loss = sum(importance_minimality(g, q, weight=step.weight) for g in step.ci.upper.values())
-    return loss+beta*sum(frequency_minimality(g, q, weight=step.weight) for g in step.ci.upper.values()) if beta else loss
+    return sum(importance_minimality(g, q, weight=step.weight, beta=beta) for g in step.ci.upper.values())
 
 def stochastic(
     step:Step,                       # What this step is about
