@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['steps_of', 'mean_over', 'l0', 'spectrum', 'alive', 'next_token_ce', 'mask_table', 'pgd_recon', 'pgd_ladder',
            'hidden_recon', 'only', 'without', 'one_hots', 'matched', 'identity_error', 'dense_error', 'columns', 'mmcs',
-           'ml2r', 'Contributions', 'neuron_contributions', 'Check', 'Report', 'graded', 'report']
+           'ml2r', 'auc', 'Contributions', 'neuron_contributions', 'Check', 'Report', 'graded', 'report']
 
 # %% ../nbs/16_eval.ipynb #64750830
 from collections.abc import Callable, Iterable
@@ -13,7 +13,7 @@ from html import escape
 from typing import NamedTuple
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from .components import Components, gaussian
 from .core import Key, get_site, hooked, seeded, weight_of
@@ -249,6 +249,18 @@ def ml2r(
     "Mean L2 ratio of the most similar component to its column: below 1 is shrinkage (SPD)"
     ratio = columns(W, cs, above).ratio
     return ratio.mean(),ratio.std()
+
+# %% ../nbs/16_eval.ipynb #43bb920c
+def auc(
+    ci:Float[Tensor, "n C"],     # Importances, or any scores
+    labels:Bool[Tensor, "n R"],  # Which positions have which label
+)->Float[Tensor, "C R"]:         # NaN for a label that every position has, or none
+    "How well each component's importance tells each label's positions from the others"
+    from scipy.stats import rankdata
+    rank = torch.from_numpy(rankdata(ci.detach().cpu().numpy(), axis=0)).to(labels.device)
+    y = labels.double()
+    pos = y.sum(0)
+    return ((rank.T@y-pos*(pos+1)/2)/(pos*(len(y)-pos))).float()
 
 # %% ../nbs/16_eval.ipynb #1cde8a3b
 class Contributions(NamedTuple):
