@@ -22,6 +22,7 @@ from .ci import CI, GlobalCI, ScalarCI, SharedCI, TransformerCI, VectorCI, lower
 from .components import Components, EmbeddingComponents, SiteDict, TiedComponents, components_like, delta, gaussian
 from .core import SiteError, atomic, cached, get_site, hooked, match_sites, provenance, seeded, settled
 from .masks import Mask, everywhere
+from .lms import StoryLM
 from .toys import toy_from
 
 # %% ../nbs/14_model.ipynb #325d6ba4
@@ -183,6 +184,7 @@ def find_target(
     if ref['kind']=='hf':
         from transformers import AutoModelForCausalLM
         return AutoModelForCausalLM.from_pretrained(ref['name'], revision=ref['revision']).eval()
+    if ref['kind']=='story': return StoryLM(**{k:v for k,v in ref.items() if k!='kind'})
     if ref['kind']!='import': return toy_from(ref).eval()
     if not trust: raise ValueError(f"this decomposition is of {ref['name']}, a class to import; pass the model as `target`, or `trust=True` to import and build it")
     module,_,name = ref['name'].partition(':')
@@ -206,7 +208,7 @@ def save(
     tied = {s:next(o for o,c in dm.components.items() if c is cs._of[0]) for s,cs in dm.components.items() if isinstance(cs, TiedComponents)}
     about = dict(schema_version=SCHEMA, target=reference(dm.target), fingerprint=fingerprint(dm.target), sites=dm.C, tied=tied,
         ci=dm.ci_fn.spec, lower=dm.lower.__name__, training=dm.training_run, report=dm.report, **provenance())
-    flat = lambda m: {k:v.detach().cpu().contiguous() for k,v in m.state_dict().items()}
+    flat = lambda m: {k:v.detach().cpu().clone().contiguous() for k,v in m.state_dict().items()}  # a clone, since tied weights may not share memory in a file
     with atomic(path, folder=True) as new:
         save_file(flat(dm.components), new/'components.safetensors')
         save_file(flat(dm.ci_fn), new/'ci.safetensors')

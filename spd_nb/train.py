@@ -184,9 +184,13 @@ def _moved(x, device): return {k:v.to(device) for k,v in x.items()} if isinstanc
 
 def _shape(x): return {k:tuple(v.shape) for k,v in x.items()} if isinstance(x, dict) else tuple(x.shape)
 
+def _named(f):
+    if isinstance(f, partial): return f'{f.func.__name__}('+', '.join(f'{k}={v}' for k,v in f.keywords.items())+')'
+    return getattr(f, '__name__', repr(f))
+
 def _described(loss):
     if isinstance(loss, partial): return dict(loss=loss.func.__name__, **{k:getattr(v, '__name__', v) for k,v in loss.keywords.items()})
-    return dict(loss=getattr(loss, '__name__', repr(loss)))
+    return dict(loss=_named(loss))
 
 class Learner:
     "A run: the model, its losses, optimiser and data, and how far it is"
@@ -204,7 +208,7 @@ class Learner:
     ):
         if steps<1: raise ValueError(f"`steps` must be at least 1, got {steps}")
         self.dm,self.losses,self.steps,self.lr,self.schedule,self.clip,self.view = dm,losses,steps,lr,schedule,clip,view
-        self.args = dict(losses={k:dict(coefficient=c, **_described(f)) for k,(c,f) in losses.items()}, steps=steps, lr=lr, schedule=schedule.__name__, clip=clip,
+        self.args = dict(losses={k:dict(coefficient=c, **_described(f)) for k,(c,f) in losses.items()}, steps=steps, lr=lr, schedule=_named(schedule), clip=clip,
             weight_decay=weight_decay, seed=seed, view=view.__name__ if view else None)
         self.feed,self.step = Feed(batches, seed),0
         self.opt = AdamW(dm.learnt(), lr=lr, weight_decay=weight_decay, fused=True)
