@@ -109,6 +109,7 @@ def kl(
     weight:Float[Tensor, "*batch"]|None=None,  # How often each position counts
 )->Float[Tensor, ""]:                          # Nats per position
     "KL divergence from the target's distribution to the masked model's, KL(target‖masked)"
+    out,ref = (a.to(torch.promote_types(a.dtype, torch.float32)) for a in (out, ref))  # in half precision a small divergence may come out negative
     w = out.new_full(out.shape[:-1], 1/out[...,0].numel()) if weight is None else (weight/weight.sum()).to(out)
     return _KL.apply(out.flatten(0,-2), ref.flatten(0,-2), w.flatten())
 

@@ -23,6 +23,7 @@ from .ci import CI
 from .components import TiedComponents
 from .core import AdamW, Run, SiteError, atomic, get_site, restore_rng, rng_state, seeded, settled, weight_of
 from .data import Weighted
+from .lms import check_tokens
 from .losses import anneal, cosine, faithfulness, importance_minimality, kl, mse, position_mean
 from .masks import Mask, PersistentPGD, everywhere, one_site, stochastic_masks, subset
 from .model import Clean, Decomposed
@@ -38,6 +39,7 @@ class Step(NamedTuple):
     clean:Clean          # The target's own run on it
     ci:CI                # Causal importances on it
     t:float              # How far the run is, in [0,1]
+    recompute:bool=False # Run masked models again in the backward pass instead of keeping what they computed?
 
 def recon(
     step:Step,                 # The batch, and what the target makes of it
@@ -46,7 +48,11 @@ def recon(
     measure:Callable=mse,      # `mse` or `kl`
 )->Tensor:                     # How far the masked model's output is from the target's
     "Run with masks and compare with the target"
-    with step.run.masked(masks, route): return measure(step.run(step.x), step.clean.out, step.weight)
+    def run():
+        with step.run.masked(masks, route): return measure(step.run(step.x), step.clean.out, step.weight)
+    if not step.recompute: return run()
+    from torch.utils.checkpoint import checkpoint
+    return checkpoint(run, use_reentrant=False)
 
 # %% ../nbs/15_train.ipynb #8302900c
 def faithful(
@@ -157,6 +163,7 @@ class Feed:
         batches,    # Something indexable (`Batches`, a list), or an iterable that can be iterated again (a `DataLoader`)
         seed:int=0, # Of the randomness an iterable draws, e.g. its shuffles
     ):
+        if hasattr(batches, '__len__') and not len(batches): raise ValueError("there are no batches")
         self.batches,self.seed = batches,seed
         self.it,self.at,self.epoch = None,0,0
 
@@ -205,11 +212,13 @@ class Learner:
         weight_decay:float=0.,  # Of AdamW
         seed:int=0,             # Of masks, routes and the batches' order
         view:Callable|None=None, # From `dm` to an equal model that is cheaper to run, such as `feature_space`
+        autocast:torch.dtype|None=None, # Compute in this precision, e.g. `torch.bfloat16`; parameters stay as they are
+        recompute:bool=False,    # Less memory for more time, see `Step`
     ):
         if steps<1: raise ValueError(f"`steps` must be at least 1, got {steps}")
-        self.dm,self.losses,self.steps,self.lr,self.schedule,self.clip,self.view = dm,losses,steps,lr,schedule,clip,view
+        self.dm,self.losses,self.steps,self.lr,self.schedule,self.clip,self.view,self.autocast,self.recompute = dm,losses,steps,lr,schedule,clip,view,autocast,recompute
         self.args = dict(losses={k:dict(coefficient=c, **_described(f)) for k,(c,f) in losses.items()}, steps=steps, lr=lr, schedule=_named(schedule), clip=clip,
-            weight_decay=weight_decay, seed=seed, view=view.__name__ if view else None)
+            weight_decay=weight_decay, seed=seed, view=view.__name__ if view else None, autocast=str(autocast) if autocast else None, recompute=recompute)
         self.feed,self.step = Feed(batches, seed),0
         self.opt = AdamW(dm.learnt(), lr=lr, weight_decay=weight_decay, fused=True)
         self.history = []
@@ -222,6 +231,8 @@ class Learner:
         x = _moved(x, self.dm.device)
         if isinstance(x, Tensor) and x.is_floating_point() and not x.isfinite().all():
             raise ValueError(f"batch {self.step} has {int((~x.isfinite()).sum())} values that are not finite, the first at {tuple((~x.isfinite()).nonzero()[0].tolist())}")
+        ids = x.get('input_ids') if isinstance(x, dict) else x
+        if isinstance(ids, Tensor) and hasattr(self.dm.target, 'get_input_embeddings'): check_tokens(self.dm.target, ids)
         return x,(None if weight is None else weight.to(self.dm.device))
 
     def now(self)->Step: # With the target's run and the importances on the next batch
@@ -230,12 +241,13 @@ class Learner:
         run = self.view(self.dm) if self.view else self.dm
         try: clean = run.clean(x)
         except (RuntimeError, IndexError) as e: raise ValueError(f"{type(self.dm.target).__name__} cannot run batch {self.step} of shape {_shape(x)}: {e}") from e
-        return Step(self.dm, run, x, weight, clean, run.ci(inputs=clean.inputs), self.step/max(1, self.steps-1))
+        return Step(self.dm, run, x, weight, clean, run.ci(inputs=clean.inputs), self.step/max(1, self.steps-1), self.recompute)
 
     def one(self)->tuple[dict,Step]: # Losses without coefficients, and what they looked at
         "Take one step"
-        now = self.now()
-        values = {name:loss(now) for name,(_,loss) in self.losses.items()}
+        with torch.autocast(self.dm.device.type, self.autocast, enabled=self.autocast is not None):
+            now = self.now()
+            values = {name:loss(now) for name,(_,loss) in self.losses.items()}
         total = sum(coef*values[name] for name,(coef,_) in self.losses.items())
         self.opt.zero_grad()
         total.backward()
@@ -347,10 +359,12 @@ def fit(
     view:Callable|None=None,       # An equal model that is cheaper to run, such as `feature_space`
     callbacks:Iterable[Callable]=(), # Called with the `Learner` after each row of the history
     progress:bool=True,            # Show a progress bar, and in a notebook a live curve?
+    autocast:torch.dtype|None=None, # Compute in this precision, e.g. `torch.bfloat16` on a GPU
+    recompute:bool=False,          # Less memory for more time: run masked models again in the backward pass
 )->Learner:                        # The run: `.history`, `.frame()`, `.step`
     "Learn components and importances; stop it at any time, and `resume=True` goes on as if it had never stopped"
     from tqdm.auto import tqdm
-    learner,run = Learner(dm, batches, losses or spd_losses(), steps, lr, schedule, clip, weight_decay, seed, view),Run(path)
+    learner,run = Learner(dm, batches, losses or spd_losses(), steps, lr, schedule, clip, weight_decay, seed, view, autocast, recompute),Run(path)
     checkpoint,callbacks = run/'checkpoint.safetensors',list(callbacks)
     if progress and _in_notebook():
         from IPython.display import display
@@ -369,7 +383,10 @@ def fit(
         bar = tqdm(total=steps, initial=learner.step, disable=not progress, unit='step', mininterval=.5)
         with bar:
             while learner.step<steps and not asked:
-                values,now = learner.one()
+                try: values,now = learner.one()
+                except RuntimeError as e:
+                    if not _out_of_memory(e): raise
+                    raise RuntimeError(f"out of memory at step {learner.step}: smaller batches or shorter rows need less, then fewer components, `recompute=True`, `autocast=torch.bfloat16`; `plan` says what a step takes. The last good state is {checkpoint}") from e
                 done = learner.step==steps
                 if (learner.step-1)%every==0 or done:
                     row = dict(step=learner.step-1, **{k:v.item() for k,v in values.items()}, l0=_l0(now))
@@ -384,6 +401,8 @@ def fit(
     dm.history = learner.history
     if signal.SIGTERM in asked: raise SystemExit(143)
     return learner
+
+def _out_of_memory(e): return isinstance(e, torch.OutOfMemoryError) or "can't allocate memory" in str(e) or 'not enough memory' in str(e)
 
 def _finite(v): return v==v and abs(v)!=float('inf')
 

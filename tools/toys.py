@@ -48,16 +48,18 @@ EXPERIMENTS = {
     'tms_5-2_ste':  tms(5, 2, False, 20, range(1), lower=lower_leaky, **small),
     'tms_5-2_later':     tms(5, 2, False, 40, range(5), **later),
     'tms_5-2-id_later':  tms(5, 2, True, 40, range(5), **later),
-    'tms_40-10_later':    tms(40, 10, False, 100, range(3), **later | dict(batch=1024, losses=spd(1e-4, 2.))),
-    'tms_40-10-id_later': tms(40, 10, True, 100, range(3), **later | dict(batch=1024, losses=spd(1e-4, 2.))),
+    'tms_40-10_later':    tms(40, 10, False, 200, range(3), **later | dict(steps=12_000, losses=spd(1e-4, 2.))),
+    'tms_40-10-id_later': tms(40, 10, True, 200, range(3), **later | dict(steps=12_000, losses=spd(1e-4, 2.))),
+    'tms_40-10_later_C100':    tms(40, 10, False, 100, range(3), **later | dict(batch=1024, losses=spd(1e-4, 2.))),
+    'tms_40-10-id_later_C100': tms(40, 10, True, 100, range(2), **later | dict(batch=1024, losses=spd(1e-4, 2.))),
     'tms_5-2-id_later_C20': tms(5, 2, True, 20, range(2), **later),
     'tms_5-2-id_later_C80': tms(5, 2, True, 80, range(2), **later),
     'resid_1': resid(1, 100, range(3), steps=30_000, lr=2e-3, losses=spd(1e-5, 2.)),
     'resid_2': resid(2, 150, range(2), steps=25_000, lr=1e-3, losses=spd(1e-5, 2.)),
-    'resid_3': resid(3, 150, range(1), n=102, d_mlp=51, recipe_steps=10_000, steps=25_000, batch=512, lr=1e-3, losses=spd(.5e-5, 2.)),
+    'resid_3': resid(3, 150, range(1), n=102, d_mlp=51, recipe_steps=10_000, steps=15_000, batch=512, lr=1e-3, losses=spd(.5e-5, 2.)),
     'induction': dict(seeds=range(2), target=lambda seed: InductionHead(seed=seed), recipe=dict(steps=600, batch=128, lr=1e-2, cosine=True), sites={'blocks.*':64}, tied={}, ci=partial(SharedCI, hidden=64),
         init=gaussian, warm=200, lower=lower_leaky, steps=3_000, lr=2e-3, schedule=cosine, batch=16, merge={}, losses=induction_losses),
-    **{f'resid_1_b{b:.0e}': resid(1, 100, range(1), steps=10_000, lr=2e-3, losses=spd(b, 2.)) for b in (1e-6, 3e-6, 1e-5, 1e-4, 1e-3)},
+    **{f'resid_1_b{b:.0e}': resid(1, 100, range(1), steps=10_000, batch=512, lr=2e-3, losses=spd(b, 2.)) for b in (1e-6, 3e-6, 1e-5, 1e-4, 1e-3)},
 }
 
 def start(e, seed):
