@@ -1,4 +1,4 @@
-"""Train the story model and decompose it: `make story`, or
+"""Train the story model and decompose it: `make story ARGS=target`, or
    python tools/story.py target                        (the language model, into data/story)
    python tools/story.py run 'sparsity_2e-03' ...      (decompositions, into runs/story; each resumes where it stopped)
 What a run amounts to goes into data/results/story.csv."""
