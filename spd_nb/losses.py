@@ -67,11 +67,14 @@ def smooth_l0(
     ci:Float[Tensor, "*batch C"],              # Upper causal importances: at least 0, may exceed 1
     gamma:float=.1,                            # Importance that counts half; towards 0 this becomes the L0
     weight:Float[Tensor, "*batch"]|None=None,  # How often each position counts
+    beta:float=0.,                             # How much to add of a frequency term: each component's share times its bits, as in `frequency_minimality`
+    n_ref:int|None=None,                       # As in `frequency_minimality`
 )->Float[Tensor, ""]:                          # Components per position
     "Mean over positions of the number of importances well above `gamma`: `ci**2/(ci**2+gamma**2)` summed over components"
     if gamma<=0: raise ValueError(f"`gamma` must be positive, got {gamma}")
     sq = ci.square()
-    return position_mean(sq/(sq+gamma**2), weight).sum()
+    f = position_mean(sq/(sq+gamma**2), weight)
+    return (f*(1+beta*_bits(f, n_ref, ci, weight)) if beta else f).sum()
 
 # %% ../nbs/13_losses.ipynb #b0f6fa57
 def mse(
