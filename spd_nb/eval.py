@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['steps_of', 'mean_over', 'l0', 'spectrum', 'alive', 'next_token_ce', 'mask_table', 'pgd_recon', 'pgd_ladder',
-           'hidden_recon', 'only', 'without', 'one_hots', 'matched', 'identity_error', 'dense_error', 'columns', 'mmcs',
-           'ml2r', 'auc', 'Contributions', 'neuron_contributions', 'Check', 'Report', 'graded', 'report']
+           'hidden_recon', 'only', 'without', 'single_ablations', 'one_hots', 'matched', 'identity_error',
+           'dense_error', 'columns', 'mmcs', 'ml2r', 'auc', 'Contributions', 'neuron_contributions', 'Check', 'Report',
+           'graded', 'report']
 
 # %% ../nbs/16_eval.ipynb #64750830
 from collections.abc import Callable, Iterable
@@ -173,9 +174,27 @@ def only(
 def without(
     dm:Decomposed,      # A decomposed model
     keys:Iterable[Key], # Components to remove
-)->dict[str,Mask]:      # Site to a mask of zeros and ones, the same everywhere
+)->dict[str,Mask]:      # Site to a mask of zeros and ones, the same everywhere; other sites keep their weights
     "Keep everything but these components, the delta included"
-    return {s:Mask(1-m.mask, torch.ones((), device=dm.device)) for s,m in only(dm, keys).items()}
+    keys = [Key(*k) for k in keys]
+    return {s:Mask(1-m.mask, torch.ones((), device=dm.device)) for s,m in only(dm, keys).items() if s in {k.site for k in keys}}
+
+@torch.no_grad()
+def single_ablations(
+    dm:Decomposed,      # A decomposed model
+    measure:Callable,   # Runs `dm` as it is at the moment and gives numbers by name
+    keys:Iterable[Key]|None=None, # Components to try; `None` tries them all
+    progress:bool=True, # Show a progress bar?
+):                      # DataFrame by key: by how much each number changes
+    "Take components out one at a time and see what changes"
+    import pandas as pd
+    from tqdm.auto import tqdm
+    keys = [Key(s, c) for s,C in dm.C.items() for c in range(C)] if keys is None else [Key(*k) for k in keys]
+    base,rows = measure(),{}
+    for k in tqdm(keys, disable=not progress, unit='component'):
+        with dm.masked(without(dm, [k])): now = measure()
+        rows[str(k)] = {name:float(v)-float(base[name]) for name,v in now.items()}
+    return pd.DataFrame.from_dict(rows, orient='index').rename_axis('key')
 
 # %% ../nbs/16_eval.ipynb #449be1bb
 def one_hots(
