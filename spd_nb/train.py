@@ -213,7 +213,7 @@ class Learner:
     def __init__(self,
         dm:Decomposed,          # The model to learn, in place
         batches,                # As for `Feed`
-        losses:Losses,          # Name to coefficient and loss
+        losses:Losses,          # Name to coefficient and loss; copied, so that an adversary's sources belong to one run
         steps:int,              # How many in all
         lr:float,               # Peak learning rate
         schedule:Callable,      # How far the run is, in [0,1], to a factor on `lr`
@@ -226,7 +226,7 @@ class Learner:
         compile:bool=False,      # Run components and importances through `torch.compile`?
     ):
         if steps<1: raise ValueError(f"`steps` must be at least 1, got {steps}")
-        self.dm,self.losses,self.steps,self.lr,self.schedule,self.clip,self.view,self.autocast,self.recompute = dm,losses,steps,lr,schedule,clip,view,autocast,recompute
+        self.dm,self.losses,self.steps,self.lr,self.schedule,self.clip,self.view,self.autocast,self.recompute = dm,copy.deepcopy(losses),steps,lr,schedule,clip,view,autocast,recompute
         self.args = dict(losses={k:dict(coefficient=c, **_described(f)) for k,(c,f) in losses.items()}, steps=steps, lr=lr, schedule=_named(schedule), clip=clip,
             weight_decay=weight_decay, seed=seed, view=view.__name__ if view else None, autocast=str(autocast) if autocast else None, recompute=recompute, compile=compile)
         if compile:
@@ -459,7 +459,7 @@ def plan(
     "Take a few steps and put everything back"
     gpu = dm.device.type=='cuda'
     if gpu: torch.cuda.reset_peak_memory_stats()
-    learner = Learner(dm, batches, copy.deepcopy(losses or spd_losses()), steps, 1e-3, cosine, **options)
+    learner = Learner(dm, batches, losses or spd_losses(), steps, 1e-3, cosine, **options)
     before = [p.detach().clone() for p in dm.learnt()]
     with seeded(0):
         try:

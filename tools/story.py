@@ -1,16 +1,19 @@
-"""Train the story model and decompose it: `make story ARGS=target`, or
-   python tools/story.py target                        (the language model, into data/story)
-   python tools/story.py run 'sparsity_2e-03' ...      (decompositions, into runs/story; each resumes where it stopped)
-What a run amounts to goes into data/results/story.csv."""
-import argparse, fnmatch, json, time
+"""Train the story model, decompose it and a model from elsewhere, and measure what came of it: `make story ARGS=target`, or
+   python tools/story.py target                     (the language model, into runs/story/target)
+   python tools/story.py run 'sparsity_*' converged (decompositions, into runs/story; each resumes where it stopped)
+   python tools/story.py ship converged             (one of them into data/story, with its target and trust report)
+What a run amounts to goes into data/results/story*.csv. `run stories260K` needs that model and its texts in ../shared."""
+import argparse, fnmatch, json, shutil, time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 import pandas as pd, torch
 from safetensors.torch import load_file, save_file
-from spd_nb.ci import SharedCI, TransformerCI
-from spd_nb.core import Key, seeded
-from spd_nb.eval import alive, auc, l0, mask_table, mean_over, pgd_ladder, spectrum, steps_of, without
-from spd_nb.lms import StoryLM, by_role, fit_lm, linear_sites
+from spd_nb.ci import TransformerCI
+from spd_nb.core import Key, atomic
+from spd_nb.data import tokens
+from spd_nb.eval import alive, auc, l0, mask_table, mean_over, pgd_ladder, report, single_ablations, spectrum, steps_of, without
+from spd_nb.lms import StoryLM, by_role, fit_lm, linear_sites, load_lm
 from spd_nb.losses import cosine, kl
 from spd_nb.masks import PersistentPGD
 from spd_nb.model import decompose, load, save
@@ -18,86 +21,154 @@ from spd_nb.stories import stories, story_rows, vocabulary
 from spd_nb.train import fit, vpd_losses
 
 root = Path(__file__).resolve().parent.parent
-TARGET = root/'runs'/'story'/'target'
-RESULTS = root/'data'/'results'/'story.csv'
-SITES = {'*self_attn.*_proj':80, '*mlp.*_proj':160}
+OUT,RESULTS,SHIPPED = root/'runs'/'story',root/'data'/'results',root/'data'/'story'
+STORIES260K,CORPORA = root.parent/'shared'/'targets'/'stories260K',root.parent/'shared'/'corpora'
+IDS = {t:i for i,t in enumerate(vocabulary())}
 
-def vpd(sparsity=2e-3, steps=10_000, lr=2e-3, batch=8, seq=128, hidden=128, beta=.5, p=(2.,.4), stoch=.5, adv=.5, faith=1e4, inner=1, adv_lr=.05, sites=SITES, ci=SharedCI):
-    return dict(sites=sites, ci=partial(ci, hidden=hidden), steps=steps, lr=lr, batch=batch, seq=seq, sparsity=sparsity,
-        losses=lambda: vpd_losses(sparsity, beta, p, stoch, adv, faith, adversary=PersistentPGD(inner, adv_lr)))
+def put(name, key, row):
+    "Put a row into a table of results, in place of an earlier one"
+    path = RESULTS/name
+    old = pd.read_csv(path, dtype={key:str}) if path.exists() else pd.DataFrame(columns=[key])
+    with atomic(path) as f: pd.concat([old[old[key]!=row[key]], pd.DataFrame([row])]).sort_values(key).to_csv(f, index=False, float_format='%.6g')
 
-RUNS = {f'sparsity_{s:.0e}':vpd(s) for s in (5e-4, 1e-3, 2e-3, 4e-3, 8e-3)}
-RUNS |= {f'short_{s:.0e}':vpd(s, steps=4000) for s in (1e-3, 2e-3, 4e-3)}
+# targets and their texts
 
-def target():
+def target(steps=24_000):
     "The trained story model; its cross-entropy per role beside the world's entropy"
-    model = StoryLM(d=64, d_mlp=256, seed=0)
-    if (TARGET/'model.safetensors').exists(): model.load_state_dict(load_file(TARGET/'model.safetensors'))
+    model,path = StoryLM(d=64, d_mlp=256, seed=0),OUT/'target'/'model.safetensors'
+    if path.exists(): model.load_state_dict(load_file(path))
     else:
         clock = time.process_time()
-        losses = fit_lm(model, stories(16, 128, seed=1), steps=12_000)
-        TARGET.mkdir(parents=True, exist_ok=True)
-        save_file({k:v.contiguous() for k,v in model.state_dict().items() if k!='lm_head.weight'} | {'lm_head.weight':model.lm_head.weight.clone()}, TARGET/'model.safetensors')
-        pd.DataFrame(dict(step=range(len(losses)), loss=losses)).to_parquet(TARGET/'history.parquet')
-        known = by_role(model, story_rows(128, 128, seed=99))
-        known.to_csv(TARGET/'roles.csv', float_format='%.5g')
+        losses = pd.Series(fit_lm(model, stories(16, 128, seed=1), steps))
+        if len(losses)<steps: raise SystemExit('stopped; a target trained halfway is not kept')
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic(path) as f: save_file({k:v.clone().contiguous() for k,v in model.state_dict().items()}, f)
+        known = by_role(model, story_rows(256, 128, seed=99))
+        known.to_csv(RESULTS/'story_target_roles.csv', float_format='%.5g')
+        curve = losses.groupby(losses.index//100).mean()
+        pd.DataFrame(dict(step=curve.index*100+50, loss=curve)).to_csv(RESULTS/'story_target_history.csv', index=False, float_format='%.5g')
         print(known.round(4).to_string(), f'{(time.process_time()-clock)/60:.1f} CPU minutes', sep='\n')
     return model.eval().requires_grad_(False)
 
-def roles_of(rows): return [[t.role for t in r] for r in rows]
+def told(batch, seed, held_out=False): return stories(batch, 128, seed, held_out)
 
-@torch.no_grad()
-def measured(dm, rows=96):
-    "Every number of the table, on held-out stories"
-    batches = stories(16, 128, seed=77, held_out=True)
-    steps = steps_of(dm, batches, 6)
-    table = mask_table(steps, kl, ce=True)
-    spec = spectrum(steps)
-    living = alive(spec)
-    count = mean_over(lambda o: torch.tensor([sum(l0(o.ci.lower, 0.).values()), sum(l0(o.ci.lower).values())]), steps)
-    row = {f'kl/{k}':v for k,v in table.kl.items()} | {f'ce/{k}':v for k,v in table.ce_difference.items()}
-    row |= {'l0':count[0].item(), 'l0/.1':count[1].item(), 'alive':int(living.mean_ci.sum()), 'fires':int(living.fires.sum()), 'C':int(living.C.sum())}
-    with torch.enable_grad(): row |= {f'pgd/{n}':v for n,v in pgd_ladder(steps[0], kl, (20,40,80,160,320)).items()}
-    told = story_rows(rows, 128, seed=78, held_out=True)
-    ids = {t:i for i,t in enumerate(vocabulary())}
-    ci = dm.ci(torch.tensor([[ids[t.text] for t in r] for r in told])).lower
-    flat = torch.cat([g[:,:-1].flatten(0,1) for g in ci.values()], 1)
-    keys = [str(Key(s, c)) for s,g in ci.items() for c in range(g.shape[-1])]
-    best = []
-    for side,cut in (('fires on',slice(0,-1)),('before',slice(1,None))):
-        names = [r for row in roles_of(told) for r in row[cut]]
-        seen = [r for r,n in pd.Series(names).value_counts().items() if n>=20]
-        a = auc(flat, torch.tensor([[n==r for r in seen] for n in names]))
-        best += [dict(role=r, side=side, auc=a[:,j].max().item(), key=keys[int(a[:,j].argmax())]) for j,r in enumerate(seen)]
-    best = pd.DataFrame(best)
-    carried = best.groupby('role').auc.max()
-    return row | {'roles':int((carried>=.95).sum()), 'of_roles':len(carried)},best
+def of_stories260K(batch, seed, held_out=False):
+    return tokens(CORPORA/f"stories260K-{'eval' if held_out else 'train'}.parquet", batch//2, 256, seed=seed)
+
+# runs
+
+SITES = {'*self_attn.*_proj':80, '*mlp.*_proj':160}
+
+def vpd(sparsity=2e-3, steps=6000, lr=2e-3, batch=4, beta=.5, p=(2.,.4), stoch=.5, adv=.5, faith=1e4, inner=1, adv_lr=.05,
+    ci=partial(TransformerCI, d=128, blocks=2), target=target, sites=SITES, texts=told, losses:Callable=lambda l: l):
+    "What a run needs; `losses` may exchange some"
+    return dict(target=target, sites=sites, ci=ci, texts=texts, steps=steps, lr=lr, batch=batch, sparsity=sparsity,
+        losses=lambda: losses(vpd_losses(sparsity, beta, p, stoch, adv, faith, adversary=PersistentPGD(inner, adv_lr))))
+
+RUNS = {f'sparsity_{s:.0e}':vpd(s) for s in (5e-4, 1e-3, 2e-3, 4e-3, 8e-3)}
+RUNS['converged'] = vpd(2e-3, steps=20_000)
+RUNS['stories260K'] = vpd(2e-3, steps=5000, target=lambda: load_lm(STORIES260K).model, texts=of_stories260K,
+    sites={f'*{s}_proj':C for C,names in {80:('q','o','gate','up','down'), 40:('k','v')}.items() for s in names})
 
 def run(name, out):
     "Train (or go on with, or open) one decomposition and measure it"
     e,path = RUNS[name],out/name
     if not (path/'saved').exists():
-        dm = decompose(target(), e['sites'], e['ci'])
+        dm = decompose(e['target'](), e['sites'], e['ci'])
         clock = time.process_time()
-        fit(dm, stories(e['batch'], e['seq'], seed=1000), e['losses'](), e['steps'], e['lr'], partial(cosine, floor=.1), 400, clip=1., path=path, resume=True, every=100, save_every=500)
+        fit(dm, e['texts'](e['batch'], 1000), e['losses'](), e['steps'], e['lr'], partial(cosine, floor=.1), warm=400, clip=1., path=path, resume=True, every=100, save_every=500)
         dm.training_run |= dict(cpu_minutes=(time.process_time()-clock)/60)
+        report(dm, e['texts'](16, 76, True), kl, n=4)
         save(dm, path/'saved')
     dm = load(path/'saved')
-    row,best = measured(dm)
-    best.to_csv(path/'roles.csv', index=False, float_format='%.4g')
-    print(json.dumps(row, indent=1), best.sort_values('auc', ascending=False).to_string(), sep='\n', flush=True)
-    return dict(experiment=name, steps=e['steps'], sparsity=e['sparsity'], cpu_minutes=dm.training_run['cpu_minutes']) | row
+    row = dict(experiment=name, steps=e['steps'], batch=e['batch'], sparsity=e['sparsity'], cpu_minutes=dm.training_run['cpu_minutes'], verdict=dm.report['verdict'])
+    row |= measured(dm, e['texts'](16, 77, True))
+    if e['target'] is target:
+        best = carried(dm)
+        best.to_csv(path/'roles.csv', index=False, float_format='%.4g')
+        clear = best.groupby('role')[['auc','untrained']].max()>=.95
+        row |= dict(roles=int(clear.auc.sum()), roles_untrained=int(clear.untrained.sum()), of_roles=len(clear))
+    put('story.csv', 'experiment', row)
+    print(json.dumps(row, indent=1), flush=True)
+    if e['target'] is target:
+        sharp = sharpness(dm)
+        sharp.to_csv(path/'sharpness.csv', index=False, float_format='%.4g')
+        print(sharp.round(3).to_string(), flush=True)
+
+# measures, all on held-out text
+
+@torch.no_grad()
+def measured(dm, batches):
+    "KL and cross-entropy under six maskings, L0, living components, the adversary's ladder"
+    steps = steps_of(dm, batches, 6)
+    table,living = mask_table(steps, kl, ce=True),alive(spectrum(steps))
+    count = [mean_over(lambda o: torch.tensor(sum(l0(o.ci.lower, t).values())), steps).item() for t in (0.,.1)]
+    row = {f'kl/{k}':v for k,v in table.kl.items()} | {f'ce/{k}':v for k,v in table.ce_difference.items()}
+    row |= {'l0':count[0], 'l0/.1':count[1], 'alive':int(living.mean_ci.sum()), 'fires':int(living.fires.sum()), 'C':int(living.C.sum())}
+    with torch.enable_grad(): row |= {f'pgd/{n}':v for n,v in pgd_ladder(steps[0], kl, (20,40,80,160,320)).items()}
+    return row
+
+def ids_of(rows): return torch.tensor([[IDS[t.text] for t in r] for r in rows])
+
+@torch.no_grad()
+def carried(dm, rows=96):
+    "For each role, as what a component fires on or as what follows: the best component's AUC, and the best of an untrained decomposition"
+    rows = story_rows(rows, 128, seed=78, held_out=True)
+    fresh = decompose(dm.target, dm.C, partial(type(dm.ci_fn), **{k:v for k,v in dm.ci_fn.spec.items() if k!='kind'}), seed=1)
+    scores = {name:torch.cat([g[:,:-1].flatten(0,1) for g in d.ci(ids_of(rows)).lower.values()], 1) for name,d in dict(trained=dm, untrained=fresh).items()}
+    keys = [str(Key(s, c)) for s,C in dm.C.items() for c in range(C)]
+    best = []
+    for side,cut in (('fires on',slice(0,-1)), ('before',slice(1,None))):
+        names = [t.role for r in rows for t in r[cut]]
+        seen = [r for r,n in pd.Series(names).value_counts().items() if n>=20]
+        labels = torch.tensor([[n==r for r in seen] for n in names])
+        trained,untrained = (auc(s, labels) for s in scores.values())
+        best += [dict(role=r, side=side, auc=trained[:,j].max().item(), key=keys[int(trained[:,j].argmax())], untrained=untrained[:,j].max().item()) for j,r in enumerate(seen)]
+    return pd.DataFrame(best)
+
+ROLES = 'pron_m pron_f poss_m poss_f obj_m obj_f quote_open quote_close qmark emark emo_eyes emo_mouth nature moral sayverb colon_msg colon_time hour minute name place thing glad family_m child_m stretch'.split()
+
+def chances(dm, seed, rows=24):
+    "A function for `single_ablations`: the mean probability of a role's words where they come, and the cross-entropy (nats) elsewhere"
+    rows = story_rows(rows, 128, seed=seed, held_out=True)
+    toks = ids_of(rows)
+    at = {r:torch.tensor([[t.role==r for t in row[1:]] for row in rows]).flatten() for r in ROLES}
+    said = {r:sorted({IDS[t.text] for row in rows for t in row if t.role==r}) for r in ROLES}
+    def measure():
+        logp = dm(toks)[:,:-1].log_softmax(-1).flatten(0,1)
+        nll = -logp.gather(-1, toks[:,1:].reshape(-1,1))[:,0]
+        return {f'P {r}':logp[at[r]][:,said[r]].exp().sum(-1).mean() for r in ROLES} | {f'elsewhere {r}':nll[~at[r]].mean() for r in ROLES}
+    return measure
+
+@torch.no_grad()
+def sharpness(dm):
+    "What is left of each role's probability without the 1, 3 and 6 components that matter most to it, chosen on some stories and judged on others"
+    effect,judge = single_ablations(dm, chances(dm, 601), progress=False),chances(dm, 602)
+    base,rows = judge(),[]
+    for r in ROLES:
+        keys = (effect[f'P {r}']/base[f'P {r}'].item()+4*effect[f'elsewhere {r}'].clip(lower=0)).nsmallest(6).index
+        row = dict(role=r, P=base[f'P {r}'].item(), key=keys[0])
+        for n in (1,3,6):
+            with dm.masked(without(dm, [Key.parse(k) for k in keys[:n]])): now = judge()
+            row |= {f'change_{n}':(now[f'P {r}']/base[f'P {r}']-1).item(), f'elsewhere_{n}':(now[f'elsewhere {r}']-base[f'elsewhere {r}']).item()}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+def ship(name, out):
+    "Copy a saved decomposition to where `data/` keeps it"
+    for f in (out/name/'saved').iterdir(): shutil.copy(f, SHIPPED/f.name)
+    for f in ('roles.csv','sharpness.csv'): shutil.copy(out/name/f, RESULTS/f'story_{f}')
 
 if __name__=='__main__':
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('what', choices=['target','run'])
-    p.add_argument('names', nargs='*', help='runs, as globs')
-    p.add_argument('--out', type=Path, default=root/'runs'/'story', help='where runs and their checkpoints are')
+    p.add_argument('what', choices=['target','run','ship'])
+    p.add_argument('names', nargs='*', help=f"globs; runs are {', '.join(RUNS)}")
+    p.add_argument('--out', type=Path, default=OUT, help='where runs and their checkpoints are')
     a = p.parse_args()
     torch.set_num_threads(1)
     if a.what=='target': target()
     for name in RUNS:
-        if a.what=='target' or not any(fnmatch.fnmatch(name, n) for n in a.names): continue
-        row = run(name, a.out)
-        old = pd.read_csv(RESULTS) if RESULTS.exists() else pd.DataFrame(columns=['experiment'])
-        pd.concat([old[old.experiment!=name], pd.DataFrame([row])]).to_csv(RESULTS, index=False, float_format='%.6g')
+        if not any(fnmatch.fnmatch(name, n) for n in a.names): continue
+        if a.what=='ship': ship(name, a.out)
+        elif name=='stories260K' and not STORIES260K.exists(): print(f'{name}: skipped, {STORIES260K} is not there')
+        else: run(name, a.out)
