@@ -1,13 +1,15 @@
-"""`make demo`: take a toy model apart in under a minute, open a converged decomposition that ships, and write demo.html"""
+"""`make demo`: take a toy model apart in under a minute, open the language model's decomposition that ships, take a component out, and write demo.html"""
 import tempfile, time
 from html import escape
 from pathlib import Path
-import torch
+import pandas as pd, torch
 from spd_nb.components import gaussian
-from spd_nb.eval import identity_error, ml2r, mmcs, neuron_contributions, one_hots, report
-from spd_nb.losses import quarter_cosine
+from spd_nb.core import Key
+from spd_nb.eval import alive, identity_error, mask_table, mean_over, ml2r, mmcs, one_hots, report, spectrum, steps_of, without
+from spd_nb.losses import kl, quarter_cosine
 from spd_nb.model import decompose, load
-from spd_nb.plots import contributions, importances, lines, norms, vectors2d
+from spd_nb.plots import importances, l0_bars, lines, norms, token_heatmap, vectors2d
+from spd_nb.stories import stories, story_rows, vocabulary
 from spd_nb.toys import TMS, fit_toy
 from spd_nb.train import fit, spd_losses
 
@@ -32,11 +34,30 @@ facts = [f'{len(big)} of {cs.C} components are alive; the toy has 5 mechanisms',
 print(*('     '+f for f in facts), sep='\n')
 print(trust)
 
-print('3/3  opening a shipped decomposition: a residual MLP with 100 features in 50 neurons')
-resid = load(root/'data'/'toys'/'resid_1')
-n = neuron_contributions(resid)
-probes = resid.ci(one_hots(100)).lower
-print(f'     neuron contributions: r = {n.r:.4f}, slope = {n.slope:.3f}')
+print('3/3  opening a shipped decomposition: a language model that tells stories')
+opened = time.time()
+lm = load(root/'data'/'story')
+steps = steps_of(lm, stories(16, 128, seed=77, held_out=True), 3)
+masks,living = mask_table(steps, kl),alive(spectrum(steps))
+needed = {s:mean_over(lambda o: (o.ci.lower[s]>0).float().sum(-1).mean(), steps).item() for s in lm.sites}
+told = [f'opened and measured in {time.time()-opened:.1f} s: {sum(needed.values()):.1f} of {sum(lm.C.values()):,} components at a time; with only those the next-token distribution is {masks.kl["rounded"]:.3f} nats from the model\'s (with none of them, {masks.kl["zero"]:.1f})']
+row = story_rows(1, 100, seed=12, held_out=True)[0]
+ids = {t:i for i,t in enumerate(vocabulary())}
+toks = torch.tensor([[ids[t.text] for t in row]])
+key = Key.parse(pd.read_csv(root/'data'/'results'/'story_sharpness.csv', index_col='role').key['pron_m'])
+
+@torch.no_grad()
+def said(role, words, rows=story_rows(48, 128, seed=33, held_out=True)):
+    "Mean probability of some words where stories have them in a role"
+    where = torch.tensor([[t.role==role for t in r[1:]] for r in rows])
+    p = lm(torch.tensor([[ids[t.text] for t in r] for r in rows]))[:,:-1].softmax(-1)[where]
+    return p[:,[ids[w] for w in words]].sum(-1).mean().item()
+
+he,stop = (lambda: said('pron_m', [' he', ' He'])),(lambda: said('period', ['.']))
+before = he(),stop()
+with lm.masked(without(lm, [key])): after = he(),stop()
+told.append(f'without one of them, {key}, P(he) where it belongs falls from {before[0]:.2f} to {after[0]:.2f}; the full stop goes from {before[1]:.2f} to {after[1]:.2f}')
+print(*('     '+t for t in told), sep='\n')
 
 with torch.no_grad():
     parts = [
@@ -46,9 +67,9 @@ with torch.no_grad():
         (None, importances(ci)),
         (None, norms({s:d['norm'] for s,d in trust.tables['spectrum'].groupby('site')})),
         ('Whether to believe it', trust._repr_html_()),
-        ('A residual MLP, shipped converged', ''),
-        (None, contributions(n.target, n.parts)),
-        (None, importances(probes)),
+        ('A language model of stories, shipped converged', ''.join(f'<li>{escape(t)}</li>' for t in told)),
+        (None, l0_bars(needed, lm.C, living.fires.to_dict())),
+        (None, token_heatmap([t.text for t in row], lm.ci(toks).lower[key.site][0,:,key.c], title=f'Where {key} matters')),
     ]
 html,first = [],True
 for title,part in parts:

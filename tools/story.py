@@ -59,7 +59,7 @@ def of_stories260K(batch, seed, held_out=False):
 
 SITES = {'*self_attn.*_proj':80, '*mlp.*_proj':160}
 
-def vpd(sparsity=2e-3, steps=6000, lr=2e-3, batch=4, beta=.5, p=(2.,.4), stoch=.5, adv=.5, faith=1e4, inner=1, adv_lr=.05,
+def vpd(sparsity=2e-3, steps=6000, lr=4e-3, batch=4, beta=.5, p=(2.,.4), stoch=.5, adv=.5, faith=1e4, inner=1, adv_lr=.05,
     ci=partial(TransformerCI, d=128, blocks=2), target=target, sites=SITES, texts=told, losses:Callable=lambda l: l):
     "What a run needs; `losses` may exchange some"
     return dict(target=target, sites=sites, ci=ci, texts=texts, steps=steps, lr=lr, batch=batch, sparsity=sparsity,
@@ -78,11 +78,11 @@ def run(name, out):
         clock = time.process_time()
         fit(dm, e['texts'](e['batch'], 1000), e['losses'](), e['steps'], e['lr'], partial(cosine, floor=.1), warm=400, clip=1., path=path, resume=True, every=100, save_every=500)
         dm.training_run |= dict(cpu_minutes=(time.process_time()-clock)/60)
-        report(dm, e['texts'](16, 76, True), kl, n=4)
+        report(dm, e['texts'](8, 76, True), kl, n=8)
         save(dm, path/'saved')
     dm = load(path/'saved')
     row = dict(experiment=name, steps=e['steps'], batch=e['batch'], sparsity=e['sparsity'], cpu_minutes=dm.training_run['cpu_minutes'], verdict=dm.report['verdict'])
-    row |= measured(dm, e['texts'](16, 77, True))
+    row |= measured(dm, e['texts'](8, 77, True))
     if e['target'] is target:
         best = carried(dm)
         best.to_csv(path/'roles.csv', index=False, float_format='%.4g')
@@ -98,14 +98,14 @@ def run(name, out):
 # measures, all on held-out text
 
 @torch.no_grad()
-def measured(dm, batches):
+def measured(dm, batches, ladder=(20,40,80,160,320)):
     "KL and cross-entropy under six maskings, L0, living components, the adversary's ladder"
-    steps = steps_of(dm, batches, 6)
+    steps = steps_of(dm, batches, 12)
     table,living = mask_table(steps, kl, ce=True),alive(spectrum(steps))
     count = [mean_over(lambda o: torch.tensor(sum(l0(o.ci.lower, t).values())), steps).item() for t in (0.,.1)]
     row = {f'kl/{k}':v for k,v in table.kl.items()} | {f'ce/{k}':v for k,v in table.ce_difference.items()}
     row |= {'l0':count[0], 'l0/.1':count[1], 'alive':int(living.mean_ci.sum()), 'fires':int(living.fires.sum()), 'C':int(living.C.sum())}
-    with torch.enable_grad(): row |= {f'pgd/{n}':v for n,v in pgd_ladder(steps[0], kl, (20,40,80,160,320)).items()}
+    with torch.enable_grad(): row |= {f'pgd/{n}':v for n,v in pgd_ladder(steps[0], kl, ladder).items()}
     return row
 
 def ids_of(rows): return torch.tensor([[IDS[t.text] for t in r] for r in rows])
