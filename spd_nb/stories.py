@@ -19,6 +19,7 @@ __all__ = ['EOS', 'BOYS', 'GIRLS', 'PLACES', 'THINGS', 'FOOD', 'FAMILY', 'COLOUR
 # %% ../nbs/04_stories.ipynb #29b1b88c
 import random, re
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from itertools import chain, islice
 from math import log
 from typing import NamedTuple
@@ -311,11 +312,12 @@ def surprisal(
     return [-log(p[t.text]) for p,t in zip(chances, row)][1:]
 
 # %% ../nbs/04_stories.ipynb #769572d6
-def vocabulary()->list[str]: # Token texts by id
+@cache
+def vocabulary()->tuple[str, ...]: # Token texts by id
     "`<eos>`, `<unk>`, and every token of the world in alphabetical order"
     lists = [BOYS, GIRLS, PLACES, THINGS, FOOD, *FAMILY.values(), COLOURS, LOOKS, DOES, GLAD, SAD, STARTLED, KINDS, MOVED, HOW, SAID, ASKED, CRIED, WEATHER, DOING, *(v.split() for v in PLACES.values())]
-    common = {t.text for row in story_rows(500) for t in row}-{EOS.text}
-    return [EOS.text, '<unk>', *sorted(common|{' '+w for ws in lists for w in ws})]
+    common = {t.text for row in story_rows(200) for t in row}-{EOS.text}
+    return (EOS.text, '<unk>', *sorted(common|{' '+w for ws in lists for w in ws}))
 
 def story_tokenizer(): # A `PreTrainedTokenizerFast`
     "For `AutoTokenizer`, `generate` and everyone else"
