@@ -35,26 +35,43 @@ def case(name, steps):
 VPD = {'VPD, story model':('story', 64, 160, 8, 128), 'VPD, d_model 128':('llm', 128, 256, 8, 128)}  # model, width, C (attention of the story model: half), B, S
 VPD_TARGET = {'VPD, d_model 128':(.75, 900)}
 
-def vpd(name, steps):
-    "Median CPU seconds per step and of each of its phases, peak MB, and floating-point operations per step"
+def language_model(name):
+    "A decomposed language model, batches for it, and losses"
     import torch
     from functools import partial
-    from torch.utils.flop_counter import FlopCounterMode
     torch.set_num_threads(1)
     from spd_nb.ci import SharedCI
     from spd_nb.lms import StoryLM
-    from spd_nb.losses import cosine
     from spd_nb.masks import PersistentPGD
     from spd_nb.model import decompose
-    from spd_nb.train import Learner, vpd_losses
+    from spd_nb.train import vpd_losses
     kind,d,C,B,S = VPD[name]
     if kind=='story': model = StoryLM(d, 4*d)
     else:
         from transformers import ArceeConfig, ArceeForCausalLM
         model = ArceeForCausalLM(ArceeConfig(vocab_size=4019, hidden_size=d, intermediate_size=4*d, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=4, hidden_act='gelu', max_position_embeddings=256, tie_word_embeddings=True, bos_token_id=0, eos_token_id=0)).eval()
     dm = decompose(model, {'*self_attn.*_proj':C//2 if kind=='story' else C, '*mlp.*_proj':C}, partial(SharedCI, hidden=d))
-    batches = [torch.randint(model.config.vocab_size, (B,S)) for _ in range(4)]
-    learner = Learner(dm, batches, vpd_losses(adversary=PersistentPGD(steps=1)), 1000, 2e-3, cosine)
+    return dm,[torch.randint(model.config.vocab_size, (B,S)) for _ in range(4)],vpd_losses(adversary=PersistentPGD(steps=1))
+
+def planned(name, steps):
+    "What `plan` predicts, and what `fit` then takes: wall seconds per step and peak MB"
+    import tempfile
+    from spd_nb.train import fit, plan
+    dm,batches,losses = language_model(name)
+    p = plan(dm, batches, losses, steps)
+    with tempfile.TemporaryDirectory() as tmp:
+        t = time.perf_counter()
+        fit(dm, batches, losses, steps, path=tmp, save_every=steps//2, progress=False)
+        took = (time.perf_counter()-t)/steps
+    return dict(planned=p.seconds, took=took, planned_mb=p.memory, mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1e3)
+
+def vpd(name, steps):
+    "Median CPU seconds per step and of each of its phases, peak MB, and floating-point operations per step"
+    from torch.utils.flop_counter import FlopCounterMode
+    from spd_nb.losses import cosine
+    from spd_nb.train import Learner
+    dm,batches,losses = language_model(name)
+    learner = Learner(dm, batches, losses, 1000, 2e-3, cosine)
     for _ in range(3): learner.one()
     clock,spent = time.process_time,{}
     def timed(phase, f, *args):
@@ -93,22 +110,24 @@ def imported(what):
     return float(subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout)
 
 if __name__=='__main__':
-    if len(sys.argv)>1: print(json.dumps((vpd if sys.argv[1] in VPD else case)(sys.argv[1], int(sys.argv[2])))); sys.exit()
+    if len(sys.argv)>1: print(json.dumps(globals()[sys.argv[1]](sys.argv[2], int(sys.argv[3])))); sys.exit()
+    def apart(what, name, steps): return json.loads(subprocess.run([sys.executable, __file__, what, name, str(steps)], capture_output=True, text=True, check=True).stdout)
     products = calibration()
     print(f'one thread; five 512x512 float32 products: {products*1e3:.1f} ms (11 ms on the machine of the reference)')
     results = {}
     for name in CASES:
-        out = subprocess.run([sys.executable, __file__, name, '40' if name=='TMS 5-2' else '10'], capture_output=True, text=True, check=True).stdout
-        r = results[name] = json.loads(out)
+        r = results[name] = apart('case', name, 40 if name=='TMS 5-2' else 10)
         goal = 'at most {:.0f} ms, {:.0f} MB'.format(TARGETS[name][0]*1e3, TARGETS[name][1]) if name in TARGETS else ''
         print(f"{name:26} {r['seconds']*1e3:8.1f} ms per step {r['mb']:6.0f} MB   {goal}", flush=True)
     for half in ('C','batch'): print(f"half of {half} takes {results[f'TMS 40-10, half of {half}']['seconds']/results['TMS 40-10']['seconds']:.2f} of the time (linear cost: 0.5)")
     for name in VPD:
-        r = json.loads(subprocess.run([sys.executable, __file__, name, '8'], capture_output=True, text=True, check=True).stdout)
+        r = apart('vpd', name, 8)
         goal = 'at most {:.0f} ms, {:.0f} MB'.format(VPD_TARGET[name][0]*1e3, VPD_TARGET[name][1]) if name in VPD_TARGET else ''
         rate = r['flops']/r['seconds']/(5*2*512**3/products)
         print(f"{name:26} {r['seconds']*1e3:8.1f} ms per step {r['mb']:6.0f} MB   {goal}; {r['flops']/1e9:.0f} GFLOP, {rate:.0%} of the rate of the products above", flush=True)
         print('  '+', '.join(f'{k} {v*1e3:.0f}' for k,v in r['phases'].items())+' ms')
+        r = apart('planned', name, 40)
+        print(f"  plan says {r['planned']*1e3:.0f} ms and {r['planned_mb']:.0f} MB; 40 steps of fit took {r['took']*1e3:.0f} ms each and {r['mb']:.0f} MB: time {r['planned']/r['took']-1:+.0%} (within 30 %), memory {r['planned_mb']/r['mb']-1:+.0%} (within 20 %)", flush=True)
     mods = 'spd_nb.train, spd_nb.eval, spd_nb.feature_space, spd_nb.plots'
     pairs = [(imported('torch'), imported(mods)) for _ in range(5)]
     t,s = (statistics.median(p[i] for p in pairs) for i in (0,1))
