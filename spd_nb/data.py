@@ -139,6 +139,11 @@ class TokenBatches:
     def __repr__(self): return f'TokenBatches({len(self.rows)} rows of {self.rows.shape[1]} tokens, {self.batch} at a time)'
 
 # %% ../nbs/02_data.ipynb #7be0301a
+def _column(column, names, where):
+    if column is None: column = next((c for c in ('input_ids','text') if c in names), 'text')
+    if names and column not in names: raise ValueError(f"{where} has no column {column!r}; there are {', '.join(names)}")
+    return column
+
 def _documents(source, column, tokenizer):
     "Documents as lists of ids, one after the other"
     if isinstance(source, (str,Path)):
@@ -150,10 +155,9 @@ def _documents(source, column, tokenizer):
                 continue
             import pyarrow.parquet as pq
             file = pq.ParquetFile(f)
-            if column not in file.schema_arrow.names: raise ValueError(f"{f} has no column {column!r}; there are {', '.join(file.schema_arrow.names)}")
-            for part in file.iter_batches(columns=[column]): yield from _ids(part.column(0).to_pylist(), tokenizer)
+            for part in file.iter_batches(columns=[_column(column, file.schema_arrow.names, f)]): yield from _ids(part.column(0).to_pylist(), tokenizer)
     elif hasattr(source, 'column_names') or hasattr(source, 'features'):
-        if source.column_names and column not in source.column_names: raise ValueError(f"the data set has no column {column!r}; there are {', '.join(source.column_names)}")
+        column = _column(column, source.column_names or [], 'the data set')
         yield from _ids((row[column] for row in source), tokenizer)
     else: yield from _ids(source, tokenizer)
 
@@ -169,7 +173,7 @@ def tokens(
     batch:int,           # Rows per batch
     seq:int,             # Tokens per row
     tokenizer=None,      # For text; special tokens are added by `bos` and `eos` alone
-    column:str='input_ids', # Of a Parquet file or data set; `text` for text
+    column:str|None=None, # Of a Parquet file or data set; `None` takes `input_ids` or else `text`
     bos:int|None=None,   # Token id put before each document
     eos:int|None=None,   # Token id put after each document
     seed:int=0,          # Of the order
@@ -189,7 +193,7 @@ class TokenStream:
         batch:int,           # Rows per batch
         seq:int,             # Tokens per row
         tokenizer=None,      # As for `tokens`
-        column:str='text',   # As for `tokens`
+        column:str|None=None, # As for `tokens`
         bos:int|None=None,   # As for `tokens`
         eos:int|None=None,   # As for `tokens`
         rank:int=0,          # This process takes batches `rank`, `rank+world`, ...

@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['Route', 'Mask', 'ci_masks', 'rounded_masks', 'constant_masks', 'sourced_masks', 'binomial', 'stochastic_masks',
-           'random_masks', 'everywhere', 'one_site', 'subset', 'each', 'shared', 'per_position', 'sources_like', 'pgd',
-           'PersistentPGD']
+           'random_masks', 'everywhere', 'one_site', 'subset', 'each', 'shared', 'per_position', 'sources_like',
+           'ascents', 'pgd', 'PersistentPGD']
 
 # %% ../nbs/12_masks.ipynb #4eee431e
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import NamedTuple
 import torch
 from fastcore.basics import patch
@@ -134,21 +135,30 @@ def sources_like(
     return {s:torch.rand(*scope(g.shape[:-1]), g.shape[-1]+1, device=g.device, dtype=g.dtype) for s,g in ci.items()}
 
 # %% ../nbs/12_masks.ipynb #eae8de8f
-def pgd(
+def ascents(
     loss:Callable,                           # Masks to the loss to raise; a site it does not use keeps its random sources
     ci:dict[str,Float[Tensor, "*batch _C"]], # Site to lower causal importances
-    steps:int=20,                            # Ascent steps
-    lr:float=.1,                             # Step size in [0,1] units; `steps*lr` of about 2 lets a source cross its range
+    lr:float=.1,                             # Step size in [0,1] units
     scope:Callable=shared,                   # Which positions share a source
-)->dict[str,Mask]:                           # The masks it ends with, without gradient
-    "The worst masks that projected gradient ascent finds within what importances allow (VPD)"
+)->Iterator[dict[str,Mask]]:                 # Masks, without gradient: the random start, then those after each step, without end
+    "Projected gradient ascent on the sources of masks, step by step"
     ci = {s:g.detach() for s,g in ci.items()}
     sources = sources_like(ci, scope)
-    for _ in range(steps):
+    while True:
+        yield sourced_masks(ci, sources)
         leaves = {s:r.requires_grad_() for s,r in sources.items()}
         with torch.enable_grad(): grads = torch.autograd.grad(loss(sourced_masks(ci, leaves)), list(leaves.values()), materialize_grads=True)
         sources = {s:(r.detach()+lr*g.sign()).clamp(0,1) for (s,r),g in zip(leaves.items(), grads)}
-    return sourced_masks(ci, sources)
+
+def pgd(
+    loss:Callable,                           # Masks to the loss to raise
+    ci:dict[str,Float[Tensor, "*batch _C"]], # Site to lower causal importances
+    steps:int=20,                            # Ascent steps
+    lr:float=.1,                             # Step size; `steps*lr` of about 2 lets a source cross its range
+    scope:Callable=shared,                   # Which positions share a source
+)->dict[str,Mask]:                           # The masks it ends with, without gradient
+    "The worst masks that projected gradient ascent finds within what importances allow (VPD)"
+    return next(islice(ascents(loss, ci, lr, scope), steps, None))
 
 # %% ../nbs/12_masks.ipynb #a7860330
 class PersistentPGD:

@@ -173,7 +173,7 @@ def reference(
     "Where a target comes from: a toy's own recipe, a Hugging Face name, or a class to import"
     if hasattr(target, 'spec'): return target.spec
     name = getattr(getattr(target, 'config', None), 'name_or_path', '')
-    if name: return dict(kind='hf', name=name, revision=getattr(target.config, '_commit_hash', None))
+    if name: return dict(kind='hf', name=name, revision=getattr(target.config, '_commit_hash', None), dtype=str(target.dtype).removeprefix('torch.'))
     return dict(kind='import', name=f'{type(target).__module__}:{type(target).__qualname__}')
 
 def find_target(
@@ -183,7 +183,7 @@ def find_target(
     "The model a reference stands for"
     if ref['kind']=='hf':
         from transformers import AutoModelForCausalLM
-        return AutoModelForCausalLM.from_pretrained(ref['name'], revision=ref['revision']).eval()
+        return AutoModelForCausalLM.from_pretrained(ref['name'], revision=ref['revision'], dtype=getattr(torch, ref['dtype'])).eval()
     if ref['kind']=='story': return StoryLM(**{k:v for k,v in ref.items() if k!='kind'})
     if ref['kind']!='import': return toy_from(ref).eval()
     if not trust: raise ValueError(f"this decomposition is of {ref['name']}, a class to import; pass the model as `target`, or `trust=True` to import and build it")

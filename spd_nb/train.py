@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Losses', 'Step', 'recon', 'faithful', 'sparse', 'smooth_sparse', 'stochastic', 'layerwise', 'Adversarial',
-           'spd_losses', 'vpd_losses', 'warm_up', 'Feed', 'Learner', 'save_checkpoint', 'load_checkpoint', 'stoppable',
-           'LivePlot', 'fit', 'Plan', 'plan']
+           'spd_losses', 'vpd_losses', 'warm_up', 'Feed', 'unpacked', 'preset', 'Learner', 'save_checkpoint',
+           'load_checkpoint', 'stoppable', 'LivePlot', 'fit', 'Plan', 'plan']
 
 # %% ../nbs/15_train.ipynb #3abfb19c
 import copy, json, resource, signal, statistics, sys, threading, time
@@ -65,19 +65,21 @@ def sparse(
     step:Step,        # What this step is about
     p:float|tuple=2., # Exponent, or its first and last value for a straight line between
     beta:float=0.,    # Weight of the frequency term
+    n_ref:int|None=None, # Positions that term counts in; `None` takes the batch's, so another batch size presses differently
 )->Tensor:            # Components per position
     "The importance-minimality loss over all sites, with a frequency term"
     q = anneal(step.t, *p) if isinstance(p, tuple) else p
-    return sum(importance_minimality(g, q, weight=step.weight, beta=beta) for g in step.ci.upper.values())
+    return sum(importance_minimality(g, q, weight=step.weight, beta=beta, n_ref=n_ref) for g in step.ci.upper.values())
 
 def smooth_sparse(
     step:Step,                     # What this step is about
     gamma:float|tuple=(1.,.01),    # Width, or its first and last value for a straight line between
     beta:float=0.,                 # Weight of the frequency term
+    n_ref:int|None=None,           # As for `sparse`
 )->Tensor:                         # Components per position
     "The smooth L0 over all sites, with a frequency term: what later versions of VPD use in place of `sparse`"
     w = anneal(step.t, *gamma) if isinstance(gamma, tuple) else gamma
-    return sum(smooth_l0(g, w, step.weight, beta) for g in step.ci.upper.values())
+    return sum(smooth_l0(g, w, step.weight, beta, n_ref) for g in step.ci.upper.values())
 
 def stochastic(
     step:Step,                       # What this step is about
@@ -145,10 +147,11 @@ def vpd_losses(
     faith:float=1e7,           # Coefficient of faithfulness
     measure:Callable=kl,       # How outputs are compared
     adversary:PersistentPGD|None=None, # Default: 2 ascents at .01
+    n_ref:int|None=None,       # Positions the frequency term counts in, as for `sparse`
 )->Losses:
     "The losses of VPD, with its coefficients for a 67M-parameter language model"
     return dict(faithfulness=(faith, faithful), stochastic=(stoch, partial(stochastic, measure=measure, route=subset, delta=True)),
-        adversarial=(adv, Adversarial(adversary or PersistentPGD(), measure)), sparsity=(sparsity, partial(sparse, p=p, beta=beta)))
+        adversarial=(adv, Adversarial(adversary or PersistentPGD(), measure)), sparsity=(sparsity, partial(sparse, p=p, beta=beta, n_ref=n_ref)))
 
 # %% ../nbs/15_train.ipynb #c9a93889
 def warm_up(
@@ -208,6 +211,23 @@ def _described(loss):
     if isinstance(loss, partial): return dict(loss=loss.func.__name__, **{k:getattr(v, '__name__', v) for k,v in loss.keywords.items()})
     return dict(loss=_named(loss))
 
+def unpacked(
+    batch,               # A tensor, a dict of tensors, `Weighted`, or a tuple that starts with a tensor
+    device:torch.device, # Where to put it
+)->tuple:                # What the target reads, and how often each position counts, or `None`
+    "What a batch holds"
+    x,weight = batch if isinstance(batch, Weighted) else (batch, None)
+    if isinstance(x, (tuple,list)): x = x[0]
+    return _moved(x, device),(None if weight is None else weight.to(device))
+
+def preset(
+    dm:Decomposed, # Any decomposed model
+)->Losses:         # `vpd_losses()` for a language model, else `spd_losses()`
+    "The losses to start from when none are given"
+    return vpd_losses() if _is_lm(dm) else spd_losses()
+
+def _is_lm(dm): return hasattr(dm.target, 'get_input_embeddings')
+
 class Learner:
     "A run: the model, its losses, optimiser and data, and how far it is"
     def __init__(self,
@@ -237,15 +257,12 @@ class Learner:
 
     def batch(self)->tuple: # Input and, for `Weighted` batches, how often each row counts
         "The next step's batch, on the model's device, checked"
-        batch = self.feed[self.step]
-        x,weight = batch if isinstance(batch, Weighted) else (batch, None)
-        if isinstance(x, (tuple,list)): x = x[0]
-        x = _moved(x, self.dm.device)
+        x,weight = unpacked(self.feed[self.step], self.dm.device)
         if isinstance(x, Tensor) and x.is_floating_point() and not x.isfinite().all():
             raise ValueError(f"batch {self.step} has {int((~x.isfinite()).sum())} values that are not finite, the first at {tuple((~x.isfinite()).nonzero()[0].tolist())}")
         ids = x.get('input_ids') if isinstance(x, dict) else x
-        if isinstance(ids, Tensor) and hasattr(self.dm.target, 'get_input_embeddings'): check_tokens(self.dm.target, ids)
-        return x,(None if weight is None else weight.to(self.dm.device))
+        if isinstance(ids, Tensor) and _is_lm(self.dm): check_tokens(self.dm.target, ids)
+        return x,weight
 
     def now(self)->Step: # With the target's run and the importances on the next batch
         "What the losses of the next step will look at"
@@ -356,7 +373,7 @@ class LivePlot:
 def fit(
     dm:Decomposed,                 # Moved in place; usable whenever the cell stops
     batches,                       # `Batches`, a list, a `DataLoader`, anything that gives the target's input
-    losses:Losses|None=None,       # `spd_losses()` (the default), `vpd_losses()`, or your own
+    losses:Losses|None=None,       # `spd_losses()`, `vpd_losses()` or your own; `None` takes `preset(dm)`
     steps:int=10_000,              # How many in all
     lr:float=1e-3,                 # Peak learning rate of AdamW
     schedule:Callable=cosine,      # `cosine`, `quarter_cosine`, `constant`, or from [0,1] to a factor
@@ -377,7 +394,7 @@ def fit(
 )->Learner:                        # The run: `.history`, `.frame()`, `.step`
     "Learn components and importances; stop it at any time, and `resume=True` goes on as if it had never stopped"
     from tqdm.auto import tqdm
-    learner,run = Learner(dm, batches, losses or spd_losses(), steps, lr, schedule, clip, weight_decay, seed, view, autocast, recompute, compile),Run(path)
+    learner,run = Learner(dm, batches, losses or preset(dm), steps, lr, schedule, clip, weight_decay, seed, view, autocast, recompute, compile),Run(path)
     checkpoint,callbacks = run/'checkpoint.safetensors',list(callbacks)
     if progress and _in_notebook():
         from IPython.display import display
@@ -459,22 +476,24 @@ def plan(
     "Take a few steps and put everything back"
     gpu = dm.device.type=='cuda'
     if gpu: torch.cuda.reset_peak_memory_stats()
-    learner = Learner(dm, batches, losses or spd_losses(), steps, 1e-3, cosine, **options)
-    before = [p.detach().clone() for p in dm.learnt()]
-    with seeded(0):
-        try:
+    learner = Learner(dm, batches, losses or preset(dm), steps, 1e-3, cosine, **options)
+    before,took = [p.detach().clone() for p in dm.learnt()],[]
+    try:
+        with seeded(0):
             with torch.no_grad(): warnings = list(_concerns(dm, learner.now()))
-        except SiteError as e: return Plan(float('nan'), float('nan'), float('nan'), [str(e)])
-        for _ in range(2): learner.one()
-        took = []
-        for _ in range(sample):
-            start = time.perf_counter()
-            learner.one()
-            if gpu: torch.cuda.synchronize()
-            took.append(time.perf_counter()-start)
-        seconds = statistics.median(took)
-    with torch.no_grad():
-        for p,b in zip(dm.learnt(), before): p.copy_(b)
-    dm.zero_grad()
+            for _ in range(2+sample):
+                start = time.perf_counter()
+                learner.one()
+                if gpu: torch.cuda.synchronize()
+                took.append(time.perf_counter()-start)
+    except SiteError as e: return Plan(float('nan'), float('nan'), float('nan'), [str(e)])
+    except RuntimeError as e:
+        if not _out_of_memory(e): raise
+        return Plan(float('nan'), float('nan'), float('nan'), ['out of memory on a batch of this size; smaller batches or shorter rows need less, then fewer components, `recompute=True`, `autocast=torch.bfloat16`'])
+    finally:
+        with torch.no_grad():
+            for p,b in zip(dm.learnt(), before): p.copy_(b)
+        dm.zero_grad()
+    seconds = statistics.median(took[2:])
     memory = torch.cuda.max_memory_allocated()/1e6 if gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/(1e6 if sys.platform=='darwin' else 1e3)
     return Plan(seconds, seconds*steps, memory, warnings)

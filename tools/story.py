@@ -141,17 +141,22 @@ def chances(dm, seed, rows=24):
     return measure
 
 @torch.no_grad()
-def sharpness(dm):
-    "What is left of each role's probability without the 1, 3 and 6 components that matter most to it, chosen on some stories and judged on others"
+def sharpness(dm, weight=4., controls=100):
+    """What is left of each role's probability without the 1, 3 and 6 components that matter most to it, and without random living components of like frequency.
+    Components are ranked on some held-out stories by the relative change plus `weight` times the nats it costs elsewhere, and judged on others."""
     effect,judge = single_ablations(dm, chances(dm, 601), progress=False),chances(dm, 602)
+    rate = spectrum(steps_of(dm, told(8, 79, True), 8)).set_index('key').rate
+    random = single_ablations(dm, judge, rate[rate>0].sample(controls, random_state=0).index, progress=False)
     base,rows = judge(),[]
     for r in ROLES:
-        keys = (effect[f'P {r}']/base[f'P {r}'].item()+4*effect[f'elsewhere {r}'].clip(lower=0)).nsmallest(6).index
-        row = dict(role=r, P=base[f'P {r}'].item(), key=keys[0])
+        P,elsewhere = base[f'P {r}'].item(),base[f'elsewhere {r}'].item()
+        keys = (effect[f'P {r}']/P+weight*effect[f'elsewhere {r}'].clip(lower=0)).nsmallest(6).index
+        row = dict(role=r, P=P, key=keys[0], rate=rate[keys[0]])
         for n in (1,3,6):
-            with dm.masked(without(dm, [Key.parse(k) for k in keys[:n]])): now = judge()
-            row |= {f'change_{n}':(now[f'P {r}']/base[f'P {r}']-1).item(), f'elsewhere_{n}':(now[f'elsewhere {r}']-base[f'elsewhere {r}']).item()}
-        rows.append(row)
+            with dm.masked(without(dm, keys[:n])): now = judge()
+            row |= {f'change_{n}':now[f'P {r}'].item()/P-1, f'elsewhere_{n}':now[f'elsewhere {r}'].item()-elsewhere}
+        like = random[rate[random.index].between(rate[keys[0]]/3, rate[keys[0]]*3)&(random.index!=keys[0])]
+        rows.append(row|dict(random=like[f'P {r}'].mean()/P, random_elsewhere=like[f'elsewhere {r}'].mean(), randoms=len(like)))
     return pd.DataFrame(rows)
 
 def ship(name, out):
