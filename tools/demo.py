@@ -44,7 +44,7 @@ told = [f'opened and measured in {time.time()-opened:.1f} s: {sum(needed.values(
 row = story_rows(1, 100, seed=12, held_out=True)[0]
 ids = {t:i for i,t in enumerate(vocabulary())}
 toks = torch.tensor([[ids[t.text] for t in row]])
-key = Key.parse(pd.read_csv(root/'data'/'results'/'story_sharpness.csv', index_col='role').key['pron_m'])
+key = Key.parse(pd.read_csv(root/'data'/'results'/'story_sharpness.csv', index_col='role')['keys']['quote_open'].split()[0])
 
 @torch.no_grad()
 def said(role, words, rows=story_rows(48, 128, seed=33, held_out=True)):
@@ -53,10 +53,10 @@ def said(role, words, rows=story_rows(48, 128, seed=33, held_out=True)):
     p = lm(torch.tensor([[ids[t.text] for t in r] for r in rows]))[:,:-1].softmax(-1)[where]
     return p[:,[ids[w] for w in words]].sum(-1).mean().item()
 
-he,stop = (lambda: said('pron_m', [' he', ' He'])),(lambda: said('period', ['.']))
-before = he(),stop()
-with lm.masked(without(lm, [key])): after = he(),stop()
-told.append(f'without one of them, {key}, P(he) where it belongs falls from {before[0]:.2f} to {after[0]:.2f}; the full stop goes from {before[1]:.2f} to {after[1]:.2f}')
+quote,stop = (lambda: said('quote_open', [' "'])),(lambda: said('period', ['.']))
+before = quote(),stop()
+with lm.masked(without(lm, [key])): after = quote(),stop()
+told.append(f'without one of them, {key}, the probability of an opening quote where one comes falls from {before[0]:.2f} to {after[0]:.2f}; that of a full stop goes from {before[1]:.2f} to {after[1]:.2f}')
 print(*('     '+t for t in told), sep='\n')
 
 with torch.no_grad():

@@ -67,7 +67,7 @@ def vpd(sparsity=2e-3, steps=6000, lr=4e-3, batch=4, beta=.5, p=(2.,.4), stoch=.
 
 RUNS = {f'sparsity_{s:.0e}':vpd(s) for s in (5e-4, 1e-3, 2e-3, 4e-3, 8e-3)}
 RUNS['converged'] = vpd(2e-3, steps=20_000)
-RUNS['stories260K'] = vpd(2e-3, steps=5000, target=lambda: load_lm(STORIES260K).model, texts=of_stories260K,
+RUNS['stories260K'] = vpd(2e-4, steps=2000, lr=2e-3, target=lambda: load_lm(STORIES260K).model, texts=of_stories260K,
     sites={f'*{s}_proj':C for C,names in {80:('q','o','gate','up','down'), 40:('k','v')}.items() for s in names})
 
 def run(name, out):
@@ -151,7 +151,7 @@ def sharpness(dm, weight=4., controls=100):
     for r in ROLES:
         P,elsewhere = base[f'P {r}'].item(),base[f'elsewhere {r}'].item()
         keys = (effect[f'P {r}']/P+weight*effect[f'elsewhere {r}'].clip(lower=0)).nsmallest(6).index
-        row = dict(role=r, P=P, key=keys[0], rate=rate[keys[0]])
+        row = dict(role=r, P=P, keys=' '.join(keys), rate=rate[keys[0]])
         for n in (1,3,6):
             with dm.masked(without(dm, keys[:n])): now = judge()
             row |= {f'change_{n}':now[f'P {r}'].item()/P-1, f'elsewhere_{n}':now[f'elsewhere {r}'].item()-elsewhere}
