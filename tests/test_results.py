@@ -1,12 +1,15 @@
 "What is committed agrees with itself: shipped decompositions give the numbers in the table, and old saves open"
 import sys
 from pathlib import Path
-import numpy as np, pandas as pd, pytest
+import numpy as np, pandas as pd, pytest, torch
+from spd_nb.eval import without
+from spd_nb.lms import by_role
 from spd_nb.model import load
+from spd_nb.stories import story_rows
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT/'tools'))
-import toys
+import story, toys
 
 TABLE = pd.read_csv(ROOT/'data'/'results'/'toys.csv')
 SHIPPED = sorted(p.name for p in (ROOT/'data'/'toys').iterdir())
@@ -35,3 +38,31 @@ def test_saves_of_every_schema_open(folder):
     assert dm.at('linear2').U.data_ptr()==dm.at('linear1').V.data_ptr()
     assert dm.history[-1]['step']==29 and dm.training_run['losses']['sparsity']['p']==1.
     assert dm.ci(dm.target.batches(6)[0]).lower['linear1'].shape==(6,7)
+
+STORIES = pd.read_csv(ROOT/'data'/'results'/'story.csv', index_col='experiment')
+
+@pytest.fixture(scope='module')
+def story_dm(): return load(ROOT/'data'/'story')
+
+def test_the_shipped_story_decomposition_gives_the_numbers_of_its_row(story_dm):
+    now,row = story.measured(story_dm, story.told(8, 77, True), ladder=(20,)),STORIES.loc['converged']
+    for k,v in now.items(): assert v==pytest.approx(row[k], rel=.05 if k.startswith('pgd') else 2e-3, abs=1e-5), k
+    assert story_dm.report['verdict']==row.verdict
+
+def test_the_story_model_is_as_good_as_its_table_says(story_dm):
+    roles = pd.read_csv(ROOT/'data'/'results'/'story_target_roles.csv', index_col='role')
+    assert roles.gap['all']<=.03
+    assert by_role(story_dm.target, story_rows(32, 128, seed=4)).gap['all']==pytest.approx(roles.gap['all'], abs=.015)
+
+def test_single_components_do_to_roles_what_the_table_says(story_dm):
+    table,judge = pd.read_csv(ROOT/'data'/'results'/'story_sharpness.csv', index_col='role'),story.chances(story_dm, 602)
+    with torch.no_grad():
+        base = judge()
+        for r in ('pron_m','quote_open','emo_eyes'):
+            assert base[f'P {r}'].item()==pytest.approx(table.P[r], rel=1e-3)
+            with story_dm.masked(without(story_dm, table['keys'][r].split()[:1])): now = judge()
+            assert (now[f'P {r}']/base[f'P {r}']-1).item()==pytest.approx(table.change_1[r], rel=1e-2, abs=1e-3)
+
+def test_story_rows_are_of_known_runs():
+    assert set(STORIES.index)<=set(story.RUNS) and {'converged',*(f'sparsity_{s:.0e}' for s in (5e-4, 1e-3, 2e-3, 4e-3, 8e-3))}<=set(STORIES.index)
+    for name,r in STORIES.iterrows(): assert r.steps==story.RUNS[name]['steps'] and r.sparsity==story.RUNS[name]['sparsity']
