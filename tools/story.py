@@ -15,10 +15,10 @@ from spd_nb.data import tokens
 from spd_nb.eval import alive, auc, l0, mask_table, mean_over, pgd_ladder, report, single_ablations, spectrum, steps_of, without
 from spd_nb.lms import StoryLM, by_role, fit_lm, linear_sites, load_lm
 from spd_nb.losses import cosine, kl
-from spd_nb.masks import PersistentPGD
+from spd_nb.masks import PersistentPGD, shared
 from spd_nb.model import decompose, load, save
 from spd_nb.stories import stories, story_rows, vocabulary
-from spd_nb.train import fit, vpd_losses
+from spd_nb.train import Adversarial, fit, vpd_losses
 
 root = Path(__file__).resolve().parent.parent
 OUT,RESULTS,SHIPPED = root/'runs'/'story',root/'data'/'results',root/'data'/'story'
@@ -67,8 +67,10 @@ def vpd(sparsity=2e-3, steps=6000, lr=4e-3, batch=4, beta=.5, p=(2.,.4), stoch=.
 
 RUNS = {f'sparsity_{s:.0e}':vpd(s) for s in (5e-4, 1e-3, 2e-3, 4e-3, 8e-3)}
 RUNS['converged'] = vpd(2e-3, steps=20_000)
-RUNS['stories260K'] = vpd(2e-4, steps=2000, lr=2e-3, target=lambda: load_lm(STORIES260K).model, texts=of_stories260K,
+RUNS['steady'] = vpd(2.2e-3, steps=24_000, inner=0, losses=lambda l: l|dict(shared_adversarial=(.25, Adversarial(PersistentPGD(0, .05, scope=shared), kl))))
+foreign = partial(vpd, lr=2e-3, target=lambda: load_lm(STORIES260K).model, texts=of_stories260K,
     sites={f'*{s}_proj':C for C,names in {80:('q','o','gate','up','down'), 40:('k','v')}.items() for s in names})
+RUNS |= {'stories260K':foreign(2e-4, steps=2000), 'stories260K_long':foreign(3e-4, steps=12_000)}
 
 def run(name, out):
     "Train (or go on with, or open) one decomposition and measure it"
@@ -175,5 +177,5 @@ if __name__=='__main__':
     for name in RUNS:
         if not any(fnmatch.fnmatch(name, n) for n in a.names): continue
         if a.what=='ship': ship(name, a.out)
-        elif name=='stories260K' and not STORIES260K.exists(): print(f'{name}: skipped, {STORIES260K} is not there')
+        elif name.startswith('stories260K') and not STORIES260K.exists(): print(f'{name}: skipped, {STORIES260K} is not there')
         else: run(name, a.out)
