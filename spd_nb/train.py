@@ -416,7 +416,7 @@ def fit(
                 try: values,now = learner.one()
                 except RuntimeError as e:
                     if not _out_of_memory(e): raise
-                    raise RuntimeError(f"out of memory at step {learner.step}: smaller batches or shorter rows need less, then fewer components, `recompute=True`, `autocast=torch.bfloat16`; `plan` says what a step takes. The last good state is {checkpoint}") from e
+                    raise RuntimeError(f"out of memory at step {learner.step}: {_LOWER}; `plan` says what a step takes. The last good state is {checkpoint}") from e
                 done = learner.step==steps
                 if (learner.step-1)%every==0 or done:
                     row = dict(step=learner.step-1, **{k:v.item() for k,v in values.items()}, l0=_l0(now))
@@ -431,6 +431,8 @@ def fit(
     dm.history = learner.history
     if signal.SIGTERM in asked: raise SystemExit(143)
     return learner
+
+_LOWER = 'smaller batches or shorter rows need less, then fewer components, `recompute=True`, `autocast=torch.bfloat16`'
 
 def _out_of_memory(e): return isinstance(e, torch.OutOfMemoryError) or "can't allocate memory" in str(e) or 'not enough memory' in str(e)
 
@@ -489,7 +491,7 @@ def plan(
     except SiteError as e: return Plan(float('nan'), float('nan'), float('nan'), [str(e)])
     except RuntimeError as e:
         if not _out_of_memory(e): raise
-        return Plan(float('nan'), float('nan'), float('nan'), ['out of memory on a batch of this size; smaller batches or shorter rows need less, then fewer components, `recompute=True`, `autocast=torch.bfloat16`'])
+        return Plan(float('nan'), float('nan'), float('nan'), [f'out of memory on a batch of this size; {_LOWER}'])
     finally:
         with torch.no_grad():
             for p,b in zip(dm.learnt(), before): p.copy_(b)
