@@ -93,15 +93,22 @@ class Decomposed(nn.Module):
         inputs = self.clean(x).inputs if inputs is None else inputs
         return {s:cs.acts(inputs[s]) for s,cs in self.components.items()}
 
+    def pre(self,
+        inputs:dict[str,Tensor], # What came into each site, from `clean`
+        acts:dict[str,Tensor],   # Activations there
+    )->dict[str,Float[Tensor, "*batch C"]]: # Site to importances before the sigmoid
+        "What the causal-importance function says"
+        reads = {s:cs.read(get_site(self.target, s), inputs[s]) for s,cs in self.components.items()}
+        pre = self.ci_fn(reads, acts)
+        return {s:pre[s] for s in self.sites}
+
     def ci(self,
         x=None,                          # A batch
         inputs:dict[str,Tensor]|None=None, # Or what came into each site, from `clean`
     )->CI:                               # Causal importances of every site
         "How much of each component this batch needs"
         inputs = self.clean(x).inputs if inputs is None else inputs
-        reads = {s:cs.read(get_site(self.target, s), inputs[s]) for s,cs in self.components.items()}
-        pre = self.ci_fn(reads, self.acts(inputs=inputs))
-        pre = {s:pre[s] for s in self.sites}
+        pre = self.pre(inputs, self.acts(inputs=inputs))
         return CI({s:self.lower(a) for s,a in pre.items()}, {s:upper_leaky(a) for s,a in pre.items()}, pre)
 
     def deltas(self)->dict[str,Float[Tensor, "d_out d_in"]]: # Site to `W-(V@U).T`
