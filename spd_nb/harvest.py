@@ -426,7 +426,7 @@ class Component(NamedTuple):
     writes:object    # Series, text to what writing does to its logit, largest first; `None` without a decomposition, empty where it does not write to the residual stream
     label:dict|None  # The last label
 
-    def _tops(self, n=8): return {side:[(r.text,r.precision) for r in getattr(self, side).head(n).itertuples()] for side in ('input','output')}
+    def _tops(self, n=8): return {side:[(r.text,r.precision) for r in getattr(self, side).head(n).itertuples() if r.precision>=.005] for side in ('input','output')}
 
     def __repr__(self):
         top = self._tops()
