@@ -269,7 +269,7 @@ class Harvest:
 
     def _read(self, name, **kw):
         import pyarrow as pa, pyarrow.parquet as pq
-        try: return pq.read_table(self.path/f'{name}.parquet', page_checksum_verification=True, use_threads=False, **kw)
+        try: return pq.read_table(self.path/f'{name}.parquet', page_checksum_verification=True, **kw)
         except (pa.ArrowException, OSError) as e: raise ValueError(f"{self.path/name}.parquet is damaged ({e}); copy the folder again, or harvest again") from e
 
     @cached_property
@@ -475,7 +475,7 @@ def examples(self:Harvest,
 @patch
 def _groups_read(self:Harvest, groups):
     import pyarrow as pa
-    try: return self._file.read_row_groups(groups, columns=['at','tokens','ci','act'], use_threads=False)
+    try: return self._file.read_row_groups(groups, columns=['at','tokens','ci','act'])
     except (pa.ArrowException, OSError) as e: raise ValueError(f"{self.path/'examples.parquet'} is damaged ({e}); copy the folder again, or harvest again") from e
 
 @patch
@@ -486,14 +486,12 @@ def tokens(self:Harvest,
     "The tokens that belong to a component"
     i = self.at(key)
     if not hasattr(self, '_of'):
-        t = self._read('tokens')
+        t = self._read('tokens').combine_chunks()
         comp = t.column('key').combine_chunks()
-        code = comp.dictionary.to_pandas().map(self.keys).to_numpy()[comp.indices.to_numpy()]
-        self._of = t.drop(['key']).to_pandas().assign(text=lambda d: np.array(self.texts, object)[d.token]),code,np.argsort(code, kind='stable')
-        self._ends = np.append(0, np.bincount(code, minlength=len(self.keys)).cumsum())
-    df,_,order = self._of
-    df = df.iloc[order[self._ends[i]:self._ends[i+1]]]
-    df = df[df.side==_side(side)]
+        self._of = t.drop(['key']),np.array([self.keys[k] for k in comp.dictionary.to_pylist()])[comp.indices.to_numpy()]
+    table,rows = self._of
+    df = table.take(np.flatnonzero(rows==i)).to_pandas()
+    df = df[df.side==_side(side)].assign(text=lambda d: [self.texts[t] for t in d.token])
     return df.iloc[np.argsort(-(df.precision*df.pmi).to_numpy(), kind='stable')][['token','text','pmi','precision','recall','count']].reset_index(drop=True)
 
 @patch
