@@ -122,10 +122,16 @@ class Labels:
         **more,             # `description`, `reasoning`, `confidence`, `model`, `prompt`, `cost`: whatever JSON can hold
     ):
         "Write a label and wait until it is on disk"
-        line = json.dumps(dict(schema_version=LABEL_SCHEMA, key=str(Key.parse(key)), strategy=strategy, input_label=input_label, output_label=output_label, **more))
+        self.extend([dict(key=key, strategy=strategy, input_label=input_label, output_label=output_label, **more)])
+
+    def extend(self,
+        rows:Iterable[dict], # With `key`, `strategy` and the rest
+    ):
+        "Write many labels at once"
+        lines = [json.dumps(dict(schema_version=LABEL_SCHEMA)|r|dict(key=str(Key.parse(r['key'])))) for r in rows]
         with open(self.path, 'ab+') as f:
             if f.tell() and (f.seek(-1, os.SEEK_END), f.read(1))[1]!=b'\n': f.write(b'\n')  # after a torn line
-            f.write(line.encode()+b'\n')
+            f.write(''.join(l+'\n' for l in lines).encode())
             f.flush()
             os.fsync(f.fileno())
 
