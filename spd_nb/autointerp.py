@@ -14,14 +14,20 @@ from .core import Key
 from .harvest import Component, Example, Harvest
 
 # %% ../nbs/22_autointerp.ipynb #09749dff
-def _quoted(texts): return ' or '.join(f"“{(t.strip() or t).replace(chr(10), '⏎')}”" for t in texts)
-
-def _leading(tokens, most, cover):
-    "Tokens in order of gain until they make up `cover` of the firing, without those far behind the first"
+def _named(tokens, most, cover):
+    "The tokens to name, and whether they stand for a class: those of largest gain, or where these are less than half of the firing, those of like lift"
+    if not len(tokens): return tokens,False
     gain = tokens.pmi*tokens.precision
-    some = tokens[gain>=.1*gain.max()].head(most) if len(tokens) else tokens
-    enough = some.precision.cumsum().shift(fill_value=0.)<cover
-    return some[enough]
+    some = tokens[gain>=.1*gain.max()].head(most)
+    some = some[some.precision.cumsum().shift(fill_value=0.)<cover]
+    if some.precision.sum()>=.5: return some,False
+    def alike(top): return (tokens.pmi<=top)&(tokens.pmi>=.8*top)
+    top = max(tokens.pmi, key=lambda p: gain[alike(p)].sum())
+    return tokens[alike(top)].sort_values('precision', ascending=False).head(most),True
+
+def _said(tokens, is_class):
+    quoted = [f"“{(t.strip() or t).replace(chr(10), '⏎')}”" for t in tokens.text]
+    return f"words like {', '.join(quoted)}" if is_class else ' or '.join(quoted)
 
 def evidence_label(
     c:Component,      # From `Harvest.component`
@@ -30,11 +36,11 @@ def evidence_label(
     sharp:float=.8,   # A component that fires on named tokens this often predicts *after* them
 )->dict:              # input_label, output_label, input_tokens, output_tokens (ids), confidence (the share of firing that the output tokens make up)
     "A label read off the statistics; the same evidence always gives the same label"
-    x,y = _leading(c.input, most, cover),_leading(c.output, most, cover)
+    (x,x_class),(y,y_class) = _named(c.input, most, cover),_named(c.output, most, cover)
     after = x.precision.sum()>=sharp and len(x)<=2
     own = set() if c.writes is None else set(c.writes.index[:10])
     verb = 'says' if len(set(y.text[:2])&own) else 'predicts'
-    return dict(input_label=f'fires on {_quoted(x.text)}' if len(x) else '', output_label=f"{verb} {_quoted(y.text)}{f' after {_quoted(x.text)}' if after else ''}" if len(y) else '',
+    return dict(input_label=f'fires on {_said(x, x_class)}' if len(x) else '', output_label=f"{verb} {_said(y, y_class)}{f' after {_said(x, x_class)}' if after else ''}" if len(y) else '',
         input_tokens=x.token.tolist(), output_tokens=y.token.tolist(), confidence=round(float(y.precision.sum()), 3))
 
 def label_evidence(
