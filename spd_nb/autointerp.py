@@ -23,10 +23,10 @@ def _named(tokens, most, cover):
     if some.precision.sum()>=.5: return some,False
     def alike(top): return (tokens.pmi<=top)&(tokens.pmi>=.8*top)
     top = max(tokens.pmi, key=lambda p: gain[alike(p)].sum())
-    return tokens[alike(top)].sort_values('precision', ascending=False).head(most),True
+    return tokens[alike(top)].sort_values('precision', ascending=False),True
 
-def _said(tokens, is_class):
-    quoted = [f"“{(t.strip() or t).replace(chr(10), '⏎')}”" for t in tokens.text]
+def _said(tokens, is_class, most):
+    quoted = [f"“{(t.strip() or t).replace(chr(10), '⏎')}”" for t in tokens.text[:most]]
     return f"words like {', '.join(quoted)}" if is_class else ' or '.join(quoted)
 
 def evidence_label(
@@ -34,13 +34,13 @@ def evidence_label(
     most:int=5,       # Tokens named on each side, at most
     cover:float=.9,   # Stop when they make up this share of the firing
     sharp:float=.8,   # A component that fires on named tokens this often predicts *after* them
-)->dict:              # input_label, output_label, input_tokens, output_tokens (ids), confidence (the share of firing that the output tokens make up)
+)->dict:              # input_label, output_label, input_tokens, output_tokens (ids; of a class all that are listed), confidence (the share of firing that the output tokens make up)
     "A label read off the statistics; the same evidence always gives the same label"
     (x,x_class),(y,y_class) = _named(c.input, most, cover),_named(c.output, most, cover)
     after = x.precision.sum()>=sharp and len(x)<=2
     own = set() if c.writes is None else set(c.writes.index[:10])
     verb = 'says' if len(set(y.text[:2])&own) else 'predicts'
-    return dict(input_label=f'fires on {_said(x, x_class)}' if len(x) else '', output_label=f"{verb} {_said(y, y_class)}{f' after {_said(x, x_class)}' if after else ''}" if len(y) else '',
+    return dict(input_label=f'fires on {_said(x, x_class, most)}' if len(x) else '', output_label=f"{verb} {_said(y, y_class, most)}{f' after {_said(x, x_class, most)}' if after else ''}" if len(y) else '',
         input_tokens=x.token.tolist(), output_tokens=y.token.tolist(), confidence=round(float(y.precision.sum()), 3))
 
 def label_evidence(

@@ -1,13 +1,17 @@
 "Runs that are stopped or killed from outside, in a process of their own"
-import os, signal, subprocess, sys, time
+import os, signal, subprocess, sys, textwrap, time, warnings
 from contextlib import contextmanager
+from pathlib import Path
 import torch
 from spd_nb.components import aligned
+from spd_nb.harvest import Harvest, Labels, harvest
 from spd_nb.model import decompose, load, save
+from spd_nb.stories import stories
 from spd_nb.toys import TMS, fit_toy
 from spd_nb.train import fit
 
 STEPS = 60
+ROOT = Path(__file__).parent.parent
 
 def fresh():
     toy = TMS(5, 2, seed=0)
@@ -53,3 +57,66 @@ def test_a_full_disk_leaves_the_old_save(tmp_path):
     with child(code, tmp_path/'kept') as p: assert p.wait(60)==7
     assert torch.equal(load(tmp_path/'kept').at('linear1').V, fresh().at('linear1').V)
     assert sorted(f.name for f in tmp_path.iterdir())==['kept']
+
+# killed at random moments: a script forks a worker, kills it, and forks the next, so that torch is imported once
+
+def killed(worker, path, times=10, seconds=1.5):
+    "Run `worker` (code that uses `path`) to its end, killing it `times` times on the way; what it printed last"
+    code = f'''import os, random, signal, sys, time, torch
+torch.set_num_threads(1)
+from pathlib import Path
+from spd_nb.autointerp import Chat, label
+from spd_nb.harvest import Harvest, harvest
+from spd_nb.model import load
+from spd_nb.stories import stories
+data,path,rng = Path({str(ROOT/'data'/'story')!r}),Path({str(path)!r}),random.Random(0)
+dm = load(data)
+def worker():
+{textwrap.indent(textwrap.dedent(worker), '    ')}
+for i in range({times}+1):
+    if not (pid := os.fork()):
+        try: worker()
+        except BaseException: import traceback; traceback.print_exc(); os._exit(3)
+        os._exit(0)
+    if i<{times}:
+        time.sleep(rng.uniform(.05, {seconds}))
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    else: assert os.waitpid(pid, 0)[1]==0
+'''
+    subprocess.run([sys.executable, '-c', code], check=True, timeout=300)
+
+def test_a_harvest_killed_ten_times_is_the_same(tmp_path):
+    killed("harvest(dm, stories(8, 64, seed=9), path/'cut', n=40, examples=10, save_every=0., progress=False)", tmp_path)
+    whole,cut = harvest(load(ROOT/'data'/'story'), stories(8, 64, seed=9), tmp_path/'whole', n=40, examples=10, progress=False),Harvest(tmp_path/'cut')
+    for f,about in whole.manifest['files'].items(): assert cut.manifest['files'][f]==about, f
+    assert sorted(p.name for p in tmp_path.iterdir() if p.name[0]!='.')==['cut','whole']
+
+def test_labelling_killed_ten_times_loses_and_repeats_nothing(tmp_path):
+    server = f'''import http.server, json, sys, time
+class S(http.server.BaseHTTPRequestHandler):
+    def log_message(self, *a): pass
+    def do_POST(self):
+        self.rfile.read(int(self.headers['Content-Length']))
+        time.sleep(.05)
+        text = json.dumps(dict(input_label='a', output_label='b', description='c', reasoning='d', confidence=.5))
+        body = json.dumps(dict(id='x', object='chat.completion', created=0, model='m', choices=[dict(index=0, finish_reason='stop', message=dict(role='assistant', content=text))], usage=dict(prompt_tokens=9, completion_tokens=9, total_tokens=18))).encode()
+        with open({str(tmp_path/'answered')!r}, 'a') as f: f.write('1')
+        self.send_response(200); self.send_header('Content-Length', str(len(body))); self.end_headers(); self.wfile.write(body)
+s = http.server.ThreadingHTTPServer(('127.0.0.1', 0), S)
+print(s.server_port, flush=True)
+s.serve_forever()'''
+    (tmp_path/'h').mkdir()
+    for f in (ROOT/'data'/'story'/'harvest').iterdir():
+        if f.name!='labels.jsonl': (tmp_path/'h'/f.name).symlink_to(f)
+    with subprocess.Popen([sys.executable, '-c', server], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as p:
+        port = int(p.stdout.readline())
+        try: killed(f"h = Harvest(path/'h')\nlabel(h, Chat('m', 'http://127.0.0.1:{port}/v1'), h.components['count'].nlargest(120).index, concurrency=3, progress=False)", tmp_path)
+        finally: p.kill()
+    labels = Labels(tmp_path/'h'/'labels.jsonl')
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # a kill may have torn a line
+        rows = labels.rows
+    assert len(rows)==len({r['key'] for r in rows})==120
+    answered = len((tmp_path/'answered').read_text())
+    assert 120<=answered<=120+10*3  # at most those under way at each kill were asked for again

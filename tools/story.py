@@ -2,6 +2,7 @@
    python tools/story.py target                     (the language model, into runs/story/target)
    python tools/story.py run 'sparsity_*' converged (decompositions, into runs/story; each resumes where it stopped)
    python tools/story.py ship converged             (one of them into data/story, with its target and trust report)
+   python tools/story.py evidence                   (harvest and labels of what ships, into data/story/harvest)
 What a run amounts to goes into data/results/story*.csv. `run stories260K` needs that model and its texts in ../shared."""
 import argparse, fnmatch, json, shutil, time
 from collections.abc import Callable
@@ -10,13 +11,16 @@ from pathlib import Path
 import pandas as pd, torch
 from safetensors.torch import load_file, save_file
 from spd_nb.ci import TransformerCI
+from spd_nb.autointerp import label_evidence
 from spd_nb.core import Key, atomic
 from spd_nb.data import tokens
 from spd_nb.eval import alive, auc, l0, mask_table, mean_over, pgd_ladder, report, single_ablations, spectrum, steps_of, without
+from spd_nb.harvest import harvest
 from spd_nb.lms import StoryLM, by_role, fit_lm, linear_sites, load_lm
 from spd_nb.losses import cosine, kl
 from spd_nb.masks import PersistentPGD, shared
 from spd_nb.model import decompose, load, save
+from spd_nb.scoring import caused, questions, score, watch
 from spd_nb.stories import stories, story_rows, vocabulary
 from spd_nb.train import Adversarial, fit, vpd_losses
 
@@ -161,6 +165,49 @@ def sharpness(dm, weight=4., controls=100):
         rows.append(row|dict(random=like[f'P {r}'].mean()/P, random_elsewhere=like[f'elsewhere {r}'].mean(), randoms=len(like)))
     return pd.DataFrame(rows)
 
+# labels of what ships, against what the generator knows
+
+@torch.no_grad()
+def graded_labels(h, labels, rows=160, least=30):
+    """Do labels name the role of what a component fires on (`input`) and of what comes next (`output`)? For components that fire `least` times in fresh stories:
+    the commonest role there and its share, the role that the label's tokens have elsewhere (mean over tokens), and for the output the same from the input label's tokens."""
+    told,others = story_rows(rows, 128, seed=4321),story_rows(400, 128, seed=99)
+    names = sorted({t.role for r in told+others for t in r})
+    role = torch.tensor([[names.index(t.role) for t in r] for r in told])
+    has = torch.zeros(len(IDS), len(names))
+    for r in others:
+        for t in r: has[IDS[t.text],names.index(t.role)] += 1
+    has /= has.sum(1, keepdim=True).clamp(min=1)
+    on = torch.cat([torch.cat([g[:,:-1].flatten(0,1) for g in h.dm.ci(x).lower.values()], 1)>h.manifest['threshold'] for x in ids_of(told).split(16)])
+    found = []
+    for key,l in labels.iterrows():
+        here = on[:,h.at(key)]
+        if here.sum()<least: continue
+        said = {side:has[l[f'{side}_tokens']].mean(0) if l[f'{side}_tokens'] else torch.zeros(len(names)) for side in ('input','output')}
+        for side,true in (('input',role[:,:-1]), ('output',role[:,1:])):
+            share = torch.bincount(true.flatten()[here], minlength=len(names))/here.sum()
+            r = int(share.argmax())
+            found.append(dict(key=key, side=side, n=int(here.sum()), role=names[r], share=share[r].item(), said=names[int(said[side].argmax())], said_input=names[int(said['input'].argmax())]))
+    return pd.DataFrame(found)
+
+def judged(h, labels, n=50):
+    "What a random `n` components that write to the residual stream cause, and how well their labels score"
+    w = watch(h, told(8, 88), 6)
+    fired = w.on.sum((0,1))
+    can = [k for k in labels.index if k.split(':')[0].endswith(('o_proj','down_proj')) and fired[h.at(k)]>=20]
+    rows = []
+    for k in pd.Series(can).sample(n, random_state=0):
+        l = labels.loc[k].to_dict()
+        rows.append(dict(key=k, input_label=l['input_label'], output_label=l['output_label'], **caused(h, w, k, l)._asdict(), share_input=caused(h, w, k, l|dict(output_tokens=l['input_tokens'])).share, **{kind:score(questions(h, w, k, l, kind, n=20)).score for kind in ('detection','fuzzing','intruder')}))
+    return pd.DataFrame(rows)
+
+def evidence():
+    "Harvest what ships, label it, and grade the labels"
+    h = harvest(load(SHIPPED), told(16, 2024), SHIPPED/'harvest', n=100, examples=40, window=16)
+    labels = label_evidence(h)
+    graded_labels(h, labels).to_csv(RESULTS/'story_labels.csv', index=False, float_format='%.4g')
+    judged(h, labels).to_csv(RESULTS/'story_label_scores.csv', index=False, float_format='%.4g')
+
 def ship(name, out):
     "Copy a saved decomposition to where `data/` keeps it"
     for f in (out/name/'saved').iterdir(): shutil.copy(f, SHIPPED/f.name)
@@ -168,12 +215,12 @@ def ship(name, out):
 
 if __name__=='__main__':
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('what', choices=['target','run','ship'])
+    p.add_argument('what', choices=['target','run','ship','evidence'])
     p.add_argument('names', nargs='*', help=f"globs; runs are {', '.join(RUNS)}")
     p.add_argument('--out', type=Path, default=OUT, help='where runs and their checkpoints are')
     a = p.parse_args()
     torch.set_num_threads(1)
-    if a.what=='target': target()
+    if a.what in ('target','evidence'): globals()[a.what]()
     for name in RUNS:
         if not any(fnmatch.fnmatch(name, n) for n in a.names): continue
         if a.what=='ship': ship(name, a.out)

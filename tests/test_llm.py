@@ -1,0 +1,152 @@
+"Labelling over HTTP: a real server with a real model, and servers that fail in every way they can"
+import asyncio, json, os, socket, subprocess, sys, threading, time, urllib.request
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+import pytest, torch
+from spd_nb.autointerp import SHAPE, Chat, label, prompt_for
+from spd_nb.harvest import Harvest
+
+ROOT = Path(__file__).parent.parent
+LABEL = dict(input_label='fires on a colon', output_label='predicts a mouth', description='Draws faces.', reasoning='All examples.', confidence=.9)
+
+@pytest.fixture
+def h(tmp_path):
+    "The shipped harvest, without its labels"
+    for f in (ROOT/'data'/'story'/'harvest').iterdir():
+        if f.name!='labels.jsonl': (tmp_path/'h').mkdir(exist_ok=True); (tmp_path/'h'/f.name).symlink_to(f)
+    return Harvest(tmp_path/'h')
+
+@pytest.fixture
+def keys(h): return h.components['count'].nlargest(4).index.tolist()
+
+class Server(BaseHTTPRequestHandler):
+    "Answers as the model's name says; `seen` counts requests by prompt"
+    protocol_version = 'HTTP/1.1'
+    def log_message(self, *a): pass
+    def reply(self, status, body, **headers):
+        body = json.dumps(body).encode()
+        self.send_response(status)
+        for k,v in dict(headers, **{'Content-Type':'application/json', 'Content-Length':str(len(body))}).items(): self.send_header(k.replace('_','-'), v)
+        self.end_headers()
+        self.wfile.write(body)
+    def do_POST(self):
+        ask = json.loads(self.rfile.read(int(self.headers['Content-Length'])))
+        how,prompt,seen = ask['model'],ask['messages'][0]['content'],self.server.seen
+        with self.server.lock: seen[prompt] = nth = seen.get(prompt, 0)+1
+        text = json.dumps(LABEL)
+        if how=='busy' and nth<=2: return self.reply(429, dict(error='later'), Retry_After='0.1')
+        if how=='broken' and nth<=2: return self.reply(500+3*(nth-1), dict(error='oops'))
+        if how=='slow' and nth==1 or how=='dead': time.sleep(1.5)
+        if how=='cut' and nth<=2:
+            if nth==2: self.wfile.write(b'HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n{"choi')
+            return self.connection.shutdown(socket.SHUT_RDWR)
+        if how=='forbidden': return self.reply(401, dict(error=dict(message='wrong key')))
+        if how=='no schemas' and 'response_format' in ask: return self.reply(400, dict(error='response_format is not supported'))
+        if how=='too long': return self.reply(400, dict(error='prompt too long'))
+        if how=='garbled' and nth==1: text = text[:60]
+        self.reply(200, dict(id='x', object='chat.completion', created=0, model=how, choices=[dict(index=0, finish_reason='stop', message=dict(role='assistant', content=text))], usage=dict(prompt_tokens=1000, completion_tokens=50, total_tokens=1050)))
+
+@pytest.fixture
+def server():
+    s = ThreadingHTTPServer(('127.0.0.1', 0), Server)
+    s.seen,s.lock,s.daemon_threads,s.handle_error = {},threading.Lock(),True,lambda *a: None
+    threading.Thread(target=s.serve_forever, daemon=True).start()
+    s.url = f'http://127.0.0.1:{s.server_port}/v1'
+    yield s
+    s.shutdown()
+    s.server_close()
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    "No waiting longer than the server asks for"
+    wait = asyncio.sleep
+    monkeypatch.setattr('spd_nb.autointerp.asyncio.sleep', lambda s: wait(min(s, .1)))
+
+@pytest.mark.parametrize('how,requests', [('well',1), ('busy',3), ('broken',3), ('cut',3), ('garbled',2), ('slow',2)])
+def test_labels_come_through_faults(h, keys, server, how, requests):
+    done = label(h, Chat(how, server.url, price=(1.,1.), timeout=1.), keys, progress=False)
+    assert done.labels.index.tolist()==keys and set(done.labels.output_label)=={LABEL['output_label']} and not done.failed
+    assert set(server.seen.values())=={requests}
+    paid = 2 if how=='garbled' else 1  # an answer that cannot be read is paid for as well
+    assert done.tokens_in==4*paid*1000 and done.cost==pytest.approx(4*paid*1050/1e6)
+    assert label(h, Chat(how, server.url), keys, progress=False).tokens_in==0
+
+def test_a_server_that_refuses_schemas_is_asked_in_words(h, keys, server):
+    assert len(label(h, Chat('no schemas', server.url), keys, concurrency=1, progress=False).labels)==4
+    assert any('of this schema' in p for p in server.seen)
+
+@pytest.mark.parametrize('how,says', [('dead','gave no answer in 2 tries'), ('forbidden','wrong key'), ('too long','refuses the prompt')])
+def test_a_hopeless_server_stops_the_run_and_costs_no_label(h, keys, server, how, says):
+    label(h, Chat('well', server.url), keys[:2], progress=False)
+    with pytest.raises(RuntimeError, match=says): label(h, Chat(how, server.url, timeout=.5, retries=1), keys, progress=False)
+    assert len(h.labels.rows)==2
+
+def test_nobody_there(h, keys):
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        port = s.getsockname()[1]
+    with pytest.raises(RuntimeError, match='gave no answer in 2 tries'): label(h, Chat('m', f'http://127.0.0.1:{port}/v1', retries=1), keys[:1], progress=False)
+
+def test_the_cap_counts_retries(h, keys, server):
+    "A server may charge for what it never delivered; what could have been charged stays below the cap"
+    most = max(len(prompt_for(h, k).encode()) for k in keys)/1e6
+    done = label(h, Chat('slow', server.url, price=(1.,0.), timeout=1.), keys, max_cost=1.5*most, concurrency=1, progress=False)
+    assert not len(done.labels) and done.left==keys and done.cost==0
+
+# a real one
+
+def recites(folder, text, steps=150):
+    "A language model that has learnt one text by heart, character by character, and says it whatever it is asked"
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    chars = ['<s>','</s>','<unk>',*sorted(set(text))]
+    tok = Tokenizer(models.WordLevel({c:i for i,c in enumerate(chars)}, unk_token='<unk>'))
+    tok.pre_tokenizer,tok.decoder = pre_tokenizers.Split(Regex('.'), 'isolated'),decoders.Fuse()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=tok, bos_token='<s>', eos_token='</s>', unk_token='<unk>', chat_template='{{ bos_token }}')
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=len(chars), hidden_size=64, intermediate_size=128, num_hidden_layers=1, num_attention_heads=4, max_position_embeddings=512, bos_token_id=0, eos_token_id=1))
+    x = torch.tensor([[0, *map(chars.index, text), 1]])
+    opt = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    for _ in range(steps):
+        loss = model(x, labels=x).loss
+        opt.zero_grad()
+        loss.backward()
+        opt.step()
+    model.eval().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+@pytest.fixture(scope='module')
+def real(tmp_path_factory):
+    "`transformers serve`, with the story model and one that recites a label"
+    from spd_nb.model import load
+    from spd_nb.stories import story_tokenizer
+    folder = tmp_path_factory.mktemp('models')
+    load(ROOT/'data'/'story').target.save_pretrained(folder/'story')
+    tok = story_tokenizer()
+    tok.chat_template = "{{ bos_token }}{{ messages[-1]['content'] }}"
+    tok.save_pretrained(folder/'story')
+    recites(folder/'label', json.dumps(LABEL))
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        port = s.getsockname()[1]
+    env = os.environ|dict(HF_HUB_OFFLINE='1', OMP_NUM_THREADS='2')
+    with subprocess.Popen([Path(sys.executable).parent/'transformers','serve','--host','127.0.0.1','--port',str(port)], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as p:
+        try:
+            for _ in range(240):
+                try: urllib.request.urlopen(f'http://127.0.0.1:{port}/health', timeout=1); break
+                except OSError: time.sleep(.25); assert p.poll() is None, 'the server did not start'
+            yield f'http://127.0.0.1:{port}/v1',folder
+        finally: p.terminate()
+
+def test_a_real_server_labels(h, keys, real):
+    url,folder = real
+    done = label(h, Chat(str(folder/'label'), url, max_tokens=300), keys[:2], progress=False)
+    assert not done.failed
+    assert done.labels[SHAPE['required']].to_dict('records')==[LABEL]*2
+    assert done.tokens_out>=2*len(json.dumps(LABEL))
+
+def test_a_real_model_that_tells_stories_gives_no_label(h, keys, real):
+    url,folder = real
+    done = label(h, Chat(str(folder/'story'), url, max_tokens=20), keys[:1], tries=2, progress=False)
+    assert 'not a JSON object' in done.failed[keys[0]] and not h.labels.rows
+    assert done.tokens_out==40
