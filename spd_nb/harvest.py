@@ -7,7 +7,7 @@ __all__ = ['LABEL_SCHEMA', 'HARVEST_SCHEMA', 'TABLES', 'tokenizer_of', 'texts_of
            'Example', 'Harvest', 'direct_logits', 'Component']
 
 # %% ../nbs/21_harvest.ipynb #d29f1aa3
-import hashlib, json, os, re, signal, time, warnings, zipfile, zlib
+import hashlib, json, os, re, shutil, signal, time, warnings, zipfile, zlib
 from collections.abc import Iterable
 from functools import cached_property
 from html import escape
@@ -240,6 +240,7 @@ def harvest(
     counts = path.with_name(f'{path.name}.counts')
     h = write(count(dm, batches, counts, n, **options), dm, path, tokenizer, top)
     counts.unlink()
+    for killed in path.parent.glob(f'.{counts.name}.*'): shutil.rmtree(killed)  # half-written counts of earlier tries
     return h
 
 # %% ../nbs/21_harvest.ipynb #c1665c0f

@@ -2,7 +2,9 @@
 import sys
 from pathlib import Path
 import numpy as np, pandas as pd, pytest, torch
+from spd_nb.autointerp import evidence_label
 from spd_nb.eval import without
+from spd_nb.harvest import Harvest
 from spd_nb.lms import by_role
 from spd_nb.model import load
 from spd_nb.stories import story_rows
@@ -66,3 +68,29 @@ def test_single_components_do_to_roles_what_the_table_says(story_dm):
 def test_story_rows_are_of_known_runs():
     assert set(STORIES.index)<=set(story.RUNS) and {'converged',*(f'sparsity_{s:.0e}' for s in (5e-4, 1e-3, 2e-3, 4e-3, 8e-3))}<=set(STORIES.index)
     for name,r in STORIES.iterrows(): assert r.steps==story.RUNS[name]['steps'] and r.sparsity==story.RUNS[name]['sparsity']
+
+# evidence
+
+@pytest.fixture(scope='module')
+def shipped(story_dm): return Harvest(ROOT/'data'/'story'/'harvest', story_dm)
+
+def test_the_shipped_harvest_is_of_the_shipped_decomposition(shipped):
+    assert shipped.manifest['tokens']>=200_000 and sum(f.stat().st_size for f in shipped.path.iterdir())<10e6
+    assert shipped.labels.frame('evidence').index.tolist()==shipped.components.index[shipped.components['count']>0].tolist()
+
+def test_shipped_labels_follow_from_the_shipped_evidence(shipped):
+    labels = shipped.labels.frame('evidence')
+    for key in labels.index[::97]: assert labels.loc[key, ['input_label','output_label','output_tokens']].to_dict().items()<=evidence_label(shipped.component(key)).items()
+
+def carrying(table, share=.7):
+    "Right labels among components that carry a role: at 70 % of the places where they fire (or of what follows) it is the same, and no filler"
+    some = table[(table.share>=share)&(table.role!='plain')]
+    return {side:(len(g), (g.said==g.role).mean(), (g.said_input==g.role).mean()) for side,g in some.groupby('side')}
+
+def test_evidence_labels_name_the_role(shipped):
+    table = pd.read_csv(ROOT/'data'/'results'/'story_labels.csv')
+    found = carrying(table)
+    assert found['output'][0]>100 and found['output'][1]>=.9 and found['input'][1]>=.9
+    assert found['output'][2]<.1  # what the input side says of the output
+    now = story.graded_labels(shipped, shipped.labels.frame('evidence'))
+    assert now.key.tolist()==table.key.tolist() and (now.said==table.said).all() and np.allclose(now.share, table.share, atol=2e-3)

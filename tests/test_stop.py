@@ -88,9 +88,12 @@ for i in range({times}+1):
 
 def test_a_harvest_killed_ten_times_is_the_same(tmp_path):
     killed("harvest(dm, stories(8, 64, seed=9), path/'cut', n=40, examples=10, save_every=0., progress=False)", tmp_path)
-    whole,cut = harvest(load(ROOT/'data'/'story'), stories(8, 64, seed=9), tmp_path/'whole', n=40, examples=10, progress=False),Harvest(tmp_path/'cut')
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # as the worker's: products in several threads differ in their last bits
+    try: whole,cut = harvest(load(ROOT/'data'/'story'), stories(8, 64, seed=9), tmp_path/'whole', n=40, examples=10, progress=False),Harvest(tmp_path/'cut')
+    finally: torch.set_num_threads(before)
     for f,about in whole.manifest['files'].items(): assert cut.manifest['files'][f]==about, f
-    assert sorted(p.name for p in tmp_path.iterdir() if p.name[0]!='.')==['cut','whole']
+    assert not list(tmp_path.glob('*.counts')) and not list(tmp_path.glob('.*.counts.*'))
 
 def test_labelling_killed_ten_times_loses_and_repeats_nothing(tmp_path):
     server = f'''import http.server, json, sys, time
