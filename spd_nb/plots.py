@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['weight_scale', 'importance_scale', 'cycle', 'ink', 'faint', 'theme', 'lines', 'heatmap', 'uv_heatmaps', 'importances',
-           'l0_bars', 'norms', 'pareto', 'token_heatmap', 'contributions', 'vectors2d']
+           'l0_bars', 'norms', 'points', 'pareto', 'token_heatmap', 'contributions', 'vectors2d']
 
 # %% ../nbs/01_plots.ipynb #b85e6a17
 import html
@@ -271,6 +271,32 @@ def norms(
     fig.update_xaxes(title_text='rank (1 = largest)')
     fig.update_yaxes(**_scale(log_y, *(t.y for t in fig.data)), title_text=_safe(y_title))
     return _titled(fig, _note(title, hidden, total, 'a norm of 0')).update_layout(showlegend=len(fig.data)>1)
+
+# %% ../nbs/01_plots.ipynb #f7c054d5
+def points(
+    df,               # Frame, or dict of equally long columns: a row per point
+    x:str,            # Column across
+    y:str,            # Column upwards
+    group=None,       # Column whose values colour the points
+    text=None,        # Column with a point's name, shown on hover
+    log_x:bool=False, # Logarithmic x axis
+    log_y:bool=False, # Logarithmic y axis
+    title='',         # Above the figure
+    x_title=None,     # With its unit; the column's name when not given
+    y_title=None,     # The same for `y`
+): # A `go.Figure`. One trace of points per group
+    "Two numbers against each other"
+    import numpy as np
+    df = _frame(df, x, y, *(c for c in (group,text) if c is not None))
+    xs,ys = _array(df[x], x, 1),_array(df[y], y, 1)
+    seen = np.isfinite(xs) & np.isfinite(ys) & ((xs>0)|(not log_x)) & ((ys>0)|(not log_y))
+    fig,rows = _fig(_note(title, int((~seen).sum()), len(df), 'not finite, or not positive on a log axis')),df[seen]
+    for i,(g,d) in enumerate([('',rows)] if group is None else rows.groupby(group, sort=False, dropna=False)):
+        fig.add_scatter(x=_array(d[x], x, 1), y=_array(d[y], y, 1), mode='markers', name=_safe(g), marker=dict(color=cycle[i%len(cycle)], size=7, opacity=.75),
+            hovertext=None if text is None else [_safe(t) for t in d[text]], hovertemplate=('' if text is None else '%{hovertext}<br>')+'%{x:.4g}, %{y:.4g}')
+    fig.update_xaxes(**(_scale(log_x, xs[seen]) if log_x else {}), title_text=_safe(x if x_title is None else x_title))
+    fig.update_yaxes(**(_scale(log_y, ys[seen]) if log_y else {}), title_text=_safe(y if y_title is None else y_title))
+    return fig.update_layout(showlegend=group is not None)
 
 # %% ../nbs/01_plots.ipynb #fb3c5117
 def _front(x, y, x_better, y_better):
