@@ -160,6 +160,8 @@ class Caused(NamedTuple):
     elsewhere:float  # KL (nats) at positions where it does not fire
     condition:float  # Share of its firings that are on tokens the input label names
 
+    def __repr__(self): return 'Caused('+', '.join(f'{k}={v:.3g}' for k,v in self._asdict().items())+')'
+
 @torch.no_grad()
 def caused(
     h:Harvest,    # Opened with its decomposition
