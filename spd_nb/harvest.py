@@ -69,6 +69,7 @@ def count(
     rank:int=0,           # This process takes batches `rank`, `rank+world`, ...
     world:int=1,          # ... of this many processes
     save_every:float=60., # Seconds between writes of the file
+    keep:bool=True,       # Write it at the end as well?
     progress:bool=True,   # Show a progress bar?
 )->Stats:                 # Counts; `+` of those of all ranks is what one process would have counted
     "Run over batches and count; a stopped or killed count goes on where its file ends"
@@ -86,7 +87,6 @@ def count(
         stats = kept
     scale = torch.cat([dm.at(s).U.detach().float().norm(dim=1) for s in dm.sites])
     todo,saved = [i for i in range(rank, n, world) if i not in stats.seen],time.monotonic()
-    def keep(): save_stats(stats, path, **what)
     with torch.no_grad(), stoppable() as asked, tqdm(total=len(range(rank, n, world)), initial=len(range(rank, n, world))-len(todo), disable=not progress, unit='batch') as bar:
         for i in todo:
             x = unpacked(feed[i], dm.device)[0]
@@ -98,11 +98,11 @@ def count(
             stats.update(i, _ids(x), ci, acts, p, scale)
             bar.update()
             if asked or time.monotonic()-saved>save_every:
-                keep()
+                save_stats(stats, path, **what)
                 saved = time.monotonic()
             if signal.SIGTERM in asked: raise SystemExit(143)
             if asked: raise KeyboardInterrupt(f"stopped after {len(stats.seen)} batches, which are kept in {path}; the same call goes on from there")
-        keep()
+        if keep: save_stats(stats, path, **what)
     return stats
 
 # %% ../nbs/21_harvest.ipynb #4e8da81b
@@ -202,21 +202,23 @@ def write(
         plain = plain.append_column(name, lists(h.ravel().astype(np.int32), [BINS]*len(h)))
     toks = token_table(stats, top)
     token = pa.table(dict(key=keyed(toks.comp), side=pa.array(toks.side), token=toks.token, count=toks['count'], pmi=toks.pmi, precision=toks.precision, recall=toks.recall))
-    comp,place = stats.examples.drawn()
-    e = {k:a[comp,place] for k,a in stats.examples.arrays.items()}
-    inside = e['toks']>=0
-    length = inside.sum(1)
-    example = pa.table(dict(key=keyed(comp), batch=e['batch'], position=e['at'], at=(inside[:,:stats.examples.window].sum(1)).astype(np.int16),
-        tokens=lists(e['toks'][inside], length), ci=lists(e['ci'][inside], length), act=lists(e['act'][inside], length)))
+    def examples(comp, place):
+        e = {k:a[comp,place] for k,a in stats.examples.arrays.items()}
+        inside = e['toks']>=0
+        length = inside.sum(1)
+        return pa.table(dict(key=keyed(comp), batch=e['batch'], position=e['at'], at=(inside[:,:stats.examples.window].sum(1)).astype(np.int16),
+            tokens=lists(e['toks'][inside], length), ci=lists(e['ci'][inside], length), act=lists(e['act'][inside], length)))
     totals = pa.table(dict(token=np.arange(stats.args['vocab'], dtype=np.int32), text=texts_of(tokenizer, stats.args['vocab']), count=stats.sums['tokens'].cpu().numpy(), mass=stats.sums['mass'].cpu().numpy()))
     with atomic(path, folder=True) as new:
-        made = dict(components=plain, tokens=token, examples=example, token_totals=totals)
-        for name,t in made.items():
-            pq.write_table(t, new/f'{name}.parquet', compression='zstd', row_group_size=2048 if name=='examples' else 2**16, write_page_checksum=True, use_dictionary=['key','side','site'])
+        made,how = dict(components=plain, tokens=token, token_totals=totals),dict(compression='zstd', write_page_checksum=True, use_dictionary=['key','side','site'])
+        for name,t in made.items(): pq.write_table(t, new/f'{name}.parquet', row_group_size=2**16, **how)
+        comp,place = stats.examples.drawn()
+        with pq.ParquetWriter(new/'examples.parquet', examples(comp[:0], place[:0]).schema, **how) as out:
+            for i in range(0, len(comp), 2048): out.write_table(examples(comp[i:i+2048], place[i:i+2048]))
         both = stats.sums['together'].cpu().numpy()
         sp.save_npz(new/'cofiring.npz', sp.triu(sp.csr_matrix(both), format='csr'))
         files = {f.name:dict(bytes=f.stat().st_size, sha256=hashlib.sha256(f.read_bytes()).hexdigest()) for f in sorted(new.iterdir())}
-        for name,t in made.items(): files[f'{name}.parquet']['rows'] = t.num_rows
+        for name,rows in dict({k:t.num_rows for k,t in made.items()}, examples=len(comp)).items(): files[f'{name}.parquet']['rows'] = rows
         (new/'manifest.json').write_text(json.dumps(dict(schema_version=HARVEST_SCHEMA, complete=True, decomposition=fingerprint(dm), tokenizer=_tokenizer_mark(tokenizer), tokens=stats.n, batches=len(stats.seen),
             top=top, **{k:v for k,v in stats.args.items() if k!='C'}, files=files, **provenance()), indent=1))
     return Harvest(path, dm, tokenizer)
@@ -238,8 +240,8 @@ def harvest(
         if wrong := [f"{k} {h.manifest[k]}" for k,v in want.items() if h.manifest[k]!=v]: raise ValueError(f"{path} holds a harvest with {' and '.join(wrong)}; give another path, or remove it")
         return h
     counts = path.with_name(f'{path.name}.counts')
-    h = write(count(dm, batches, counts, n, **options), dm, path, tokenizer, top)
-    counts.unlink()
+    h = write(count(dm, batches, counts, n, keep=False, **options), dm, path, tokenizer, top)
+    counts.unlink(missing_ok=True)
     for killed in path.parent.glob(f'.{counts.name}.*'): shutil.rmtree(killed)  # half-written counts of earlier tries
     return h
 

@@ -7,7 +7,7 @@ __all__ = ['WIDE', 'BINS', 'EVERY', 'LAST', 'Fires', 'fires', 'summed', 'gridded
            'Examples', 'Stats', 'save_stats', 'load_stats', 'pmi', 'token_table', 'component_table']
 
 # %% ../nbs/20_stats.ipynb #82937376
-import json
+import json, zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -139,13 +139,17 @@ class Examples:
         (r,place),(r2,c) = self._exchange(who, new)
         who,at = who[r],src[r2,c]
         self.arrays['ticket'][who,place],self.arrays['batch'][who,place],self.arrays['at'][who,place] = new[r2,c],batch,at
+        toks,ci,act = (x.cpu().numpy() for x in (toks, ci, act))
+        for i in range(0, len(who), 4096): self._keep(who[i:i+4096], place[i:i+4096], at[i:i+4096], toks, ci, act)  # as many as the cache holds
+
+    def _keep(self, who, place, at, toks, ci, act):
         S = toks.shape[1]
         near = (at%S)[:,None]+np.arange(-self.window, self.window+1)
         inside = (near>=0)&(near<S)
-        flat = np.where(inside, (at//S*S)[:,None]+near, 0)
-        self.arrays['toks'][who,place] = np.where(inside, toks.cpu().numpy().reshape(-1)[flat], -1)
+        flat = np.clip(near, 0, S-1)+(at//S*S)[:,None]
+        self.arrays['toks'][who,place] = np.where(inside, toks.reshape(-1).take(flat), -1)
         flat += who[:,None]*ci.shape[1]
-        for name,x in (('ci',ci), ('act',act)): self.arrays[name][who,place] = np.where(inside, x.cpu().numpy().reshape(-1)[flat], 0)
+        for name,x in (('ci',ci), ('act',act)): self.arrays[name][who,place] = (x.reshape(-1).take(flat)*inside).astype(np.float16)
 
     def _exchange(self, who, new):
         "Places whose ticket loses to a new one, and the new ones that win; as many of each, component by component"
@@ -264,22 +268,22 @@ def save_stats(
     **about,     # More to remember, as JSON
 ):
     "Keep counts, so that a killed harvest goes on from here"
-    from safetensors.numpy import save_file
-    tensors = {f'{kind}.{k}':v.cpu().numpy() for kind,of in (('sums',stats.sums), ('most',stats.most)) for k,v in of.items()}
-    tensors |= {f'examples.{k}':v for k,v in stats.examples.arrays.items()}
-    with atomic(path) as f: save_file(tensors, f, metadata=dict(about=json.dumps(dict(args=stats.args, seen=sorted(stats.seen), **about))))
+    arrays = {f'{kind}.{k}':v.cpu().numpy() for kind,of in (('sums',stats.sums), ('most',stats.most)) for k,v in of.items()}
+    arrays |= {f'examples.{k}':v for k,v in stats.examples.arrays.items()}
+    about = json.dumps(dict(args=stats.args, seen=sorted(stats.seen), **about))
+    with atomic(path) as new, open(new, 'wb') as f: np.savez(f, about=np.frombuffer(about.encode(), np.uint8), **arrays)  # an array at a time, where safetensors would copy them all
 
 def load_stats(
     path:Path,    # From `save_stats`
     device='cpu', # As for `Stats`
 )->tuple[Stats,dict]: # The counts, and what else was remembered
     "Go on from kept counts; a damaged file is refused"
-    from safetensors import SafetensorError, safe_open
     try:
-        with safe_open(path, 'np') as f: about,tensors = json.loads(f.metadata()['about']),{k:f.get_tensor(k) for k in f.keys()}
-    except (SafetensorError, OSError) as e: raise ValueError(f"{path} is missing or damaged ({e}); remove it and harvest again") from e
+        with open(path, 'rb') as f, np.load(f, allow_pickle=False) as z: arrays = dict(z)
+        about = json.loads(arrays.pop('about').tobytes())
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as e: raise ValueError(f"{path} is missing or damaged ({e}); remove it and harvest again") from e
     stats = Stats(**about.pop('args'), device=device)
-    part = lambda kind: {k.removeprefix(kind+'.'):v for k,v in tensors.items() if k.startswith(kind+'.')}
+    part = lambda kind: {k.removeprefix(kind+'.'):v for k,v in arrays.items() if k.startswith(kind+'.')}
     for mine,kind in ((stats.sums,'sums'), (stats.most,'most')):
         for k,v in part(kind).items(): mine[k] = torch.from_numpy(v).to(device)
     stats.examples.arrays = part('examples')

@@ -1,4 +1,4 @@
-"""`make bench`: CPU seconds per training step, peak memory and import time, one thread, medians; each case in a process of its own"""
+"""`make bench`: CPU seconds per training step, harvests and searches, peak memory and import time, one thread, medians; each case in a process of its own"""
 import json, resource, statistics, subprocess, sys, time
 
 CASES = {  # name: toy, its arguments, C, batch
@@ -93,6 +93,84 @@ def vpd(name, steps):
     phases['importances'] = phases.pop('target forward and importances')-phases['target forward']
     return dict(seconds=phases.pop('step'), phases=phases, flops=flops.get_total_flops(), mb=mb)
 
+HARVEST = (1_180, 2_800, 650)  # of the public implementation, on this model: tokens per CPU second, peak MB, MB on disk
+
+def harvested(ci, rows):
+    "Harvest 51k tokens of a model with 2,560 components, some 87 of them at a time, beside its forward and importances alone"
+    import tempfile
+    from functools import partial
+    from pathlib import Path
+    import torch
+    torch.set_num_threads(1)
+    from transformers import ArceeConfig, ArceeForCausalLM
+    from spd_nb.ci import TransformerCI
+    from spd_nb.harvest import count, write
+    from spd_nb.model import decompose
+    from spd_nb.stories import story_tokenizer
+    torch.manual_seed(0)
+    vocab,S = 4019,128
+    model = ArceeForCausalLM(ArceeConfig(vocab_size=vocab, hidden_size=128, intermediate_size=512, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=4, hidden_act='gelu', max_position_embeddings=256, tie_word_embeddings=True, bos_token_id=0, eos_token_id=0)).eval()
+    dm = decompose(model, {'*self_attn.*_proj':160, '*mlp.*_proj':320}, partial(TransformerCI, d=int(ci)))
+    batches = [torch.randint(vocab, (rows, S)) for _ in range(51_200//(rows*S))]
+    with torch.no_grad():  # importances of an uneven crowd: rates between 0 and 17 %
+        pre = torch.cat([dm.ci(batches[0]).pre[s].flatten(0,1) for s in dm.ci_fn.names], 1)
+        rate = torch.rand(2560)**4
+        bar = torch.stack([p.quantile(1-r) for p,r in zip(pre.T, rate*87/rate.sum())])
+        dm.ci_fn.out.weight.mul_((2/pre.std(0))[:,None])
+        dm.ci_fn.out.bias.sub_(bar).mul_(2/pre.std(0)).add_(.1)
+        def bare():
+            t = time.process_time()
+            dm.ci(inputs=dm.clean(batches[1]).inputs)
+            return time.process_time()-t
+        bare = statistics.median(bare() for _ in range(9))/(rows*S)
+        l0 = sum((g>.1).float().sum(-1).mean() for g in dm.ci(batches[1]).lower.values()).item()
+    class Timed(list):  # the time between batches, when they are asked for
+        def __getitem__(self, i): asked.append(time.process_time()); return super().__getitem__(i)
+    with tempfile.TemporaryDirectory() as tmp:
+        asked,t = [],time.process_time()
+        stats = count(dm, Timed(batches), Path(tmp)/'counts', examples=183, save_every=1e9, keep=False, progress=False)
+        t2 = time.process_time()
+        later = [b-a for a,b in zip(asked, asked[1:])][len(batches)//2:]
+        h = write(stats, dm, Path(tmp)/'h', story_tokenizer())
+        t3 = time.process_time()
+        disk = sum(f.stat().st_size for f in h.path.iterdir())/1e6
+        n = h._file.metadata.num_rows if h.examples(next(iter(h.keys))) else 0
+    return dict(bare=1/bare, rate=51_200/(t2-t), steady=rows*S/statistics.median(later), save=t3-t2, l0=l0, disk=disk, examples=n, mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1024)
+
+def searched(name, n):
+    "Wall milliseconds of opening and searching a made-up harvest of `n` components, 40 tokens a side, 100 examples each"
+    import os, tempfile
+    from pathlib import Path
+    import numpy as np, torch
+    from spd_nb.harvest import Harvest, write
+    from spd_nb.stats import Stats
+    from spd_nb.stories import story_tokenizer
+    rng,vocab = np.random.default_rng(0),2000
+    s = Stats({f'model.layers.{l}.mlp.down_proj':n//4 for l in range(4)}, vocab)
+    s.sums['tokens'] += torch.from_numpy(1_000_000//np.arange(2, vocab+2))
+    s.sums['mass'] += s.sums['tokens']
+    s.sums['count'] += torch.from_numpy(rng.integers(100, 20_000, n))
+    for side,shape in (('input',s.sums['input'].shape), ('output',s.sums['output'].shape)): s.sums[side] += torch.from_numpy(rng.pareto(1., shape)*(rng.random(shape)<.1)*10).to(s.sums[side].dtype)
+    pairs = rng.integers(0, n, (2, 30*n))
+    s.sums['together'][pairs.min(0),pairs.max(0)] = 7
+    for k,a in s.examples.arrays.items(): a[...] = rng.integers(1, 2**62, a.shape) if k=='ticket' else rng.integers(0, vocab, a.shape) if k=='toks' else rng.random(a.shape)*(rng.random(a.shape)<.1 if k=='ci' else 1)
+    with tempfile.TemporaryDirectory() as tmp:
+        class Nothing(torch.nn.Module): target = None
+        write(s, Nothing(), Path(tmp)/'h', story_tokenizer())
+        disk = {f.stem:f.stat().st_size/1e6 for f in (Path(tmp)/'h').iterdir()}
+        code = f"""import json, time; from spd_nb.harvest import Harvest; took = {{}}
+def timed(name, f):
+    t = time.perf_counter(); r = f(); took[name] = (time.perf_counter()-t)*1e3; return r
+h = timed('opening', lambda: (h := Harvest({tmp!r}+'/h'), repr(h))[0])
+timed('components', lambda: h.components)
+for i in range(5): timed('first by_token' if i==0 else 'by_token', lambda: h.by_token(100+i))
+keys = list(h.keys)
+for i in range(9): timed('first component' if i==0 else 'component', lambda: h.component(keys[i*937%len(keys)], 100))
+for i in range(2): timed('first correlated' if i==0 else 'correlated', lambda: h.correlated(keys[i+5]))
+print(json.dumps(took))"""
+        took = json.loads(subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout)
+    return dict(took=took, disk=disk)
+
 def calibration():
     "Five 512x512 float32 products, seconds"
     import torch
@@ -111,7 +189,7 @@ def imported(what):
 
 if __name__=='__main__':
     if len(sys.argv)>1: print(json.dumps(globals()[sys.argv[1]](sys.argv[2], int(sys.argv[3])))); sys.exit()
-    def apart(what, name, steps): return json.loads(subprocess.run([sys.executable, __file__, what, name, str(steps)], capture_output=True, text=True, check=True).stdout)
+    def apart(what, name, steps): return json.loads(subprocess.run([sys.executable, __file__, what, str(name), str(steps)], capture_output=True, text=True, check=True).stdout)
     products = calibration()
     print(f'one thread; five 512x512 float32 products: {products*1e3:.1f} ms (11 ms on the machine of the reference)')
     results = {}
@@ -128,6 +206,12 @@ if __name__=='__main__':
         print('  '+', '.join(f'{k} {v*1e3:.0f}' for k,v in r['phases'].items())+' ms')
         r = apart('planned', name, 40)
         print(f"  plan says {r['planned']*1e3:.0f} ms and {r['planned_mb']:.0f} MB; 40 steps of fit took {r['took']*1e3:.0f} ms each and {r['mb']:.0f} MB: time {r['planned']/r['took']-1:+.0%} (within 30 %), memory {r['planned_mb']/r['mb']-1:+.0%} (within 20 %)", flush=True)
+    for ci,rows in ((128,8), (128,16), (256,16)):
+        r = apart('harvested', ci, rows)
+        print(f"harvest, TransformerCI({ci}), {rows} rows at a time: {r['rate']:,.0f} tokens per second in all and {r['steady']:,.0f} once started, {r['rate']/r['bare']:.2f} and {r['steady']/r['bare']:.2f} of the rate of forward and importances alone (at least .6), {r['rate']/HARVEST[0]:.1f} times the public implementation's (at least 10), {r['mb']:.0f} MB (at most 1,000), "
+              f"{r['save']:.1f} s to save, {r['disk']:.0f} MB on disk (at most {HARVEST[2]/8:.0f}) with {r['examples']:,} examples; L0 {r['l0']:.0f}", flush=True)
+    r = apart('searched', 'x', 10_000)
+    print(f"searching 10,000 components on {sum(r['disk'].values()):.0f} MB ({', '.join(f'{k} {v:.1f}' for k,v in r['disk'].items())}): "+', '.join(f'{k} {v:.0f}' for k,v in r['took'].items())+' ms (opening 500, by_token 100, component 50, components 300)', flush=True)
     mods = 'spd_nb.train, spd_nb.eval, spd_nb.feature_space, spd_nb.plots'
     pairs = [(imported('torch'), imported(mods)) for _ in range(5)]
     t,s = (statistics.median(p[i] for p in pairs) for i in (0,1))
