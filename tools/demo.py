@@ -1,14 +1,16 @@
-"""`make demo`: take a toy model apart in under a minute, open the language model's decomposition that ships, take a component out, and write demo.html"""
+"""`make demo`: take a toy model apart in under a minute, open the language model's decomposition that ships, find the component that predicts a token, take it out, and write demo.html"""
 import tempfile, time
 from html import escape
 from pathlib import Path
-import pandas as pd, torch
+import torch
 from spd_nb.components import gaussian
 from spd_nb.core import Key
 from spd_nb.eval import alive, identity_error, mask_table, mean_over, ml2r, mmcs, one_hots, report, spectrum, steps_of, without
+from spd_nb.harvest import Harvest
 from spd_nb.losses import kl, quarter_cosine
 from spd_nb.model import decompose, load
-from spd_nb.plots import importances, l0_bars, lines, norms, token_heatmap, vectors2d
+from spd_nb.plots import importances, l0_bars, lines, norms, points, token_heatmap, vectors2d
+from spd_nb.scoring import shortlist, watch
 from spd_nb.stories import stories, story_rows, vocabulary
 from spd_nb.toys import TMS, fit_toy
 from spd_nb.train import fit, spd_losses
@@ -44,7 +46,12 @@ told = [f'opened and measured in {time.time()-opened:.1f} s: {sum(needed.values(
 row = story_rows(1, 110, seed=19, held_out=True)[0]
 ids = {t:i for i,t in enumerate(vocabulary())}
 toks = torch.tensor([[ids[t.text] for t in row]])
-key = Key.parse(pd.read_csv(root/'data'/'results'/'story_sharpness.csv', index_col='role')['keys']['quote_open'].split()[0])
+h,opened = Harvest(root/'data'/'story'/'harvest', lm),time.time()
+some = watch(h, stories(8, 128, seed=501, held_out=True), 4)
+found = shortlist(h, ' "', some, n=8, progress=False)
+confused = shortlist(h, ' "', some, side='input', n=8, progress=False)
+key = Key.parse(found.index[0])
+told.append(f'which component opens quotations? Of the 8 that predict the mark best, {key} takes away {-found.change.iloc[0]:.0%} of it when taken out; of the 8 that fire on the mark, the best takes away {-confused.change.iloc[0]:.0%} (found and measured in {time.time()-opened:.1f} s)')
 
 @torch.no_grad()
 def said(role, words, rows=story_rows(48, 128, seed=33, held_out=True)):
@@ -56,7 +63,7 @@ def said(role, words, rows=story_rows(48, 128, seed=33, held_out=True)):
 quote,stop = (lambda: said('quote_open', [' "'])),(lambda: said('period', ['.']))
 before = quote(),stop()
 with lm.masked(without(lm, [key])): after = quote(),stop()
-told.append(f'without one of them, {key}, the probability of an opening quote where one comes falls from {before[0]:.2f} to {after[0]:.2f}; that of a full stop goes from {before[1]:.2f} to {after[1]:.2f}')
+told.append(f'on other stories, without {key}, the probability of an opening quote where one comes falls from {before[0]:.2f} to {after[0]:.2f}; that of a full stop goes from {before[1]:.2f} to {after[1]:.2f}')
 print(*('     '+t for t in told), sep='\n')
 
 with torch.no_grad():
@@ -69,6 +76,9 @@ with torch.no_grad():
         ('Whether to believe it', trust._repr_html_()),
         ('A language model of stories, shipped converged', ''.join(f'<li>{escape(t)}</li>' for t in told)),
         (None, l0_bars(needed, lm.C, living.fires.to_dict())),
+        (None, points(dict(key=[*found.index, *confused.index], change=[*found.change, *confused.change], elsewhere=[*found.elsewhere, *confused.elsewhere], chosen=['by what it predicts']*len(found)+['by what it fires on']*len(confused)),
+            'elsewhere', 'change', group='chosen', text='key', title='Taking one component out', x_title='cost elsewhere (nats per token)', y_title='change of the probability of an opening quote')),
+        ('The component that opens quotations', h.component(key)._repr_html_()),
         (None, token_heatmap([t.text for t in row], lm.ci(toks).lower[key.site][0,:,key.c], title=f'Where {key} matters')),
     ]
 html,first = [],True
