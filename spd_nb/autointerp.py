@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SHAPE', 'evidence_label', 'label_evidence', 'input_first', 'dual_view', 'prompt_for', 'Answer', 'Chat', 'cost',
-           'parsed', 'Labelled', 'estimate', 'label']
+           'parsed', 'in_thread', 'Labelled', 'estimate', 'label']
 
 # %% ../nbs/22_autointerp.ipynb #6cfb965d
 import asyncio, hashlib, json, os, random, re, threading
@@ -195,7 +195,9 @@ def parsed(
 # %% ../nbs/22_autointerp.ipynb #daf04a7d
 def _hash(text): return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-def _in_thread(make):
+def in_thread(
+    make:Callable, # Makes the coroutine
+):                 # What it returns; what it raises is raised here
     "Run a coroutine to its end, in a thread of its own because notebooks have a loop running already; an interrupt cancels it"
     box = {}
     def go():
@@ -298,7 +300,7 @@ def label(
             async with asyncio.TaskGroup() as group:
                 for _ in range(min(concurrency, len(todo))): group.create_task(worker())
 
-    try: _in_thread(all_of_them)
+    try: in_thread(all_of_them)
     except BaseExceptionGroup as e: raise e.exceptions[0] from None
     rows = had()
     labels = pd.DataFrame([rows[k] for k in prompts if k in rows], columns=['key',*SHAPE['required'],'cost']).set_index('key')

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from fastcore.basics import patch
-from .core import Key, SiteError, _nearest, atomic, get_site, hooked, provenance, settled
+from .core import Key, SiteError, atomic, get_site, hooked, nearest, provenance, settled
 from .lms import check_tokens, linear_sites
 from .model import Decomposed, fingerprint
 from .stats import BINS, Stats, component_table, load_stats, pmi, save_stats, token_table
@@ -298,11 +298,12 @@ class Harvest:
     def tokenizer(self): # Of `transformers`
         "What turns text into ids"
         if self._tokenizer is None:
-            self._tokenizer = tokenizer_of(self._needs_dm().target)
+            self._tokenizer = tokenizer_of(self.needed_dm().target)
             if _tokenizer_mark(self._tokenizer)!=self.manifest['tokenizer']: raise ValueError(f"{self.path} was harvested with another tokenizer than this model's; pass it as `tokenizer`")
         return self._tokenizer
 
-    def _needs_dm(self):
+    def needed_dm(self)->Decomposed: # `RuntimeError` when the harvest was opened without it
+        "The decomposition"
         if self.dm is None: raise RuntimeError("running text needs the decomposition: open the harvest as `Harvest(path, dm)`")
         return self.dm
 
@@ -314,7 +315,7 @@ class Harvest:
         if key not in self.keys:
             site = Key.parse(key).site
             C = self._components.site.value_counts().get(site, 0)
-            raise SiteError(f"no component {key!r} in {self.path}: {site!r} has {C}, 0 to {C-1}" if C else f"no component {key!r} in {self.path}{_nearest(site, self._components.site.unique().tolist())}")
+            raise SiteError(f"no component {key!r} in {self.path}: {site!r} has {C}, 0 to {C-1}" if C else f"no component {key!r} in {self.path}{nearest(site, self._components.site.unique().tolist())}")
         return self.keys[key]
 
     @property
@@ -350,7 +351,7 @@ def token_ids(self:Harvest,
             hits = [i for i,x in enumerate(self.texts) if x==t] if t[:1]==' ' else [i for i,x in enumerate(self.texts) if x.strip()==t!='' or x==t]
             if not hits:
                 parts = _several(t, set(self.texts)) or _several(' '+t, set(self.texts))
-                raise ValueError(f"{t!r} is {f'several tokens, {parts}; ask for one of them' if parts else f'no token of this vocabulary{_nearest(t, self.texts)}'}")
+                raise ValueError(f"{t!r} is {f'several tokens, {parts}; ask for one of them' if parts else f'no token of this vocabulary{nearest(t, self.texts)}'}")
             ids += hits
         elif 0<=int(t)<len(self.texts): ids.append(int(t))
         else: raise ValueError(f"token ids are 0 to {len(self.texts)-1}, got {t}")
@@ -532,7 +533,7 @@ def run(self:Harvest,
     text:str, # What to run; a begin-of-sequence token is put before it if the tokenizer has one
 )->tuple[Int[Tensor, " S"],dict[str,Float[Tensor, "S _C"]]]: # Ids, and site to importances
     "Importances on a text"
-    dm,tok = self._needs_dm(),self.tokenizer
+    dm,tok = self.needed_dm(),self.tokenizer
     ids = tok(text, add_special_tokens=False).input_ids
     if not ids: raise ValueError("there are no tokens in an empty text")
     toks = torch.tensor([[tok.bos_token_id]+ids if tok.bos_token_id is not None else ids], device=dm.device)
@@ -548,7 +549,7 @@ def by_text(self:Harvest,
     import pandas as pd
     toks,ci = self.run(text)
     texts = [self.texts[t] for t in toks]
-    g = torch.cat([ci[s] for s in self._needs_dm().sites], -1)
+    g = torch.cat([ci[s] for s in self.needed_dm().sites], -1)
     at,comp = (x.tolist() for x in (g>self.manifest['threshold']).nonzero(as_tuple=True))
     of = self._components
     df = pd.DataFrame(dict(key=of.key.to_numpy()[comp], position=at, token=[texts[i] for i in at], next=[(texts+[''])[i+1] for i in at], ci=g[at,comp].tolist(), density=of.density.to_numpy()[comp]))
@@ -568,7 +569,7 @@ def by_examples(self:Harvest,
     for text,position in places:
         toks,ci = self.run(text)
         if not -len(toks)<=position<len(toks): raise ValueError(f"position {position} is outside {text!r}, which has {len(toks)} tokens, the first of which is {self.texts[toks[0]]!r}")
-        at.append(torch.cat([ci[s][position] for s in self._needs_dm().sites]))
+        at.append(torch.cat([ci[s][position] for s in self.needed_dm().sites]))
     if not at: raise ValueError("no place given")
     g = torch.stack(at).cpu()
     of = self._components

@@ -16,10 +16,10 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from .autointerp import _in_thread
+from .autointerp import in_thread
 from .core import Key
 from .eval import single_ablations, without
-from .harvest import Harvest, _side
+from .harvest import Harvest
 from .model import Decomposed
 from .train import Feed, unpacked
 
@@ -36,7 +36,7 @@ def watch(
     n:int=4,     # How many batches
 )->Watched:
     "See what fires on held-out text"
-    dm,feed = h._needs_dm(),Feed(batches)
+    dm,feed = h.needed_dm(),Feed(batches)
     toks = [unpacked(feed[i], dm.device)[0] for i in range(n)]
     on = [torch.cat([dm.ci(t).lower[s] for s in dm.sites], -1)>h.manifest['threshold'] for t in toks]
     return Watched(torch.cat(toks), torch.cat(on))
@@ -140,7 +140,7 @@ def score(
 )->Score:
     "Have a judge answer questions"
     async def all_of_them(): return [await judge(q) for q in qs]
-    answers = [judge(q) for q in qs] if judge is rule or not _is_async(judge) else _in_thread(all_of_them)
+    answers = [judge(q) for q in qs] if judge is rule or not _is_async(judge) else in_thread(all_of_them)
     right = {a:[x==q.answer for q,x in zip(qs, answers) if q.answer is a] for a in (True, False)}
     if qs and qs[0].kind=='intruder': return Score(float(np.mean([x==q.answer for q,x in zip(qs, answers)])), .2, len(qs))
     return Score(float(np.mean([np.mean(v) for v in right.values()])) if qs else float('nan'), .5, len(qs))
@@ -171,7 +171,7 @@ def caused(
     rows:int=32,  # Look at so many rows where it fires, at most
 )->Caused:        # NaN where it never fires
     "Does taking a component out take away what its label says it predicts?"
-    dm,on = h._needs_dm(),w.on[:,:,h.at(key)]
+    dm,on = h.needed_dm(),w.on[:,:,h.at(key)]
     some = on.any(1).nonzero()[:rows,0]
     if not len(some): return Caused(0, *[float('nan')]*6)
     toks,on = w.toks[some],on[some]
@@ -198,8 +198,8 @@ def shortlist(
 ):                          # DataFrame by key, the strongest effect first: pmi, precision, recall, density, fires_on, predicts, echo, change, elsewhere
     "Components that predict a token, with what they read, what they say and what they do"
     import pandas as pd
-    dm,ids = h._needs_dm(),h.token_ids(tokens)
-    df = h.by_token(tokens, _side(side), min_density, max_density).head(n)[['pmi','precision','recall','density']]
+    dm,ids = h.needed_dm(),h.token_ids(tokens)
+    df = h.by_token(tokens, side, min_density, max_density).head(n)[['pmi','precision','recall','density']]
     named = torch.tensor(ids, device=w.toks.device)
     here = torch.isin(w.toks[:,1:], named)
     if not here.any(): raise ValueError(f"{tokens!r} never comes in this text; watch more of it")
