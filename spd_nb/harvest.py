@@ -91,6 +91,7 @@ def count(
         for i in todo:
             x = unpacked(feed[i], dm.device)[0]
             check_tokens(dm.target, _ids(x))
+            if isinstance(x, dict) and not x.get('attention_mask', torch.ones(())).all(): raise ValueError(f"batch {i} has padding, which would count as text; pack documents into full rows, as `tokens` does")
             clean = dm.clean(x)
             acts = dm.acts(inputs=clean.inputs)
             ci = {s:dm.lower(g) for s,g in dm.pre(clean.inputs, acts).items()}
