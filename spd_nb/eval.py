@@ -177,7 +177,7 @@ def only(
     keys:Iterable[Key|str], # Components to keep, as `Key`s or as written
 )->dict[str,Mask]:      # Site to a mask of zeros and ones, the same everywhere
     "Keep these components and nothing else, not even the delta"
-    masks = {s:torch.zeros(C, device=dm.device) for s,C in dm.C.items()}
+    masks = {s:torch.zeros_like(cs.V[0]) for s,cs in dm.components.items()}
     for s,c in map(Key.parse, keys):
         dm.at(s, c)
         masks[s][c] = 1.
@@ -189,7 +189,7 @@ def without(
 )->dict[str,Mask]:      # Site to a mask of zeros and ones, the same everywhere; other sites keep their weights
     "Keep everything but these components, the delta included"
     keys = [Key.parse(k) for k in keys]
-    return {s:Mask(1-m.mask, torch.ones((), device=dm.device)) for s,m in only(dm, keys).items() if s in {k.site for k in keys}}
+    return {s:Mask(1-m.mask, torch.ones_like(m.mask[0])) for s,m in only(dm, keys).items() if s in {k.site for k in keys}}
 
 @torch.no_grad()
 def single_ablations(

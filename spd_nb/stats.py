@@ -188,9 +188,10 @@ class Stats:
         examples:int=100,    # Kept per component
         window:int=20,       # Tokens on both sides of each
         seed:int=0,          # Of which are kept
+        of:dict={},          # What is counted, as JSON; only counts of the same add up
         device='cpu',        # Where counts are kept: 12 bytes per component and vocabulary entry, 4 per pair of components
     ):
-        self.args = dict(C=dict(C), vocab=vocab, threshold=threshold, examples=examples, window=window, seed=seed)
+        self.args = dict(C=dict(C), vocab=vocab, threshold=threshold, examples=examples, window=window, seed=seed, of=of)
         n = sum(C.values())
         zero = lambda *shape, dtype=torch.float64: torch.zeros(*shape, dtype=dtype, device=device)
         self.sums = dict(count=zero(n, dtype=torch.int64), positive=zero(n, dtype=torch.int64), ci=zero(n), act=zero(n), act_sq=zero(n), fired_act=zero(n), fired_sq=zero(n),

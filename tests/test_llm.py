@@ -43,6 +43,8 @@ class Server(BaseHTTPRequestHandler):
         if how=='forbidden': return self.reply(401, dict(error=dict(message='wrong key')))
         if how=='no schemas' and 'response_format' in ask: return self.reply(400, dict(error='response_format is not supported'))
         if how=='too long': return self.reply(400, dict(error='prompt too long'))
+        if how=='new names' and 'max_tokens' in ask: return self.reply(400, dict(error="'max_tokens' is not supported with this model; use 'max_completion_tokens'"))
+        if how=='odd' and nth<=2: return self.reply(200, dict(id='x', choices=None) if nth==1 else 'gateway')
         if how=='garbled' and nth==1: text = text[:60]
         self.reply(200, dict(id='x', object='chat.completion', created=0, model=how, choices=[dict(index=0, finish_reason='stop', message=dict(role='assistant', content=text))], usage=dict(prompt_tokens=1000, completion_tokens=50, total_tokens=1050)))
 
@@ -62,11 +64,11 @@ def quick(monkeypatch):
     wait = asyncio.sleep
     monkeypatch.setattr('spd_nb.autointerp.asyncio.sleep', lambda s: wait(min(s, .1)))
 
-@pytest.mark.parametrize('how,requests', [('well',1), ('busy',3), ('broken',3), ('cut',3), ('garbled',2), ('slow',2)])
+@pytest.mark.parametrize('how,requests', [('well',1), ('busy',3), ('broken',3), ('cut',3), ('garbled',2), ('slow',2), ('odd',3), ('new names',None)])
 def test_labels_come_through_faults(h, keys, server, how, requests):
     done = label(h, Chat(how, server.url, price=(1.,1.), timeout=1.), keys, progress=False)
     assert done.labels.index.tolist()==keys and set(done.labels.output_label)=={LABEL['output_label']} and not done.failed
-    assert set(server.seen.values())=={requests}
+    assert requests is None or set(server.seen.values())=={requests}
     paid = 2 if how=='garbled' else 1  # an answer that cannot be read is paid for as well
     assert done.tokens_in==4*paid*1000 and done.cost==pytest.approx(4*paid*1050/1e6)
     assert label(h, Chat(how, server.url), keys, progress=False).tokens_in==0
@@ -75,7 +77,12 @@ def test_a_server_that_refuses_schemas_is_asked_in_words(h, keys, server):
     assert len(label(h, Chat('no schemas', server.url), keys, concurrency=1, progress=False).labels)==4
     assert any('of this schema' in p for p in server.seen)
 
-@pytest.mark.parametrize('how,says', [('dead','gave no answer in 2 tries'), ('forbidden','wrong key'), ('too long','refuses the prompt')])
+def test_a_refused_prompt_is_named_and_the_others_go_on(h, keys, server):
+    done = label(h, Chat('too long', server.url), keys, progress=False)
+    assert set(done.failed)==set(keys) and all('refuses the prompt' in v for v in done.failed.values())
+    assert len(label(h, Chat('well', server.url), keys, progress=False).labels)==4
+
+@pytest.mark.parametrize('how,says', [('dead','gave no answer in 2 tries'), ('forbidden','wrong key')])
 def test_a_hopeless_server_stops_the_run_and_costs_no_label(h, keys, server, how, says):
     label(h, Chat('well', server.url), keys[:2], progress=False)
     with pytest.raises(RuntimeError, match=says): label(h, Chat(how, server.url, timeout=.5, retries=1), keys, progress=False)
