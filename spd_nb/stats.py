@@ -320,7 +320,10 @@ def token_table(
             lift = np.where(both>=least, info, -np.inf)
             k = min(top, both.shape[1])
             keep = np.zeros(both.shape, bool)
-            for score in (gain, lift): np.put_along_axis(keep, np.argpartition(-score, k-1, 1)[:,:k], True, 1)
+            for score in (gain, lift):
+                best = np.zeros(both.shape, bool)
+                np.put_along_axis(best, np.argpartition(-score, k-1, 1)[:,:k], True, 1)
+                keep |= best&(score>-np.inf)
             comp,tok = (keep&(info>0)).nonzero()
             parts.append(pd.DataFrame(dict(comp=(comp+first).astype(np.int32), side=side, token=tok.astype(np.int32), count=both[comp,tok].astype(np.float32), pmi=info[comp,tok].astype(np.float32),
                 precision=precision[comp,tok].astype(np.float32), recall=recall[comp,tok].astype(np.float32))))
