@@ -232,7 +232,7 @@ def write(
         with pq.ParquetWriter(new/'examples.parquet', examples(comp[:0], place[:0]).schema, **how) as out:
             for i in range(0, len(comp), 2048): out.write_table(examples(comp[i:i+2048], place[i:i+2048]))
         both = stats.sums['together'].cpu().numpy()
-        sp.save_npz(new/'cofiring.npz', sp.triu(sp.csr_matrix(both), format='csr'))
+        sp.save_npz(new/'cofiring.npz', sp.vstack([sp.csr_matrix(np.triu(both[i:i+512], i)) for i in range(0, len(both), 512)], format='csr'))  # a band at a time, so that memory stays small
         files = {f.name:dict(bytes=f.stat().st_size, sha256=hashlib.sha256(f.read_bytes()).hexdigest()) for f in sorted(new.iterdir())}
         for name,rows in dict({k:t.num_rows for k,t in made.items()}, examples=len(comp)).items(): files[f'{name}.parquet']['rows'] = rows
         (new/'manifest.json').write_text(json.dumps(dict(schema_version=HARVEST_SCHEMA, complete=True, **dict(decomposition=fingerprint(dm))|stats.args['of'], tokenizer=_tokenizer_mark(tokenizer), tokens=stats.n, batches=len(stats.seen),
