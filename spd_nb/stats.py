@@ -311,8 +311,8 @@ def token_table(
     import pandas as pd
     N,parts,s = stats.n,[],{k:v.cpu() for k,v in stats.sums.items()}
     for side,total in (('input', s['tokens'].numpy()), ('output', s['mass'].numpy())):
-        for first in range(0, len(s['count']), 512):  # a few components at a time, so that memory stays small
-            rows = slice(first, first+512)
+        for first in range(0, len(s['count']), 128):  # a few components at a time, so that memory stays small
+            rows = slice(first, first+128)
             both = (s['input'][rows].double() if side=='input' else s['output'][:,rows].transpose(0,1).flatten(1)[:,:len(total)]).numpy()
             n_c = s['count'][rows,None].numpy()
             with np.errstate(divide='ignore', invalid='ignore'): info,precision,recall = pmi(both, n_c, total, N),both/n_c,both/total

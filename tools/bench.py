@@ -113,11 +113,14 @@ def harvested(ci, rows):
     dm = decompose(model, {'*self_attn.*_proj':160, '*mlp.*_proj':320}, partial(TransformerCI, d=int(ci)))
     batches = [torch.randint(vocab, (rows, S)) for _ in range(51_200//(rows*S))]
     with torch.no_grad():  # importances of an uneven crowd: rates between 0 and 17 %
-        pre = torch.cat([dm.ci(batches[0]).pre[s].flatten(0,1) for s in dm.ci_fn.names], 1)
-        rate = torch.rand(2560)**4
-        bar = torch.stack([p.quantile(1-r) for p,r in zip(pre.T, rate*87/rate.sum())])
-        dm.ci_fn.out.weight.mul_((2/pre.std(0))[:,None])
-        dm.ci_fn.out.bias.sub_(bar).mul_(2/pre.std(0)).add_(.1)
+        rate,bar,sd = torch.rand(2560)**4,[],[]
+        for s in dm.ci_fn.names:  # site by site, so that the peak below is the harvest's
+            pre = torch.cat([dm.pre(i := dm.clean(b).inputs, dm.acts(inputs=i))[s].flatten(0,1) for b in batches[:8192//(rows*S)]])
+            bar += [p.quantile(1-r) for p,r in zip(pre.T, (rate*87/rate.sum())[len(bar):])]
+            sd += pre.std(0)
+        bar,sd = torch.stack(bar),torch.stack(sd)
+        dm.ci_fn.out.weight.mul_((2/sd)[:,None])
+        dm.ci_fn.out.bias.sub_(bar).mul_(2/sd).add_(.1)
         def bare():
             t = time.process_time()
             dm.ci(inputs=dm.clean(batches[1]).inputs)
