@@ -98,7 +98,13 @@ def test_the_cap_counts_retries(h, keys, server):
     "A server may charge for what it never delivered; what could have been charged stays below the cap"
     most = max(len(prompt_for(h, k).encode()) for k in keys)/1e6
     done = label(h, Chat('slow', server.url, price=(1.,0.), timeout=1.), keys, max_cost=1.5*most, concurrency=1, progress=False)
-    assert not len(done.labels) and done.left==keys and done.cost==0
+    assert not len(done.labels) and done.left==keys and done.cost==0 and 0<done.lost<=1.5*most
+
+@pytest.mark.parametrize('how,lost', [('slow',True), ('cut',True), ('busy',False), ('broken',False), ('no schemas',False)])
+def test_answers_that_got_lost_count_against_the_cap(h, keys, server, how, lost):
+    "What may have been charged for them stays counted when the next try succeeds; where the server said no, nothing was charged"
+    done = label(h, Chat(how, server.url, price=(1.,1.), timeout=1.), keys[:2], max_cost=1., progress=False)
+    assert len(done.labels)==2 and (done.lost>.002)==lost and (lost or done.lost==0)
 
 # a real one
 

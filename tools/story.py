@@ -203,7 +203,7 @@ def judged(h, labels, n=50):
 
 def evidence():
     "Harvest what ships, label it, and grade the labels"
-    h = harvest(load(SHIPPED), told(16, 2024), SHIPPED/'harvest', n=100, examples=40, window=16)
+    h = harvest(load(SHIPPED), told(16, 2024), SHIPPED/'harvest', n=100, examples=24, window=16)
     labels = label_evidence(h)
     graded_labels(h, labels).to_csv(RESULTS/'story_labels.csv', index=False, float_format='%.4g')
     judged(h, labels).to_csv(RESULTS/'story_label_scores.csv', index=False, float_format='%.4g')
