@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['steps_of', 'measure_for', 'mean_over', 'l0', 'spectrum', 'alive', 'next_token_ce', 'mask_table', 'pgd_ladder',
-           'pgd_recon', 'hidden_recon', 'only', 'without', 'single_ablations', 'one_hots', 'matched', 'identity_error',
-           'dense_error', 'columns', 'mmcs', 'ml2r', 'auc', 'Contributions', 'neuron_contributions', 'Check', 'Report',
-           'graded', 'report']
+           'pgd_recon', 'hidden_recon', 'only_masks', 'without_masks', 'single_ablations', 'one_hots', 'matched',
+           'identity_error', 'dense_error', 'columns', 'mmcs', 'ml2r', 'auc', 'Contributions', 'neuron_contributions',
+           'Check', 'Report', 'graded', 'report']
 
 # %% ../nbs/16_eval.ipynb #64750830
 from collections.abc import Callable, Iterable
@@ -172,7 +172,7 @@ def hidden_recon(
     return sq | dict(all=sum(sq[s]*widths[s] for s in sq)/sum(widths.values()))
 
 # %% ../nbs/16_eval.ipynb #2bdb8c2e
-def only(
+def only_masks(
     dm:Decomposed,      # A decomposed model
     keys:Iterable[Key|str], # Components to keep, as `Key`s or as written
 )->dict[str,Mask]:      # Site to a mask of zeros and ones, the same everywhere
@@ -183,13 +183,13 @@ def only(
         masks[s][c] = 1.
     return {s:Mask(m) for s,m in masks.items()}
 
-def without(
+def without_masks(
     dm:Decomposed,      # A decomposed model
     keys:Iterable[Key|str], # Components to remove, as `Key`s or as written
 )->dict[str,Mask]:      # Site to a mask of zeros and ones, the same everywhere; other sites keep their weights
     "Keep everything but these components, the delta included"
     keys = [Key.parse(k) for k in keys]
-    return {s:Mask(1-m.mask, torch.ones_like(m.mask[0])) for s,m in only(dm, keys).items() if s in {k.site for k in keys}}
+    return {s:Mask(1-m.mask, torch.ones_like(m.mask[0])) for s,m in only_masks(dm, keys).items() if s in {k.site for k in keys}}
 
 @torch.no_grad()
 def single_ablations(
@@ -204,7 +204,7 @@ def single_ablations(
     keys = [Key(s, c) for s,C in dm.C.items() for c in range(C)] if keys is None else [Key.parse(k) for k in keys]
     base,rows = measure(),{}
     for k in tqdm(keys, disable=not progress, unit='component'):
-        with dm.masked(without(dm, [k])): now = measure()
+        with dm.masked(without_masks(dm, [k])): now = measure()
         rows[str(k)] = {name:float(v)-float(base[name]) for name,v in now.items()}
     return pd.DataFrame.from_dict(rows, orient='index').rename_axis('key')
 

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from .ci import CI, GlobalCI, ScalarCI, SharedCI, TransformerCI, VectorCI, lower_leaky, lower_leaky_linear, upper_leaky
 from .components import Components, EmbeddingComponents, SiteDict, TiedComponents, components_like, delta, gaussian
-from .core import SiteError, atomic, cached, get_site, hooked, match_sites, provenance, seeded, settled
+from .core import SiteError, atomic, bare, cached, get_site, hooked, match_sites, provenance, seeded, settled
 from .masks import Mask, everywhere
 from .lms import StoryLM
 from .toys import toy_from
@@ -53,6 +53,7 @@ class Decomposed(nn.Module):
         super().__init__()
         self.target,self.components,self.ci_fn,self.lower = target,components,ci_fn,lower
         self.history,self.training_run,self.report = [],{},{}  # filled by `fit` and `report`, kept by `save`
+        self.edits = []  # those whose blocks are open
 
     @property
     def sites(self)->list[str]: return self.components.keys()
@@ -79,8 +80,8 @@ class Decomposed(nn.Module):
         return cs
 
     def clean(self, x)->Clean: # The target's output, and each site's input
-        "Run the target by itself"
-        with torch.no_grad(), cached(self.target, self.sites) as inputs: out = self(x)
+        "Run the target by itself, whatever blocks are open"
+        with torch.no_grad(), bare(), cached(self.target, self.sites) as inputs: out = self(x)
         missing = [s for s in self.sites if s not in inputs]
         if missing: raise SiteError(f"site {missing[0]!r} never ran on this batch, so it has no input")
         return Clean(out, dict(inputs))
@@ -121,7 +122,9 @@ class Decomposed(nn.Module):
         route:Callable=everywhere, # Where components stand in: `everywhere`, `one_site(site)`, `subset`, or your own
     ):                             # Yields the model
         "Run with components in place of weights, each kept as far as its mask says"
-        with hooked(self.target, {s:partial(self._stand_in, s, masks[s], where) for s,where in route(masks).items()}): yield self
+        where = route(masks)
+        if edited := [s for e in self.edits for s in e.patches if s in where]: raise RuntimeError(f"{edited[0]!r} is being edited, and masked components would stand in for its original weight; leave the edit's block first, or remove components by an edit too")
+        with hooked(self.target, {s:partial(self._stand_in, s, masks[s], at) for s,at in where.items()}): yield self
 
     def _stand_in(self, site, m, where, x, out):
         cs,bias = self.at(site),getattr(get_site(self.target, site), 'bias', None)

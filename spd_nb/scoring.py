@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from .autointerp import in_thread
 from .core import Key
-from .eval import single_ablations, without
+from .eval import single_ablations, without_masks
 from .harvest import Harvest, ids_of
 from .model import Decomposed
 from .train import Feed
@@ -197,7 +197,7 @@ def caused(
     here,gone,cost = 0.,0.,0.
     for x,f in zip(toks.split(8), on.split(8)):
         p = dm(x).float().log_softmax(-1)
-        with dm.masked(without(dm, [key])): q = dm(x).float().log_softmax(-1)
+        with dm.masked(without_masks(dm, [key])): q = dm(x).float().log_softmax(-1)
         here,gone,cost = here+p[f].exp().double().sum(0),gone+q[f].exp().double().sum(0),cost+(p.exp()*(p-q)).sum(-1)[~f].double().sum()
     n = int(on.sum())
     lost,before,after = (here-gone)/n,(here[said].sum()/n).item(),(gone[said].sum()/n).item()

@@ -3,7 +3,7 @@ import sys
 from pathlib import Path
 import numpy as np, pandas as pd, pytest, torch
 from spd_nb.autointerp import evidence_label
-from spd_nb.eval import without
+from spd_nb.eval import without_masks
 from spd_nb.harvest import Harvest
 from spd_nb.lms import by_role
 from spd_nb.model import load
@@ -62,7 +62,7 @@ def test_single_components_do_to_roles_what_the_table_says(story_dm):
         base = judge()
         for r in ('pron_m','quote_open','emo_eyes'):
             assert base[f'P {r}'].item()==pytest.approx(table.P[r], rel=1e-3)
-            with story_dm.masked(without(story_dm, table['keys'][r].split()[:1])): now = judge()
+            with story_dm.masked(without_masks(story_dm, table['keys'][r].split()[:1])): now = judge()
             assert (now[f'P {r}']/base[f'P {r}']-1).item()==pytest.approx(table.change_1[r], rel=1e-2, abs=1e-3)
 
 def test_story_rows_are_of_known_runs():

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from spd_nb.components import gaussian
 from spd_nb.core import Key
-from spd_nb.eval import alive, identity_error, mask_table, mean_over, ml2r, mmcs, one_hots, report, spectrum, steps_of, without
+from spd_nb.eval import alive, identity_error, mask_table, mean_over, ml2r, mmcs, one_hots, report, spectrum, steps_of, without_masks
 from spd_nb.harvest import Harvest
 from spd_nb.losses import kl, quarter_cosine
 from spd_nb.model import decompose, load
@@ -62,7 +62,7 @@ def said(role, words, rows=story_rows(48, 128, seed=33, held_out=True)):
 
 quote,stop = (lambda: said('quote_open', [' "'])),(lambda: said('period', ['.']))
 before = quote(),stop()
-with lm.masked(without(lm, [key])): after = quote(),stop()
+with lm.masked(without_masks(lm, [key])): after = quote(),stop()
 told.append(f'on other stories, without {key}, the probability of an opening quote where one comes falls from {before[0]:.2f} to {after[0]:.2f}; that of a full stop goes from {before[1]:.2f} to {after[1]:.2f}')
 print(*('     '+t for t in told), sep='\n')
 

@@ -14,7 +14,7 @@ from spd_nb.ci import TransformerCI
 from spd_nb.autointerp import label_evidence
 from spd_nb.core import Key, atomic
 from spd_nb.data import tokens
-from spd_nb.eval import alive, auc, l0, mask_table, mean_over, pgd_ladder, report, single_ablations, spectrum, steps_of, without
+from spd_nb.eval import alive, auc, l0, mask_table, mean_over, pgd_ladder, report, single_ablations, spectrum, steps_of, without_masks
 from spd_nb.harvest import harvest
 from spd_nb.lms import StoryLM, by_role, fit_lm, linear_sites, load_lm
 from spd_nb.losses import cosine, kl
@@ -159,7 +159,7 @@ def sharpness(dm, weight=4., controls=100):
         keys = (effect[f'P {r}']/P+weight*effect[f'elsewhere {r}'].clip(lower=0)).nsmallest(6).index
         row = dict(role=r, P=P, keys=' '.join(keys), rate=rate[keys[0]])
         for n in (1,3,6):
-            with dm.masked(without(dm, keys[:n])): now = judge()
+            with dm.masked(without_masks(dm, keys[:n])): now = judge()
             row |= {f'change_{n}':now[f'P {r}'].item()/P-1, f'elsewhere_{n}':now[f'elsewhere {r}'].item()-elsewhere}
         like = random[rate[random.index].between(rate[keys[0]]/3, rate[keys[0]]*3)&(random.index!=keys[0])]
         rows.append(row|dict(random=like[f'P {r}'].mean()/P, random_elsewhere=like[f'elsewhere {r}'].mean(), randoms=len(like)))

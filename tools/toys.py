@@ -7,7 +7,7 @@ import numpy as np, pandas as pd, torch
 from spd_nb.ci import ScalarCI, SharedCI, lower_leaky, lower_leaky_linear
 from spd_nb.components import aligned, gaussian
 from spd_nb.core import Key, seeded
-from spd_nb.eval import alive, columns, dense_error, identity_error, mask_table, ml2r, mmcs, neuron_contributions, one_hots, only, spectrum, steps_of, without
+from spd_nb.eval import alive, columns, dense_error, identity_error, mask_table, ml2r, mmcs, neuron_contributions, one_hots, only_masks, spectrum, steps_of, without_masks
 from spd_nb.feature_space import feature_space
 from spd_nb.losses import cosine, kl, quarter_cosine
 from spd_nb.masks import PersistentPGD, ci_masks, shared, stochastic_masks
@@ -79,8 +79,8 @@ def induction_evidence(dm, seed, often=.005, draws=5):
     ci = dm.ci(x).lower
     layer = lambda i: [k for k in keys if k.site.startswith(f'blocks.{i}.')]
     some = [[rest[i] for i in torch.randperm(len(rest), generator=gen)[:len(keys)].tolist()] for _ in range(draws)]
-    with seeded(seed): cases = dict(ci=[ci_masks(ci)], stochastic=[stochastic_masks(ci)], only=[only(dm, keys)], without=[without(dm, keys)], without_layer_0=[without(dm, layer(0))],
-        without_layer_1=[without(dm, layer(1))], without_random_others=[without(dm, k) for k in some], without_all_others=[without(dm, rest)], unmasked=[only(dm, keys+rest)])
+    with seeded(seed): cases = dict(ci=[ci_masks(ci)], stochastic=[stochastic_masks(ci)], only=[only_masks(dm, keys)], without=[without_masks(dm, keys)], without_layer_0=[without_masks(dm, layer(0))],
+        without_layer_1=[without_masks(dm, layer(1))], without_random_others=[without_masks(dm, k) for k in some], without_all_others=[without_masks(dm, rest)], unmasked=[only_masks(dm, keys+rest)])
     def tried(masks):
         got = []
         for m in masks:
