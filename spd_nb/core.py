@@ -106,12 +106,14 @@ _open,_paused = [],set()  # blocks of `hooked`, and those of them that `bare` ho
 def hooked(
     model:nn.Module,          # Module to run
     hooks:dict[str,Callable], # Site to `f(x, out) -> new out`, with `x` the site's first input and `out` its output; `None` keeps `out`
+    first:Callable|None=None, # `f(args, kwargs)` with what `model` is called with, before anything runs
 ):                            # Yields `model`, whose sites now answer with what the hooks return; `SiteError` for a site it has not
     "Change what sites return while the block runs; nested blocks apply outermost first"
     block,handles = object(),[]
     def answer(f, args, kw, out): return None if block in _paused else f(next(iter((*args, *kw.values()))), out)
     _open.append(block)
     try:
+        if first is not None: handles.append(model.register_forward_pre_hook(lambda m,args,kw: None if block in _paused else first(args, kw), with_kwargs=True))
         for site,f in hooks.items():
             handles.append(get_site(model, site).register_forward_hook(lambda m,args,kw,out,f=f: answer(f, args, kw, out), with_kwargs=True))
         yield model
@@ -144,11 +146,10 @@ def cached(
     def check(*_):
         for s,x in seen.items():
             if _writes(x)!=writes[s]: raise SiteError(f"the input of site {s!r} was changed in place after the site had read it; write `x = x+y` where the model has `x += y`")
-    handles = [model.register_forward_pre_hook(lambda *_: seen.clear()), model.register_forward_hook(check)]
+    after = model.register_forward_hook(check)
     try:
-        with hooked(model, {s:partial(keep, s) for s in sites}): yield seen
-    finally:
-        for h in handles: h.remove()
+        with hooked(model, {s:partial(keep, s) for s in sites}, lambda args,kw: seen.clear()): yield seen
+    finally: after.remove()
 
 # %% ../nbs/00_core.ipynb #357d2b6e
 def rng_state()->dict[str,Tensor]: # Device to state, for `restore_rng`
