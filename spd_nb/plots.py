@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['weight_scale', 'importance_scale', 'cycle', 'ink', 'faint', 'theme', 'lines', 'heatmap', 'uv_heatmaps', 'importances',
-           'l0_bars', 'norms', 'points', 'pareto', 'token_heatmap', 'contributions', 'vectors2d']
+           'l0_bars', 'norms', 'points', 'on_front', 'pareto', 'token_heatmap', 'histogram', 'data_of', 'contributions',
+           'vectors2d']
 
 # %% ../nbs/01_plots.ipynb #b85e6a17
 import html
@@ -299,8 +300,13 @@ def points(
     return fig.update_layout(showlegend=group is not None)
 
 # %% ../nbs/01_plots.ipynb #fb3c5117
-def _front(x, y, x_better, y_better):
-    "Indices of the points that no point beats, in order of `x`"
+def on_front(
+    x,            # Numbers, as many as `y`
+    y,            # Numbers
+    x_better='low', # Which is preferred, `low` or `high`
+    y_better='low', # The same for `y`
+): # Indices of the points that no point beats on both counts, in order of `x`
+    "The Pareto front"
     import numpy as np
     P = np.stack([x if x_better=='low' else -x, y if y_better=='low' else -y], 1)
     beaten = ((P[:,None]>=P).all(-1) & (P[:,None]>P).any(-1)).any(1)
@@ -332,7 +338,7 @@ def pareto(
     fig,rows = _fig(_note(title, int((~seen).sum()), len(df), 'not finite, or not positive on a log axis')),df[seen]
     for i,(g,d) in enumerate([('',rows)] if group is None else rows.groupby(group, sort=False, dropna=False)):
         a,b = _array(d[x], x, 1),_array(d[y], y, 1)
-        best = _front(a, b, x_better, y_better)
+        best = on_front(a, b, x_better, y_better)
         labels = [''] * len(d) if text is None else [_safe(t) for t in d[text]]
         look = dict(legendgroup=str(i), name=_safe(g))
         color = cycle[i%len(cycle)]
@@ -355,6 +361,7 @@ def token_heatmap(
     wrap:int=80,          # Characters per line
     title='',             # Above the figure
     z_title='causal importance', # What the number is, with its unit
+    hover=None,           # A text per token, shown under its number; lines end with a newline
 ): # A `go.Figure`. A bar per token, line `y`, starting at character `base`; the second trace, if any, holds the NaN tokens
     "Tokens as coloured cells, line by line"
     import numpy as np
@@ -362,6 +369,8 @@ def token_heatmap(
     values = _array(values, 'values', 1)
     if len(tokens)!=len(values): raise ValueError(f"{len(tokens)} tokens but {len(values)} values")
     if np.isinf(values).any(): _finite(values, 'values', 1)
+    if hover is not None and len(hover)!=len(tokens): raise ValueError(f"{len(tokens)} tokens but {len(hover)} texts to hover")
+    more = np.array(['']*len(tokens) if hover is None else ['<br>'+'<br>'.join(map(_safe, h.split('\n'))) if h else '' for h in hover], dtype=object)
     wide = np.array([max(1, sum(2 if east_asian_width(c) in 'WF' else 1 for c in t)) for t in tokens])
     line,start,at,row = [],[],0,0
     for w in wide.tolist():
@@ -373,16 +382,57 @@ def token_heatmap(
     fig = _fig(title)
     for i,look in ((~np.isnan(values),None),(np.isnan(values),'#d0d0d0')):
         if not i.any(): continue
-        fig.add_bar(orientation='h', base=start[i], x=wide[i], y=line[i], text=text[i], customdata=np.flatnonzero(i), width=.86,
+        fig.add_bar(orientation='h', base=start[i], x=wide[i], y=line[i], text=text[i], customdata=np.flatnonzero(i), hovertext=more[i], width=.86,
             marker=dict(color=values[i], coloraxis='coloraxis') if look is None else dict(color=look), marker_line=dict(color=faint, width=1), showlegend=False,
             textposition='inside', insidetextanchor='middle', textangle=0, constraintext='none', textfont=dict(family='monospace', size=13),
-            hovertemplate='%{text}<br>position %{customdata}<br>'+('%{marker.color:.3g}' if look is None else 'no value')+'<extra></extra>')
+            hovertemplate='%{text}<br>position %{customdata}<br>'+('%{marker.color:.3g}' if look is None else 'no value')+'%{hovertext}<extra></extra>')
     fig.update_xaxes(visible=False, range=[0,n])
     fig.update_yaxes(visible=False, range=[row+.5,-.5])
     bar = dict(orientation='h', x=0, xanchor='left', y=0, yanchor='top', lenmode='pixels', len=220, title_side='top', title_text=_safe(z_title))
     return fig.update_layout(barmode='overlay', width=max(300, int(8.4*n)+40), height=(50 if title else 20)+26*(row+1)+70,
         margin=dict(l=20, r=20, t=50 if title else 20, b=70),
         coloraxis=dict(colorscale=weight_scale if symmetric else importance_scale, cmin=-zmax if symmetric else zmin, cmax=zmax, colorbar=bar))
+
+# %% ../nbs/01_plots.ipynb #9f58a520
+def histogram(
+    values,           # Numbers, of any shape; or a dict from name to such, one curve each
+    bins=40,          # Of all curves together
+    log_x:bool=False, # Logarithmic axis, with bins of equal width on it
+    title='',         # Above the figure
+    x_title='',       # What the numbers are, with their unit
+    y_title='share',  # Of the values of a curve
+): # A `go.Figure`. One trace of steps per name, each summing to 1
+    "How often a number is how large"
+    import numpy as np
+    groups = values if isinstance(values, Mapping) else {'':values}
+    arrays = {k:_array(v, k or 'values', *range(1,9)).ravel() for k,v in groups.items()}
+    seen = {k:a[np.isfinite(a)&((a>0)|(not log_x))] for k,a in arrays.items()}
+    if not any(len(a) for a in seen.values()): raise ValueError("no value can be drawn: all are NaN, infinite, or not positive on a log axis")
+    every = np.concatenate(list(seen.values()))
+    edges = np.geomspace(every.min(), every.max()*(1+1e-9), bins+1) if log_x else np.linspace(every.min(), every.max() if every.max()>every.min() else every.min()+1, bins+1)
+    n,hidden = sum(map(len, arrays.values())),sum(map(len, arrays.values()))-len(every)
+    fig = _fig(_note(title, hidden, n, 'not finite, or not positive on a log axis'))
+    for k,a in seen.items():
+        share = np.histogram(a, edges)[0]/max(1, len(arrays[k]))
+        fig.add_scatter(x=edges, y=np.append(share, 0), mode='lines', line_shape='hv', fill='tozeroy', name=_safe(k))
+    fig.update_xaxes(**_scale(log_x, edges), title_text=_safe(x_title))
+    fig.update_yaxes(title_text=_safe(y_title), rangemode='tozero')
+    return fig.update_layout(showlegend=isinstance(values, Mapping))
+
+# %% ../nbs/01_plots.ipynb #a9ba4f06
+def data_of(
+    fig, # A `go.Figure` of this page, or any other
+)->dict: # What JSON can hold: title, x_title, y_title, and a dict per trace with name, x, y, z, text, ... as far as it has them
+    "The numbers of a figure, for a colleague who wants to draw it otherwise"
+    import numpy as np
+    def plain(v):
+        if v is None or isinstance(v, str): return v if v is None else html.unescape(v)
+        a = np.asarray(v)
+        if a.dtype.kind=='f': return np.where(np.isfinite(a), a, None).tolist()
+        return [plain(x) if isinstance(x, str) else x for x in a.tolist()] if a.ndim==1 else a.tolist()
+    fields = ('x','y','z','base','text','hovertext','customdata')
+    traces = [dict(name=plain(t.name), **{f:plain(t[f]) for f in fields if f in t and t[f] is not None}) | (dict(color=plain(t.marker.color)) if 'marker' in t and t.marker.color is not None else {}) for t in fig.data]
+    return dict(title=plain(fig.layout.title.text), x_title=plain(fig.layout.xaxis.title.text), y_title=plain(fig.layout.yaxis.title.text), traces=traces)
 
 # %% ../nbs/01_plots.ipynb #0485221b
 def _fit(t, p):
