@@ -12,7 +12,7 @@ PY = .venv/bin/python
 STAMP := .venv/stamp-$(shell pwd -P | cksum | cut -d' ' -f1)
 export PLOTLY_RENDERER ?= plotly_mimetype
 
-.PHONY: help install demo test lab docs bench toys story export readme check clean
+.PHONY: help install demo test lab docs bench toys story editing export readme check clean
 
 help:
 	@echo "make demo    the main job on what ships in data/, writes demo.html"
@@ -36,7 +36,7 @@ test: check
 lab: $(STAMP)
 	$(PY) -m jupyterlab --ServerApp.root_dir=nbs --LabApp.default_url=/lab/tree/tutorials $(if $(filter 0,$(shell id -u)),--allow-root)
 
-bench toys story: $(STAMP)
+bench toys story editing: $(STAMP)
 	@$(PY) tools/$@.py $(ARGS)
 
 export: $(STAMP)

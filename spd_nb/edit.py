@@ -119,6 +119,8 @@ class Edit:
 
 def _few(names): return ', '.join(names[:3])+(f' and {len(names)-3} more' if len(names)>3 else '')
 
+def _hooked_site(dm): return next((n or type(dm.target).__name__ for n,m in dm.target.named_modules() if m._forward_hooks or m._forward_pre_hooks), None)
+
 def _disjoint(a, b):
     if both := set(a.keys)&set(b.keys): raise RuntimeError(f"{min(both)} is edited by {b} already, and a component can do only one thing; leave that block, or edit it once")
 
@@ -378,8 +380,7 @@ def fit_edit(
     from tqdm.auto import trange
     dm = make().dm
     if not p.at.any(): raise ValueError("there is no place in this text to learn from")
-    for s in make().patches:
-        if get_site(dm.target, s)._forward_hooks: raise RuntimeError(f"{s!r} has a hook already (an open edit, mask or cache), which would be learned around; leave its block first")
+    if s := _hooked_site(dm): raise RuntimeError(f"{s!r} has a hook already (an open edit, mask or cache), which would be learned around; leave its block first")
     opt,gen,history,order = AdamW(params, lr=lr, weight_decay=0.),torch.Generator().manual_seed(seed),[],[]
     for _ in (bar := trange(steps, disable=not progress)):
         if len(order)<min(batch, len(p.toks)): order = torch.randperm(len(p.toks), generator=gen).tolist()
@@ -467,7 +468,7 @@ def boost(
 # %% ../nbs/30_edit.ipynb #557780b7
 def _as_weights(e):
     if e.local: raise ValueError(f"{e} acts at some places only, and there is no weight that does that; edit without `ci_threshold` and `positions`")
-    if hooks := [n or type(e.dm.target).__name__ for n,m in e.dm.target.named_modules() if m._forward_hooks or m._forward_pre_hooks]: raise RuntimeError(f"{hooks[0]!r} has a hook, which a copy would keep; leave its block first")
+    if s := _hooked_site(e.dm): raise RuntimeError(f"{s!r} has a hook, which a copy would keep; leave its block first")
     return e
 
 @torch.no_grad()

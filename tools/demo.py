@@ -1,29 +1,31 @@
-"""`make demo`: take a toy model apart in under a minute, open the language model's decomposition that ships, find the component that predicts a token, take it out, and write demo.html"""
+"""`make demo`: take a toy model apart in under a minute, open the language model's decomposition that ships, find the component that predicts a token, take it out, rewrite another, and write demo.html"""
 import tempfile, time
 from html import escape
 from pathlib import Path
 import torch
 from spd_nb.components import gaussian
 from spd_nb.core import Key
-from spd_nb.eval import alive, identity_error, mask_table, mean_over, ml2r, mmcs, one_hots, report, spectrum, steps_of, without_masks
+from spd_nb.edit import Places, ablated, u_replaced, write_token
+from spd_nb.eval import alive, identity_error, mask_table, mean_over, ml2r, mmcs, one_hots, report, spectrum, steps_of
 from spd_nb.harvest import Harvest
 from spd_nb.losses import kl, quarter_cosine
 from spd_nb.model import decompose, load
-from spd_nb.plots import importances, l0_bars, lines, norms, points, token_heatmap, vectors2d
+from spd_nb.plots import importances, l0_bars, lines, norms, pareto, points, token_heatmap, vectors2d
 from spd_nb.scoring import shortlist, watch
 from spd_nb.stories import stories, story_rows, vocabulary
 from spd_nb.toys import TMS, fit_toy
+from spd_nb.tradeoff import changes_heatmap, generations, grid, measure, sweep, token_changes
 from spd_nb.train import fit, spd_losses
 
 root = Path(__file__).resolve().parent.parent
 torch.set_num_threads(1)
 began = time.time()
 
-print('1/3  training the target: five features squeezed through two dimensions')
+print('1/4  training the target: five features squeezed through two dimensions')
 toy = TMS(5, 2, seed=0)
 fit_toy(toy, 4000)
 
-print('2/3  taking it apart into rank-one components')
+print('2/4  taking it apart into rank-one components')
 dm = decompose(toy, {'linear*':20}, tied={'linear2':'linear1'}, init=gaussian)
 with tempfile.TemporaryDirectory() as tmp:
     run = fit(dm, toy.batches(512, merge=True), spd_losses(), steps=6000, lr=5e-3, schedule=quarter_cosine, warm=200, path=tmp)
@@ -36,7 +38,7 @@ facts = [f'{len(big)} of {cs.C} components are alive; the toy has 5 mechanisms',
 print(*('     '+f for f in facts), sep='\n')
 print(trust)
 
-print('3/3  opening a shipped decomposition: a language model that tells stories')
+print('3/4  opening a shipped decomposition: a language model that tells stories')
 opened = time.time()
 lm = load(root/'data'/'story')
 steps = steps_of(lm, stories(16, 128, seed=77, held_out=True), 3)
@@ -53,18 +55,26 @@ confused = shortlist(h, ' "', some, side='input', n=8, progress=False)
 key = Key.parse(found.index[0])
 told.append(f'which component opens quotations? Of the 8 that predict the mark best, {key} takes away {-found.change.iloc[0]:.0%} of it when taken out; of the 8 that fire on the mark, the best takes away {-confused.change.iloc[0]:.0%} (found and measured in {time.time()-opened:.1f} s)')
 
-@torch.no_grad()
-def said(role, words, rows=story_rows(48, 128, seed=33, held_out=True)):
-    "Mean probability of some words where stories have them in a role"
-    where = torch.tensor([[t.role==role for t in r[1:]] for r in rows])
-    p = lm(torch.tensor([[ids[t.text] for t in r] for r in rows]))[:,:-1].softmax(-1)[where]
-    return p[:,[ids[w] for w in words]].sum(-1).mean().item()
+def places(n, seed, role):
+    "Fresh stories, with the places before tokens of a role"
+    rows = story_rows(n, 128, seed=seed)
+    return Places(torch.tensor([[ids[t.text] for t in r] for r in rows]), torch.tensor([[t.role==role for t in r[1:]]+[False] for r in rows]))
 
-quote,stop = (lambda: said('quote_open', [' "'])),(lambda: said('period', ['.']))
-before = quote(),stop()
-with lm.masked(without_masks(lm, [key])): after = quote(),stop()
-told.append(f'on other stories, without {key}, the probability of an opening quote where one comes falls from {before[0]:.2f} to {after[0]:.2f}; that of a full stop goes from {before[1]:.2f} to {after[1]:.2f}')
+gone = ablated(lm, [key])
+quiet = measure(lm, gone, places(32, 33, 'quote_open'), [ids[' "']], places(32, 34, 'quote_open'))
+told.append(f'on other stories, without {key}, the probability of an opening quote where one comes changes by {quiet["change"]:.0%}, the perplexity of other tokens by {quiet["ppl_elsewhere"]:.1%}')
 print(*('     '+t for t in told), sep='\n')
+
+print('4/4  rewriting a component: eyes of emoticons, and a mouth that is nearly never there')
+eyes,edited = Key('model.layers.1.mlp.down_proj', 130),[]
+on,elsewhere,seen = places(32, 35, 'emo_mouth'),places(32, 36, 'emo_mouth'),places(16, 37, 'emo_mouth').toks
+def surprised(scale): return u_replaced(lm, *eyes, write_token(lm, eyes, 'o', scale, seen))
+curve = sweep(surprised, grid(scale=[.5,.75,1.,1.2,1.5,2.,3.]), lambda e: measure(lm, e, on, [ids['o']], elsewhere, resamples=1), progress=False)
+best = curve[curve.p_after>.92].iloc[0]
+edited.append(f'{eyes} fires on the eyes of emoticons; written with strength {best.scale:g} along the direction of o, it makes o the mouth with probability {best.p_after:.2f} instead of {best.p_before:.2f}, at {best.near_kl:.4f} nats nearby and {best.elsewhere_kl:.4f} elsewhere')
+letter = generations(lm, surprised(best.scale), ['Ida went to the farm. She got a letter: "See you at the'], n=6, samples=0).iloc[0]
+edited.append(f'“{letter.prompt}” goes on with “{letter.before}” before and “{letter.after}” after')
+print(*('     '+t for t in edited), sep='\n')
 
 with torch.no_grad():
     parts = [
@@ -80,6 +90,9 @@ with torch.no_grad():
             'elsewhere', 'change', group='chosen', text='key', title='Taking one component out', x_title='cost elsewhere (nats per token)', y_title='change of the probability of an opening quote')),
         ('The component that opens quotations', h.component(key)._repr_html_()),
         (None, token_heatmap([t.text for t in row], lm.ci(toks).lower[key.site][0,:,key.c], title=f'Where {key} matters')),
+        (None, changes_heatmap(token_changes(lm, gone, toks[0]), title='What taking it out changes (hover for the next tokens)')),
+        ('A component rewritten', ''.join(f'<li>{escape(t)}</li>' for t in edited)),
+        (None, pareto(curve.assign(scale=curve.scale.map(str)), 'elsewhere_kl', 'p_after', text='scale', y_better='high', log_x=True, title='Stronger and stronger', x_title='KL elsewhere (nats per token)', y_title='P(o) at emoticon eyes')),
     ]
 html,first = [],True
 for title,part in parts:
