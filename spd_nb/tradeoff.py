@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['Shift', 'shift', 'Interval', 'draws', 'interval', 'Measured', 'measure', 'token_changes', 'changes_heatmap',
-           'generations', 'grid', 'sweep', 'front', 'dose_response', 'select', 'density_matched']
+           'Generations', 'generations', 'grid', 'sweep', 'front', 'dose_response', 'select', 'density_matched']
 
 # %% ../nbs/32_tradeoff.ipynb #1535190d
 from collections.abc import Callable, Iterable
+from html import escape
 from itertools import product
 from typing import NamedTuple
 import numpy as np
@@ -130,7 +131,7 @@ def measure(
     nats = dict(target=lost('on', a, at), elsewhere=lost('elsewhere', b, other), anywhere=lost('elsewhere', b, all_))
     for name,what in dict(target='tokens that come at the places', elsewhere='other text, not at its places', anywhere='other text, its places too').items():
         put(f'ppl_{name}', np.expm1(nats[name]), dict(target=at, elsewhere=other, anywhere=all_)[name].sum(), f'relative change of perplexity, {what}')
-    with np.errstate(invalid='ignore', divide='ignore'): put('specificity', nats['target']/nats['elsewhere'], at.sum(), 'nats lost at the places per nat lost elsewhere')
+    with np.errstate(invalid='ignore', divide='ignore'): put('specificity', nats['target']/nats['elsewhere'], at.sum(), 'nats lost at the places per nat lost elsewhere, of no meaning where nothing is lost there')
     for k,where in domains.items(): put(f'ppl {k}', np.expm1(lost('elsewhere', b, where)), where.sum(), f'relative change of perplexity, {k}')
     for k,i in groups.items():
         where = nn.functional.pad(torch.isin(elsewhere.toks[:,1:], torch.tensor(i, device=elsewhere.toks.device)), (0,1))
@@ -160,9 +161,19 @@ def changes_heatmap(
     title='',    # Above the figure
 ): # A `go.Figure`: how far the next token's distribution moved at each token, what changed on hover
     "The cost of an edit on a text"
-    return token_heatmap(list(df.token), df.kl, zmax=zmax, title=title, z_title='KL(clean‖edited) of the next token (nats)', hover=list(df.changes))
+    return token_heatmap(list(df.token), df.kl, zmax=zmax, title=title, z_title='KL of the next token (nats)', hover=list(df.changes))
 
 # %% ../nbs/32_tradeoff.ipynb #341b6867
+class Generations(NamedTuple):
+    "Texts written without and with an edit"
+    table:object # DataFrame: prompt, how, before, after; where tokens are counted also count_before, count_after
+
+    def __repr__(self): return '\n\n'.join(f'{r.prompt!r}, {r.how}\n  before: {r.before!r}\n  after:  {r.after!r}' for r in self.table.itertuples())
+    def _repr_html_(self):
+        def cell(v): return f'<td style="text-align:left;vertical-align:top;white-space:pre-wrap">{escape(str(v)).replace("$", "&#36;")}</td>'
+        head = ''.join(f'<th style="text-align:left">{escape(c)}</th>' for c in self.table.columns)
+        return f'<table><tr>{head}</tr>'+''.join('<tr>'+''.join(map(cell, r))+'</tr>' for r in self.table.itertuples(index=False))+'</table>'
+
 def generations(
     dm:Decomposed,         # Decomposed causal language model of `transformers`
     edit:Edit,             # An edit
@@ -173,7 +184,7 @@ def generations(
     tokens:Iterable[int]=(), # Ids to count in what is written
     seed:int=0,            # Of the draws
     tokenizer=None,        # Of `transformers`; `None` takes `tokenizer_of` the target
-):                         # DataFrame: prompt, how, before, after (texts); with `tokens` also count_before, count_after
+)->Generations:
     "What the model writes without and with an edit"
     import pandas as pd
     if not hasattr(dm.target, 'generate'): raise TypeError(f"{type(dm.target).__name__} has no `generate`; models of `transformers` do")
@@ -188,7 +199,7 @@ def generations(
             with edit: after = write(x, i)
             counts = dict(count_before=sum(t in counted for t in before), count_after=sum(t in counted for t in after)) if counted else {}
             rows.append(dict(prompt=prompt, how=f'drawn, seed {seed+i}' if i else 'greedy', before=tok.decode(before), after=tok.decode(after), **counts))
-    return pd.DataFrame(rows)
+    return Generations(pd.DataFrame(rows))
 
 # %% ../nbs/32_tradeoff.ipynb #f1c0181a
 def grid(

@@ -3,6 +3,7 @@ import sys
 from pathlib import Path
 import numpy as np, pandas as pd, pytest, torch
 from spd_nb.autointerp import evidence_label
+from spd_nb.edit import ablated, u_replaced, write_token
 from spd_nb.eval import without_masks
 from spd_nb.harvest import Harvest
 from spd_nb.lms import by_role
@@ -11,7 +12,7 @@ from spd_nb.stories import story_rows
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT/'tools'))
-import story, toys
+import editing, story, toys
 
 TABLE = pd.read_csv(ROOT/'data'/'results'/'toys.csv')
 SHIPPED = sorted(p.name for p in (ROOT/'data'/'toys').iterdir())
@@ -94,3 +95,29 @@ def test_evidence_labels_name_the_role(shipped):
     assert found['output'][2]<.1  # what the input side says of the output
     now = story.graded_labels(shipped, shipped.labels.frame('evidence'))
     assert now.key.tolist()==table.key.tolist() and (now.said==table.said).all() and np.allclose(now.share, table.share, atol=2e-3)
+
+# edits
+
+RESULTS = ROOT/'data'/'results'
+
+def test_the_table_of_edits_follows_from_those_it_sums_up():
+    now,kept = editing.summarised(),pd.read_csv(RESULTS/'editing.csv')
+    assert kept[['experiment','measure','wanted']].fillna('').equals(now[['experiment','measure','wanted']].fillna(''))
+    np.testing.assert_allclose(kept.value, now.value, rtol=1e-4)
+
+def test_edits_reach_what_was_wanted_but_for_what_the_log_says():
+    table = pd.read_csv(RESULTS/'editing.csv')
+    assert set(table.measure[table.met==False])=={'perplexity of all tokens, he, him and his too', 'gated: cost left, KL elsewhere'}  # noqa: E712, since `met` may be empty
+
+def test_edits_do_what_their_rows_say():
+    dm,rows = editing.dm,pd.read_csv(RESULTS/'editing_suppress.csv')
+    for behaviour,edit in (('quotes','ablated'), ('pronouns','gated')):
+        r = rows[(rows.behaviour==behaviour)&(rows.edit==edit)].iloc[0]
+        now = editing.judged(ablated(dm, r['keys'].split(), ci_threshold=.1 if edit=='gated' else None), **editing.BEHAVIOURS[behaviour], resamples=1)
+        for k in ('change','near_kl','elsewhere_kl','ppl_anywhere'): assert now[k]==pytest.approx(r[k], rel=1e-2, abs=1e-4), k
+    write = pd.read_csv(RESULTS/'editing_write.csv')
+    r = write[(write.token=='o')&(write.form=='addition')&(write.scale==1.2)].iloc[0]
+    new_u = write_token(dm, f'{editing.DOWN}:130', 'o', 1.2, editing.told(24, editing.CHOOSE).toks, 'addition')
+    now = editing.judged(u_replaced(dm, editing.DOWN, 130, new_u), ('emo_mouth',), [editing.IDS['o']], resamples=1)
+    for k in ('p_after','near_kl','elsewhere_kl_back'): assert now[k]==pytest.approx(r[k], rel=1e-2, abs=1e-4), k
+    assert set(write.token)==set(editing.target_tokens())

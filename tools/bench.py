@@ -1,4 +1,4 @@
-"""`make bench`: CPU seconds per training step, harvests and searches, peak memory and import time, one thread, medians; each case in a process of its own"""
+"""`make bench`: CPU seconds per training step, harvests, edits and searches, peak memory and import time, one thread, medians; each case in a process of its own"""
 import json, resource, statistics, subprocess, sys, time
 
 CASES = {  # name: toy, its arguments, C, batch
@@ -140,6 +140,35 @@ def harvested(ci, rows):
         n = h._file.metadata.num_rows if h.examples(next(iter(h.keys))) else 0
     return dict(bare=1/bare, rate=51_200/(t2-t), steady=rows*S/statistics.median(later), save=t3-t2, l0=l0, disk=disk, examples=n, mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1024)
 
+def edited(name, n):
+    "CPU seconds of a forward pass under each kind of edit, of that of the target in the same round (medians); of a step of LoRA and of one measurement"
+    import torch
+    from contextlib import nullcontext
+    from spd_nb.edit import Places, ablated, only, says, u_replaced
+    from spd_nb.eval import without_masks
+    from spd_nb.lora import lora
+    from spd_nb.tradeoff import measure
+    dm,batches,_ = language_model(name)
+    x,site = batches[0],dm.sites[-1]
+    keys = [f'{s}:{c}' for s in dm.sites for c in range(3)]
+    edits = {'one write vector':u_replaced(dm, site, 1, torch.randn(dm.at(site).d_out)), f'{len(keys)} components at {len(dm.sites)} sites':ablated(dm, keys), 'the same, gated':ablated(dm, keys, ci_threshold=.1),
+        'all but those':only(dm, keys), 'masks instead':None}
+    clock,spent = time.process_time,{k:[] for k in ('target',*edits)}
+    with torch.no_grad():
+        for i in range(n+2):
+            for k in spent:
+                with nullcontext() if k=='target' else dm.masked(without_masks(dm, keys)) if edits[k] is None else edits[k]:
+                    t = clock()
+                    dm(x)
+                    if i>1: spent[k].append(clock()-t)
+    at = torch.rand(x.shape)<.02
+    t = clock()
+    lora(dm, site, Places(x[:,:41], at[:,:41]|(torch.arange(41)==20)), says(3), steps=20, progress=False)
+    step = (clock()-t)/20
+    t = clock()
+    measure(dm, edits['one write vector'], Places(x, at), [3], Places(x, at))
+    return dict(target=statistics.median(spent['target']), ratios={k:statistics.median(a/b for a,b in zip(spent[k], spent['target'])) for k in edits}, lora=step, measure=(clock()-t)/(2*x.numel()))
+
 def searched(name, n):
     "Wall milliseconds of opening and searching a made-up harvest of `n` components, 40 tokens a side, 100 examples each"
     import os, tempfile
@@ -213,6 +242,8 @@ if __name__=='__main__':
         r = apart('harvested', ci, rows)
         print(f"harvest, TransformerCI({ci}), {rows} rows at a time: {r['rate']:,.0f} tokens per second in all and {r['steady']:,.0f} once started, {r['rate']/r['bare']:.2f} and {r['steady']/r['bare']:.2f} of the rate of forward and importances alone (at least .6), {r['rate']/HARVEST[0]:.1f} times the public implementation's (at least 10), {r['mb']:.0f} MB (at most 1,000), "
               f"{r['save']:.1f} s to save, {r['disk']:.0f} MB on disk (at most {HARVEST[2]/8:.0f}) with {r['examples']:,} examples; L0 {r['l0']:.0f}", flush=True)
+    r = apart('edited', 'VPD, d_model 128', 20)
+    print(f"edits of it: a forward pass takes {r['target']*1e3:.0f} ms, and under "+', '.join(f'{k} {v:.2f}' for k,v in r['ratios'].items())+f" of that; a step of LoRA on 8 windows of 41 tokens {r['lora']*1e3:.0f} ms; measuring {r['measure']*1e6:.0f} us per token", flush=True)
     r = apart('searched', 'x', 10_000)
     print(f"searching 10,000 components on {sum(r['disk'].values()):.0f} MB ({', '.join(f'{k} {v:.1f}' for k,v in r['disk'].items())}): "+', '.join(f'{k} {v:.0f}' for k,v in r['took'].items())+' ms (opening 500, by_token 100, component 50, components 300)', flush=True)
     mods = 'spd_nb.train, spd_nb.eval, spd_nb.feature_space, spd_nb.plots'
