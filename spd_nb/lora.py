@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import nn
 from .core import Key, SiteError, get_site, match_sites, weight_of
 from .edit import Edit, Patch, Places, fit_edit
 from .model import Decomposed
@@ -32,7 +32,7 @@ def lora(
         d_out,d_in = weight_of(get_site(dm.target, s)).shape
         A,B = .01*torch.randn(rank, d_in, generator=gen),torch.zeros(d_out, rank)
         ABs[s] = [m.to(dm.device).requires_grad_() for m in (A, B)]
-    def make(**figures): return Edit(dm, {s:Patch(A.T, B.T, (None,)*rank) for s,(A,B) in ABs.items()}, [dict(form='lora', of=list(ABs), rank=rank, seed=seed, **figures)])
+    def make(**figures): return Edit(dm, {s:Patch(A.T, B.T, (None,)*rank) for s,(A,B) in ABs.items()}, [dict(form='lora', of=list(ABs), rank=rank, **figures)])
     learning = fit_edit(make, [m for AB in ABs.values() for m in AB], p, goal, seed=seed, **how)
     ABs = {s:[m.detach() for m in AB] for s,AB in ABs.items()}
     return make(**learning.figures)
@@ -42,7 +42,28 @@ class Projection(NamedTuple):
     "A change of weights in terms of components"
     table:object                # DataFrame by key, the largest share first: amount, share, alone, reads, writes
     unexplained:dict[str,float] # Site to the part of the change's square that is left
-    chance:dict[str,float]      # Site to the part of a random change's square that would be explained
+    chance:dict[str,float]      # Site to the part that would be explained of random changes, mean of eight
+
+class _Basis:
+    "The components of a site as a basis for matrices"
+    def __init__(self, cs):
+        self.V,self.U = cs.V.double(),cs.U.double()
+        self.gram = (self.V.T@self.V)*(self.U@self.U.T)  # <P_c,P_c'> for P_c = outer(U[c], V[:,c])
+        self.size = self.gram.diagonal().clamp(min=1e-30)
+    def along(self, D): return ((self.U@D)*self.V.T).sum(1)  # <P_c,D>
+    def amounts(self, along, chosen): return torch.linalg.lstsq(self.gram[chosen][:,chosen], along[chosen], driver='gelsd').solution
+    def explain(self, D, n):
+        "The components used for `D`, their amounts, and the part of its square that they explain"
+        along,chosen = self.along(D),list(range(len(self.size)))
+        if n is not None:
+            chosen,rest = [],along
+            while len(chosen)<min(n, len(along)):
+                gain = rest.square()/self.size
+                gain[chosen] = -1
+                chosen.append(int(gain.argmax()))
+                rest = along-self.gram[:,chosen]@self.amounts(along, chosen)
+        a = self.amounts(along, chosen)
+        return chosen,a,(a@along[chosen]/D.square().sum()).item()
 
 @torch.no_grad()
 def project(
@@ -52,29 +73,22 @@ def project(
 )->Projection:
     "Which components would a change of weights need?"
     import pandas as pd
+    if isinstance(change, Edit) and change.local: raise ValueError(f"{change} acts at some places only, so it is no change of weights")
     def between(s): return weight_of(get_site(change, s))-weight_of(get_site(dm.target, s))
     deltas = change.deltas() if isinstance(change, Edit) else change if isinstance(change, Mapping) else {s:between(s) for s in dm.sites}
     if missing := [s for s in deltas if s not in dm.sites]: raise SiteError(f"{missing[0]!r} is not decomposed, so no components can stand for its change; these sites are: {', '.join(dm.sites)}")
-    rows,left,chance = [],{},{}
+    gen,rows,left,chance = torch.Generator().manual_seed(0),[],{},{}
     for s,D in deltas.items():
-        V,U,D = dm.at(s).V.double(),dm.at(s).U.double(),D.double()
-        whole = D.square().sum().item()
+        if D.shape!=(want := (dm.at(s).d_out, dm.at(s).d_in)): raise ValueError(f"the change of {s!r} has shape {tuple(D.shape)}, its weight {want}")
+        B,D = _Basis(dm.at(s)),D.double()
+        whole = D.square().sum()
         if not whole: continue
-        gram,along = (V.T@V)*(U@U.T),((U@D)*V.T).sum(1)  # <P_c,P_c'> and <P_c,D> for P_c = outer(U[c], V[:,c])
-        alone = along.square()/gram.diagonal()/whole
-        chosen = list(range(len(along)))
-        if n is not None:
-            chosen,rest = [],along.clone()
-            while len(chosen)<min(n, len(along)):
-                gain = rest.square()/gram.diagonal()
-                gain[chosen] = -1
-                chosen.append(int(gain.argmax()))
-                a = torch.linalg.lstsq(gram[chosen][:,chosen], along[chosen], driver='gelsd').solution
-                rest = along-gram[:,chosen]@a
-        a = torch.linalg.lstsq(gram[chosen][:,chosen], along[chosen], driver='gelsd').solution
-        left[s] = 1-(a@along[chosen]).item()/whole
-        chance[s] = torch.linalg.matrix_rank(gram[chosen][:,chosen], hermitian=True).item()/D.numel()
-        reads,writes = (D@(V/V.norm(dim=0))).square().sum(0)/whole,(D.T@(U/U.norm(dim=1, keepdim=True)).T).square().sum(0)/whole
-        rows += [dict(key=str(Key(s, c)), amount=x, share=x*along[c].item()/whole, alone=alone[c].item(), reads=reads[c].item(), writes=writes[c].item()) for c,x in zip(chosen, a.tolist())]
+        chosen,a,explained = B.explain(D, n)
+        left[s] = 1-explained
+        chance[s] = sum(B.explain(torch.randn(D.shape, generator=gen, dtype=D.dtype).to(D), n)[2] for _ in range(8))/8
+        along = B.along(D)
+        parts = dict(share=lambda c,x: x*along[c], alone=lambda c,x: along[c].square()/B.size[c],
+            reads=lambda c,x: (D@nn.functional.normalize(B.V[:,c], dim=0)).square().sum(), writes=lambda c,x: (D.T@nn.functional.normalize(B.U[c], dim=0)).square().sum())
+        rows += [dict(key=str(Key(s, c)), amount=x.item(), **{k:(f(c, x)/whole).item() for k,f in parts.items()}) for c,x in zip(chosen, a)]
     table = pd.DataFrame(rows, columns='key amount share alone reads writes'.split()).set_index('key').sort_values('share', ascending=False)
     return Projection(table, left, chance)

@@ -308,6 +308,8 @@ def on_front(
 ): # Indices of the points that no point beats on both counts, in order of `x`
     "The Pareto front"
     import numpy as np
+    for name,b in (('x_better',x_better),('y_better',y_better)):
+        if b not in ('low','high'): raise ValueError(f"`{name}` must be 'low' or 'high', got {b!r}")
     P = np.stack([x if x_better=='low' else -x, y if y_better=='low' else -y], 1)
     beaten = ((P[:,None]>=P).all(-1) & (P[:,None]>P).any(-1)).any(1)
     keep = np.flatnonzero(~beaten)
@@ -329,8 +331,6 @@ def pareto(
 ): # A `go.Figure`. Per group two traces: its points, then its front from left to right
     "Points, and per group the front of those not beaten on both counts"
     import numpy as np
-    for name,b in (('x_better',x_better),('y_better',y_better)):
-        if b not in ('low','high'): raise ValueError(f"`{name}` must be 'low' or 'high', got {b!r}")
     df = _frame(df, x, y, *(c for c in (group,text) if c is not None))
     xs,ys = _array(df[x], x, 1),_array(df[y], y, 1)
     seen = np.isfinite(xs) & np.isfinite(ys) & ((xs>0)|(not log_x)) & ((ys>0)|(not log_y))

@@ -8,6 +8,7 @@ __all__ = ['Shift', 'shift', 'Interval', 'draws', 'interval', 'Measured', 'measu
 
 # %% ../nbs/32_tradeoff.ipynb #1535190d
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from html import escape
 from itertools import product
 from typing import NamedTuple
@@ -15,8 +16,8 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from .core import Key, SiteError, seeded
-from .edit import Edit, Places, ablated, divergence, scaled
+from .core import Key, SiteError, keys_of, seeded
+from .edit import Edit, Places, ablated, divergence, scaled, token_ids
 from .harvest import texts_of, tokenizer_of
 from .model import Decomposed, output_of
 from .plots import on_front, token_heatmap
@@ -34,6 +35,7 @@ class Shift(NamedTuple):
 
 def _edited(dm, edit, x):
     if isinstance(edit, nn.Module): return output_of(edit(x))
+    if isinstance(edit, Edit) and edit.by_row: raise ValueError("an edit with positions of its own in each row cannot be measured on other rows; let it act at fixed positions, or by importance")
     with edit if isinstance(edit, Edit) else edit(): return dm(x)
 
 @torch.no_grad()
@@ -42,7 +44,7 @@ def shift(
     edit,                    # An `Edit`; an edited model; or a function that gives a context, such as `lambda: dm.masked(masks)`
     toks:Int[Tensor, "N S"], # Text
     groups:dict[str,list[int]]={}, # Names to token ids whose probabilities are added up
-    rows:int=16,             # At a time
+    rows:int=16,             # At a time; fewer for long rows and large vocabularies
 )->Shift:
     "Compare the target with and without an edit"
     parts = []
@@ -94,50 +96,57 @@ class Measured(NamedTuple):
     def __repr__(self): return self.table.drop(columns='what').to_string(float_format='{:.4g}'.format)
     def _repr_html_(self): return self.table.to_html(float_format='{:.4g}'.format)
 
+class _Bootstrap:
+    "Ratios of sums over positions, for every draw of rows"
+    def __init__(self, text, toks, resamples, seed): self.shift,self.drawn = text,draws(len(toks), resamples, seed)
+    def ratio(self, top, bottom, where):
+        def sums(x): return np.where(where.cpu().numpy(), x.double().cpu().numpy() if isinstance(x, Tensor) else x, 0.).sum(1)
+        with np.errstate(invalid='ignore', divide='ignore'): return (self.drawn@sums(top))/(self.drawn@sums(bottom))
+    def mean(self, x, where): return self.ratio(x, np.ones(1), where)
+    def lost(self, where): return self.mean(self.shift.nll_after-self.shift.nll_before, where)
+
 def measure(
     dm:Decomposed,           # Decomposed language model
     edit,                    # As for `shift`
     on:Places,               # Text with the places where the edit should act
-    tokens:Iterable[int],    # Ids whose probability it should change there
+    tokens,                  # Tokens (ids, or as they are written) whose probability it should change there
     elsewhere:Places,        # Other text; what is at its places is told apart from the rest
-    groups:dict[str,list[int]]={}, # Further tokens, by name, to look for side effects where they come in `elsewhere`
+    groups:dict={},          # Names to further tokens, to look for side effects where they come in `elsewhere`
     domains:dict[str,Bool[Tensor, "N S"]]={}, # Parts of `elsewhere`, by name, to give the perplexity of: positions whose next token is in them
     near:int=20,             # A place is surrounded by so many tokens on both sides
     resamples:int=1000,      # Of the bootstrap
     seed:int=0,              # Of the bootstrap
+    rows:int=16,             # As for `shift`
 )->Measured:
     "Effect, cost nearby and elsewhere, and side effects, each with its interval"
     import pandas as pd
-    tokens = list(tokens)
-    a,b = shift(dm, edit, on.toks, dict(it=tokens)),shift(dm, edit, elsewhere.toks, groups)
-    drawn = {k:draws(len(o.toks), resamples, seed+i) for i,(k,o) in enumerate(dict(on=a, elsewhere=b).items())}
-    rows = {}
-    def ratio(text, top, bottom, where):
-        "Sum of `top` over sum of `bottom` at some positions, for every draw"
-        sums = [np.where(where.cpu().numpy(), x.double().cpu().numpy() if isinstance(x, Tensor) else x, 0.).sum(1) for x in (top, bottom)]
-        with np.errstate(invalid='ignore', divide='ignore'): return (drawn[text]@sums[0])/(drawn[text]@sums[1])
-    def put(name, samples, n, what): rows[name] = dict(interval(samples)._asdict(), n=int(n), what=what)
-    at,other,all_ = on.at,elsewhere.other,elsewhere.at|elsewhere.other
+    at,other = on.at,elsewhere.other
     if not at.any(): raise ValueError("there is no place in this text to measure at")
+    tokens,groups = token_ids(dm, tokens),{k:token_ids(dm, v) for k,v in groups.items()}
+    a,b = shift(dm, edit, on.toks, dict(it=tokens), rows),shift(dm, edit, elsewhere.toks, groups, rows)
+    A,B = _Bootstrap(a, on.toks, resamples, seed),_Bootstrap(b, elsewhere.toks, resamples, seed+1)
+    table = {}
+    def put(name, samples, where, what): table[name] = dict(interval(samples)._asdict(), n=int(where.sum()), what=what)
+    put('p_before', A.mean(a.before['it'], at), at, 'probability of the tokens at the places')
+    put('p_after', A.mean(a.after['it'], at), at, 'the same with the edit')
+    put('change', A.ratio(a.after['it'], a.before['it'], at)-1, at, 'p_after/p_before-1')
     around = nn.functional.max_pool1d(at[:,None].float(), 2*near+1, 1, near)[:,0].bool()&on.other
-    one = np.ones(1)
-    put('p_before', ratio('on', a.before['it'], one, at), at.sum(), 'probability of the tokens at the places')
-    put('p_after', ratio('on', a.after['it'], one, at), at.sum(), 'the same with the edit')
-    put('change', ratio('on', a.after['it'], a.before['it'], at)-1, at.sum(), 'p_after/p_before-1')
-    for name,text,o,where,what in (('near','on',a,around,f'up to {near} tokens from a place'), ('elsewhere','elsewhere',b,other,'other text, not at its places'), ('anywhere','elsewhere',b,all_,'other text, its places too')):
-        put(f'{name}_kl', ratio(text, o.kl, one, where), where.sum(), f'KL(clean‖edited) in nats, {what}')
-        put(f'{name}_kl_back', ratio(text, o.kl_back, one, where), where.sum(), f'KL(edited‖clean) in nats, {what}')
-    def lost(text, o, where): return ratio(text, o.nll_after-o.nll_before, one, where&~o.nll_before.isnan())
-    nats = dict(target=lost('on', a, at), elsewhere=lost('elsewhere', b, other), anywhere=lost('elsewhere', b, all_))
-    for name,what in dict(target='tokens that come at the places', elsewhere='other text, not at its places', anywhere='other text, its places too').items():
-        put(f'ppl_{name}', np.expm1(nats[name]), dict(target=at, elsewhere=other, anywhere=all_)[name].sum(), f'relative change of perplexity, {what}')
-    with np.errstate(invalid='ignore', divide='ignore'): put('specificity', nats['target']/nats['elsewhere'], at.sum(), 'nats lost at the places per nat lost elsewhere, of no meaning where nothing is lost there')
-    for k,where in domains.items(): put(f'ppl {k}', np.expm1(lost('elsewhere', b, where)), where.sum(), f'relative change of perplexity, {k}')
+    for name,X,where,what in (('near',A,around,f'up to {near} tokens from a place'), ('elsewhere',B,other,'other text, not at its places'), ('anywhere',B,other|elsewhere.at,'other text, its places too')):
+        put(f'{name}_kl', X.mean(X.shift.kl, where), where, f'KL(clean‖edited) in nats, {what}')
+        put(f'{name}_kl_back', X.mean(X.shift.kl_back, where), where, f'KL(edited‖clean) in nats, {what}')
+    lost = {}
+    for name,X,where,what in (('target',A,at&on.scored,'tokens that come at the places'), ('elsewhere',B,other&elsewhere.scored,'other text, not at its places'), ('anywhere',B,elsewhere.scored,'other text, its places too')):
+        lost[name] = X.lost(where)
+        put(f'ppl_{name}', np.expm1(lost[name]), where, f'relative change of perplexity, {what}')
+    put('specificity', np.exp(lost['target']-lost['elsewhere']), at&on.scored, 'factor on perplexity at the places, over that elsewhere')
+    for k,where in domains.items():
+        where = where&elsewhere.scored
+        put(f'ppl {k}', np.expm1(B.lost(where)), where, f'relative change of perplexity, {k}')
     for k,i in groups.items():
-        where = nn.functional.pad(torch.isin(elsewhere.toks[:,1:], torch.tensor(i, device=elsewhere.toks.device)), (0,1))
-        put(f'p {k}', ratio('elsewhere', b.before[k], one, where), where.sum(), f'probability of {k} where it comes')
-        put(f'change {k}', ratio('elsewhere', b.after[k], b.before[k], where)-1, where.sum(), 'and by how much it changes')
-    return Measured(pd.DataFrame.from_dict(rows, orient='index', columns=['value','low','high','n','what']).rename_axis('measure'), a, b)
+        where = nn.functional.pad(torch.isin(elsewhere.toks[:,1:], torch.tensor(i, device=elsewhere.toks.device)), (0,1))&elsewhere.scored
+        put(f'p {k}', B.mean(b.before[k], where), where, f'probability of {k} where it comes')
+        put(f'change {k}', B.ratio(b.after[k], b.before[k], where)-1, where, 'and by how much it changes')
+    return Measured(pd.DataFrame.from_dict(table, orient='index', columns=['value','low','high','n','what']).rename_axis('measure'), a, b)
 
 # %% ../nbs/32_tradeoff.ipynb #31d68528
 def token_changes(
@@ -149,6 +158,7 @@ def token_changes(
 ):                         # DataFrame by position: token, kl, kl_back (nats), changes (a line for each next token)
     "What an edit changes, and where"
     import pandas as pd
+    if toks.ndim!=1: raise ValueError(f"`toks` is one text, S ids, got shape {tuple(toks.shape)}")
     with torch.no_grad(): p,q = (out[0].float().log_softmax(-1) for out in (dm.clean(toks[None]).out, _edited(dm, edit, toks[None])))
     names = texts_of(tokenizer or tokenizer_of(dm.target), p.shape[-1])
     most = (q.exp()-p.exp()).abs().topk(top).indices
@@ -176,27 +186,30 @@ class Generations(NamedTuple):
 
 def generations(
     dm:Decomposed,         # Decomposed causal language model of `transformers`
-    edit:Edit,             # An edit
-    prompts:Iterable[str], # How texts begin
+    edit,                  # An `Edit`, or an edited model
+    prompts:str|Iterable[str], # How texts begin
     n:int=40,              # New tokens, at most
-    samples:int=1,         # Texts drawn per prompt, beside the greedy one
+    samples:int=1,         # Texts drawn per prompt from the whole distribution, beside the greedy one
     temperature:float=1.,  # Of the draw
-    tokens:Iterable[int]=(), # Ids to count in what is written
+    tokens=(),             # Tokens (ids, or as they are written) to count in what is written
     seed:int=0,            # Of the draws
     tokenizer=None,        # Of `transformers`; `None` takes `tokenizer_of` the target
 )->Generations:
     "What the model writes without and with an edit"
     import pandas as pd
     if not hasattr(dm.target, 'generate'): raise TypeError(f"{type(dm.target).__name__} has no `generate`; models of `transformers` do")
-    tok,counted,rows = tokenizer or tokenizer_of(dm.target),set(tokens),[]
-    def write(x, i):
-        how = dict(do_sample=True, temperature=temperature) if i else dict(do_sample=False)
-        with seeded(seed+i), torch.no_grad(): return dm.target.generate(x, attention_mask=torch.ones_like(x), max_new_tokens=n, use_cache=not edit.local, pad_token_id=tok.pad_token_id, **how)[0,x.shape[1]:].tolist()
-    for prompt in prompts:
-        x = torch.tensor([([] if tok.bos_token_id is None else [tok.bos_token_id])+tok(prompt, add_special_tokens=False).input_ids], device=dm.device)
+    tok,rows = tokenizer or tokenizer_of(dm.target),[]
+    counted,local = set(token_ids(dm, tokens, tok)),isinstance(edit, Edit) and edit.local
+    def write(model, x, i):
+        how = dict(do_sample=True, temperature=temperature, top_k=0) if i else dict(do_sample=False)
+        with seeded(seed+i), torch.no_grad(): return model.generate(x, attention_mask=torch.ones_like(x), max_new_tokens=n, use_cache=not local, pad_token_id=tok.pad_token_id, **how)[0,x.shape[1]:].tolist()
+    for prompt in [prompts] if isinstance(prompts, str) else prompts:
+        start = ([] if tok.bos_token_id is None else [tok.bos_token_id])+tok(prompt, add_special_tokens=False).input_ids
+        if not start: raise ValueError("an empty prompt, and the tokenizer has no token for the beginning of a text")
+        x = torch.tensor([start], device=dm.device)
         for i in range(samples+1):
-            before = write(x, i)
-            with edit: after = write(x, i)
+            before = write(dm.target, x, i)
+            with nullcontext() if isinstance(edit, nn.Module) else edit: after = write(edit if isinstance(edit, nn.Module) else dm.target, x, i)
             counts = dict(count_before=sum(t in counted for t in before), count_after=sum(t in counted for t in after)) if counted else {}
             rows.append(dict(prompt=prompt, how=f'drawn, seed {seed+i}' if i else 'greedy', before=tok.decode(before), after=tok.decode(after), **counts))
     return Generations(pd.DataFrame(rows))
@@ -217,8 +230,13 @@ def sweep(
     "Make an edit for each setting and measure it"
     import pandas as pd
     from tqdm.auto import tqdm
-    def row(o): return o.row() if isinstance(o, Measured) else o
-    return pd.DataFrame([s|row(judge(make(**s))) for s in tqdm(settings, disable=not progress, unit='edit')])
+    rows = []
+    for s in tqdm(settings, disable=not progress, unit='edit'):
+        found = judge(make(**s))
+        found = found.row() if isinstance(found, Measured) else found
+        if both := set(s)&set(found): raise ValueError(f"{min(both)!r} is a setting and a measure; call the setting something else")
+        rows.append(s|found)
+    return pd.DataFrame(rows)
 
 def front(
     df,                  # From `sweep`
@@ -242,7 +260,7 @@ def dose_response(
     strengths:Iterable[float]=(1.,), # How far each is taken out: 0 leaves it, 1 ablates it, 2 inverts it
 ):                              # DataFrame: n, strength, then what was measured
     "More and more of an edit"
-    keys,n = [Key.parse(k) for k in keys],list(n)
+    keys,n = keys_of(keys),list(n)
     if max(n)>len(keys): raise ValueError(f"{max(n)} components of {len(keys)}")
     return sweep(lambda n, strength: scaled(dm, dict.fromkeys(keys[:n], 1.-strength)), grid(n=n, strength=strengths), judge, progress=False)
 
@@ -254,20 +272,22 @@ def select(
     keys:Iterable[Key|str], # Components to choose from
     n:int=6,                # How many
     progress:bool=True,     # Show a progress bar?
-):                          # DataFrame, in the order of choice: key, cost (with it and those before taken out)
+):                          # DataFrame, in the order of choice: key, cost (with it and those before taken out), gain (how much lower than without it; go no further than it is worth)
     "Choose components to take out, one after the other"
     import pandas as pd
     from tqdm.auto import tqdm
-    left,rows = [Key.parse(k) for k in keys],[]
-    if n>len(left): raise ValueError(f"{n} components of {len(left)}")
+    left,rows,last = list(dict.fromkeys(keys_of(keys))),[],float(cost())
+    if not 1<=n<=len(left): raise ValueError(f"{n} components of {len(left)}")
     with tqdm(total=sum(len(left)-i for i in range(n)), disable=not progress, unit='edit') as bar:
         for _ in range(n):
             costs = {}
             for k in left:
                 with ablated(dm, [r['key'] for r in rows]+[k]): costs[k] = float(cost())
                 bar.update()
+            if not all(map(np.isfinite, costs.values())): raise ValueError("the cost is not a finite number for some component")
             best = min(costs, key=costs.get)
-            rows.append(dict(key=str(best), cost=costs[best]))
+            rows.append(dict(key=str(best), cost=costs[best], gain=last-costs[best]))
+            last = costs[best]
             left.remove(best)
     return pd.DataFrame(rows)
 
@@ -279,9 +299,10 @@ def density_matched(
     seed:int=0,             # Of the draws
 )->list[list[str]]:         # Sets of other components, as many in each
     "Random components that fire as often"
-    keys = [str(Key.parse(k)) for k in keys]
+    keys = list(map(str, keys_of(keys)))
     if missing := [k for k in keys if k not in density.index or not density[k]>0]: raise SiteError(f"the density of {missing[0]} is not known, or it never fires")
     rng,others = np.random.default_rng(seed),density[(density>0)&~density.index.isin(keys)]
+    if min(pool, len(others))<len(keys): raise ValueError(f"{len(keys)} different components cannot be drawn from {min(pool, len(others))}")
     like = {k:(np.log(others)-np.log(density[k])).abs().nsmallest(pool).index for k in keys}
     def one():
         chosen = []
