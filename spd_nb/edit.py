@@ -378,12 +378,12 @@ def windows(
 )->Places:         # A row per window; every place is in one, and counts once
     "Cut out what is around each place"
     cut = []
-    for row,at in zip(p.toks, p.at):
+    for row,at,real in zip(p.toks, p.at, p.at|p.other):
         done = 0
         for t in at.nonzero().flatten().tolist():
             if t<done: continue
             first,end = max(0, t-around),min(len(row), t+around+1)
-            counts = torch.arange(first, end, device=row.device)>=done
+            counts = (torch.arange(first, end, device=row.device)>=done)&real[first:end]
             cut.append((row[first:end], at[first:end]&counts, counts))
             done = end
     if not cut: raise ValueError("there is no place in this text to put a window around")
@@ -406,7 +406,7 @@ def _ids(tokens):
 
 def says(
     *tokens, # Ids
-)->Callable:     # Log-probabilities, `n vocab`, to a loss in nats
+)->Callable: # Log-probabilities, `n vocab`, to a loss in nats
     "Predict one of these"
     _ids(tokens)
     def says(logp): return -logp[:,list(tokens)].logsumexp(-1).mean()
@@ -414,7 +414,7 @@ def says(
 
 def avoids(
     *tokens, # Ids
-)->Callable:     # Log-probabilities, `n vocab`, to a loss in nats
+)->Callable: # Log-probabilities, `n vocab`, to a loss in nats
     "Predict none of these"
     _ids(tokens)
     def avoids(logp): return -torch.log1p(-logp[:,list(tokens)].exp().sum(-1).clamp(max=1-1e-6)).mean()
@@ -459,9 +459,9 @@ def fit_edit(
 )->Learning:
     "Learn an edit: the goal at the places, and no change elsewhere"
     from tqdm.auto import trange
-    dm = make().dm
+    dm = (e := make()).dm
     if not p.at.any() or not p.other.any(): raise ValueError("there is no place in this text to learn from, or nothing but places")
-    if make().by_row: raise ValueError("an edit with positions of its own in each row cannot be learned from batches")
+    if e.by_row: raise ValueError("an edit with positions of its own in each row cannot be learned from batches")
     if s := _hooked_site(dm): raise RuntimeError(f"{s!r} has a hook already (an open edit, mask or cache), which would be learned around; leave its block first")
     opt,gen,history,order = AdamW(params, lr=lr, weight_decay=0.),torch.Generator().manual_seed(seed),[],[]
     for _ in (bar := trange(steps, disable=not progress)):
@@ -502,14 +502,14 @@ def fit_u(
 
 def fit_scale(
     dm:Decomposed,          # Decomposed model to edit
-    keys:Iterable[Key|str], # Components
+    keys:Key|str|Iterable[Key|str], # Components
     p:Places,               # Text and places
     goal:Callable,          # As for `fit_edit`
     lr:float=.05,           # Learning rate
     **how,                  # As for `fit_edit`
 )->Edit:
     "Learn one number per component: how much of it there should be, beginning with 1"
-    keys = [Key.parse(k) for k in keys]
+    keys = keys_of(keys)
     f = torch.ones(len(keys), device=dm.device, requires_grad=True)
     learning = fit_edit(lambda: scaled(dm, dict(zip(keys, f))), [f], p, goal, lr=lr, **how)
     e = scaled(dm, dict(zip(keys, f.tolist())))
@@ -601,7 +601,7 @@ def _adapter(e, path):
             if 'default' in layer.lora_A: A,B = layer.lora_A['default'].weight,layer.lora_B['default'].weight
             else: A,B = layer.lora_embedding_A['default'],layer.lora_embedding_B['default']
             A.copy_(p.reads.T)
-            B.copy_(p.writes.T)
+            B.copy_(p.writes.T/getattr(layer.get_base_layer(), 'embed_scale', 1.))  # which peft multiplies by
     lora.save_pretrained(path)
 
 @patch
