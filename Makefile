@@ -2,7 +2,7 @@
 #   PYTHON=python3.12        which Python makes .venv
 #   TORCH='torch==2.13.0'    what pip is asked for first, e.g. a local wheel
 #   WORKERS=2                pytest processes
-#   ARGS='-k tms -x'         more arguments for pytest, or for make toys and make story
+#   ARGS='-k tms -x'         more arguments for pytest, or for make toys, make story and make editing
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 WORKERS ?= 0
@@ -19,7 +19,7 @@ help:
 	@echo "make test    export check, notebooks, tests"
 	@echo "make lab     JupyterLab at the tutorials"
 	@echo "make docs    the site, in _docs (needs quarto and npm)"
-	@echo "make bench   timings; make toys   decompose the toys to convergence; make story ARGS=target   train the story model"
+	@echo "make bench   timings; make toys   decompose the toys to convergence; make story ARGS=target   train the story model; make editing   edit it and measure"
 	@echo "make export  notebooks -> spd_nb; make check   fail if that changes anything; make readme   README.md from nbs/index.ipynb"
 
 install: $(STAMP)

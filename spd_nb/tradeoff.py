@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from .core import Key, SiteError, keys_of, seeded
+from .core import Key, SiteError, bare, keys_of, seeded
 from .edit import Edit, Places, ablated, divergence, scaled, token_ids
 from .harvest import texts_of, tokenizer_of
 from .model import Decomposed, output_of
@@ -117,12 +117,13 @@ def measure(
     resamples:int=1000,      # Of the bootstrap
     seed:int=0,              # Of the bootstrap
     rows:int=16,             # As for `shift`
+    tokenizer=None,          # Of `transformers`, where tokens are given as they are written; `None` takes `tokenizer_of` the target
 )->Measured:
     "Effect, cost nearby and elsewhere, and side effects, each with its interval"
     import pandas as pd
     at,other = on.at,elsewhere.other
     if not at.any(): raise ValueError("there is no place in this text to measure at")
-    tokens,groups = token_ids(dm, tokens),{k:token_ids(dm, v) for k,v in groups.items()}
+    tokens,groups = token_ids(dm, tokens, tokenizer),{k:token_ids(dm, v, tokenizer) for k,v in groups.items()}
     a,b = shift(dm, edit, on.toks, dict(it=tokens), rows),shift(dm, edit, elsewhere.toks, groups, rows)
     A,B = _Bootstrap(a, on.toks, resamples, seed),_Bootstrap(b, elsewhere.toks, resamples, seed+1)
     table = {}
@@ -208,7 +209,7 @@ def generations(
         if not start: raise ValueError("an empty prompt, and the tokenizer has no token for the beginning of a text")
         x = torch.tensor([start], device=dm.device)
         for i in range(samples+1):
-            before = write(dm.target, x, i)
+            with bare(): before = write(dm.target, x, i)
             with nullcontext() if isinstance(edit, nn.Module) else edit: after = write(edit if isinstance(edit, nn.Module) else dm.target, x, i)
             counts = dict(count_before=sum(t in counted for t in before), count_after=sum(t in counted for t in after)) if counted else {}
             rows.append(dict(prompt=prompt, how=f'drawn, seed {seed+i}' if i else 'greedy', before=tok.decode(before), after=tok.decode(after), **counts))

@@ -2,21 +2,20 @@
    python tools/editing.py                    (all of it, into data/results/editing*.csv; about ten minutes on two cores)
    python tools/editing.py emoticons lora     (some of it)
 Components are chosen on some stories and reported on others; both are fresh, and heroes in places that training never had are told apart."""
-import argparse, json
-from collections.abc import Callable
-from functools import cache, partial
+import argparse
+from functools import cache
 from pathlib import Path
 import pandas as pd, torch
-from spd_nb.core import Key, atomic, hooked, seeded
-from spd_nb.edit import Places, ablated, baked, divergence, fit_u, says, token_id, u_replaced, windows, with_next, write_token
-from spd_nb.eval import single_ablations, without_masks
+from spd_nb.core import Key, atomic, hooked
+from spd_nb.edit import Places, ablated, baked, divergence, fit_u, says, u_replaced, windows, write_token
+from spd_nb.eval import auc, single_ablations, without_masks
 from spd_nb.harvest import Harvest
 from spd_nb.lora import lora
 from spd_nb.masks import Mask
 from spd_nb.model import load
 from spd_nb.scoring import shortlist, watch
 from spd_nb.stories import MOUTHS, stories, story_rows, vocabulary
-from spd_nb.tradeoff import density_matched, generations, grid, measure, select, sweep
+from spd_nb.tradeoff import density_matched, generations, measure, select
 
 root = Path(__file__).resolve().parent.parent
 RESULTS = root/'data'/'results'
@@ -173,7 +172,7 @@ def emoticons():
     "One write vector, no examples: both forms, two tokens, many strengths"
     seen,eyes = told(24, CHOOSE).toks,f'{DOWN}:130'
     rows = [dict(method='write vector', token=token, form=form, scale=scale)|emoticon(u_replaced(dm, DOWN, 130, write_token(dm, eyes, token, scale, seen, form)), token)
-            for token in target_tokens() for form in ('replacement','addition') for scale in (.25,.5,.75,1.,1.1,1.2,1.25,1.3,1.4,1.5,1.75,2.,2.5,3.,4.)]
+            for token in target_tokens() for form in ('replacement','addition') for scale in SCALES]
     keep('editing_write.csv', pd.DataFrame(rows))
 
 def learned():
@@ -200,12 +199,47 @@ def written(n=40, new=60):
             for how,d in df.groupby(df.how=='greedy'): rows.append(dict(behaviour=name, n=len(keys), gated=gated, how='greedy' if how else 'drawn', texts=len(d), before=d.count_before.sum(), after=d.count_after.sum(), change=d.count_after.sum()/d.count_before.sum()-1))
     keep('editing_written.csv', pd.DataFrame(rows))
 
-def enough(token, least=.93):
-    "The weakest replacement that says a token often enough, on the stories to choose on"
+SCALES = (.25,.5,.75,1.,1.1,1.2,1.25,1.3,1.4,1.5,1.75,2.,2.5,3.,4.)
+
+def enough(token, least=.93, key=f'{DOWN}:130'):
+    "The weakest replacement that says a token often enough, on the stories to choose on; `None` where none does"
     p,seen = told(32, CHOOSE, 'emo_mouth'),told(24, CHOOSE).toks
-    for scale in sorted(pd.read_csv(RESULTS/'editing_write.csv').scale.unique()):
-        with torch.no_grad(), u_replaced(dm, DOWN, 130, write_token(dm, f'{DOWN}:130', token, scale, seen)):
+    for scale in SCALES:
+        with torch.no_grad(), u_replaced(dm, *Key.parse(key), write_token(dm, key, token, scale, seen)):
             if dm(p.toks).softmax(-1)[p.at][:,IDS[token]].mean()>=least: return scale
+
+def eyes_of(candidates=('o_proj','down_proj')):
+    "The component of the last block whose importance tells the eyes of emoticons from everything else best, on the stories to choose on, and its AUC"
+    rows = rows_of(64, CHOOSE)
+    eyes = torch.tensor([t.role=='emo_eyes' for r in rows for t in r])[:,None]
+    with torch.no_grad(): ci = dm.ci(toks_of(rows)).lower
+    scores = {Key(s, c):v for s,g in ci.items() if s.split('.')[2]=='1' and s.endswith(candidates) for c,v in enumerate(auc(g.flatten(0,1), eyes)[:,0].tolist())}
+    best = max(scores, key=scores.get)
+    return best,scores[best]
+
+def others():
+    "Quotations, pronouns and emoticons again, chosen anew in each decomposition of `make story` that is there"
+    global dm
+    shipped,rows = dm,[]
+    try:
+        for path in sorted((root/'runs'/'story').glob('*/saved')):
+            if path.parent.name.startswith('stories260K'): continue
+            dm = load(path)
+            for name in ('quotes','pronouns'):
+                found = chosen(**BEHAVIOURS[name], candidates=40)
+                for n in (1,3,6):
+                    m = judged(ablated(dm, list(found.key[:n])), **BEHAVIOURS[name], resamples=1)
+                    rows.append(dict(run=path.parent.name, experiment=name, n=n, keys=' '.join(found.key[:n]), change=m['change'], elsewhere_kl=m['elsewhere_kl'], ppl_elsewhere=m['ppl_elsewhere']))
+            key,score = eyes_of()
+            row = dict(run=path.parent.name, experiment='emoticons', n=1, keys=str(key), auc=score)
+            try: scale = enough('o', key=key)
+            except ValueError: scale = None  # it fires with both signs, or never on these stories
+            if scale:
+                m = judged(u_replaced(dm, *key, write_token(dm, key, 'o', scale, told(24, CHOOSE).toks)), ('emo_mouth',), [IDS['o']], resamples=1)
+                row |= dict(scale=scale, p_after=m['p_after'], near_kl=m['near_kl'], elsewhere_kl=m['elsewhere_kl'])
+            rows.append(row)
+            keep('editing_runs.csv', pd.DataFrame(rows))
+    finally: dm = shipped
 
 def summarised():
     "What was wanted beside what was seen, from the other tables"
@@ -269,7 +303,7 @@ def summarised():
 def summary(): keep('editing.csv', summarised())
 
 if __name__=='__main__':
-    made = dict(masks=masks_or_weights, suppression=suppression, emoticons=emoticons, lora=learned, written=written, summary=summary)
+    made = dict(masks=masks_or_weights, suppression=suppression, emoticons=emoticons, lora=learned, written=written, others=others, summary=summary)
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('what', nargs='*', help=', '.join(made))
     for name in p.parse_args().what or made: made[name]()
