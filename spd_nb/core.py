@@ -122,10 +122,12 @@ def hooked(
     "Change what sites return while the block runs; nested blocks apply outermost first"
     block,handles = object(),[]
     def answer(f, args, kw, out): return None if block in _paused.get() else f(next(iter((*args, *kw.values()))), out)
+    def call(f, *a):
+        if block not in _paused.get(): f(*a)  # what `f` returns would replace the model's own input or output
     _open.append(block)
     try:
-        if first is not None: handles.append(model.register_forward_pre_hook(lambda m,args,kw: None if block in _paused.get() else first(args, kw), with_kwargs=True))
-        if last is not None: handles.append(model.register_forward_hook(lambda m,args,out: None if block in _paused.get() else last()))
+        if first is not None: handles.append(model.register_forward_pre_hook(lambda m,args,kw: call(first, args, kw), with_kwargs=True))
+        if last is not None: handles.append(model.register_forward_hook(lambda m,args,out: call(last)))
         for site,f in hooks.items():
             handles.append(get_site(model, site).register_forward_hook(lambda m,args,kw,out,f=f: answer(f, args, kw, out), with_kwargs=True))
         yield model

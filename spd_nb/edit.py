@@ -110,7 +110,7 @@ class Edit:
         for e in self.dm.edits: _disjoint(self, e)
 
     def _look(self, args, kw):
-        if kw.get('past_key_values') is not None: raise RuntimeError("an edit that acts at some places needs to see the whole text at every step; generate with `use_cache=False`")
+        if any(hasattr(v, 'get_seq_length') or k=='past_key_values' and v is not None for k,v in (*enumerate(args), *kw.items())): raise RuntimeError("an edit that acts at some places needs to see the whole text at every step; generate with `use_cache=False`")
         if self.ci_threshold is None: return
         with torch.no_grad(), bare(), cached(self.dm.target, self.dm.sites) as inputs: self.dm.target(*args, **kw)
         ci = self.dm.ci(inputs=inputs).lower

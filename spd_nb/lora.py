@@ -47,7 +47,7 @@ class Projection(NamedTuple):
 class _Basis:
     "The components of a site as a basis for matrices"
     def __init__(self, cs):
-        self.V,self.U = cs.V.double(),cs.U.double()
+        self.V,self.U = cs.V.double().cpu(),cs.U.double().cpu()  # CUDA's least squares take no rank-deficient matrices
         self.gram = (self.V.T@self.V)*(self.U@self.U.T)  # <P_c,P_c'> for P_c = outer(U[c], V[:,c])
         self.size = self.gram.diagonal().clamp(min=1e-30)
     def along(self, D): return ((self.U@D)*self.V.T).sum(1)  # <P_c,D>
@@ -80,12 +80,12 @@ def project(
     gen,rows,left,chance = torch.Generator().manual_seed(0),[],{},{}
     for s,D in deltas.items():
         if D.shape!=(want := (dm.at(s).d_out, dm.at(s).d_in)): raise ValueError(f"the change of {s!r} has shape {tuple(D.shape)}, its weight {want}")
-        B,D = _Basis(dm.at(s)),D.double()
+        B,D = _Basis(dm.at(s)),D.double().cpu()
         whole = D.square().sum()
         if not whole: continue
         chosen,a,explained = B.explain(D, n)
         left[s] = 1-explained
-        chance[s] = sum(B.explain(torch.randn(D.shape, generator=gen, dtype=D.dtype).to(D), n)[2] for _ in range(8))/8
+        chance[s] = sum(B.explain(torch.randn(D.shape, generator=gen, dtype=D.dtype), n)[2] for _ in range(8))/8
         along = B.along(D)
         parts = dict(share=lambda c,x: x*along[c], alone=lambda c,x: along[c].square()/B.size[c],
             reads=lambda c,x: (D@nn.functional.normalize(B.V[:,c], dim=0)).square().sum(), writes=lambda c,x: (D.T@nn.functional.normalize(B.U[c], dim=0)).square().sum())

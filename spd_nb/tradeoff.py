@@ -250,7 +250,8 @@ def front(
     "The Pareto front of a sweep"
     import pandas as pd
     some = df[np.isfinite(df[x])&np.isfinite(df[y])]
-    parts = [some] if group is None else [d for _,d in some.groupby(group, sort=False)]
+    if not len(some): raise ValueError(f"none of the {len(df)} rows has a finite {x!r} and {y!r}")
+    parts = [some] if group is None else [d for _,d in some.groupby(group, sort=False, dropna=False)]
     return pd.concat([d.iloc[on_front(d[x].to_numpy(), d[y].to_numpy(), x_better, y_better)] for d in parts])
 
 def dose_response(
@@ -261,7 +262,7 @@ def dose_response(
     strengths:Iterable[float]=(1.,), # How far each is taken out: 0 leaves it, 1 ablates it, 2 inverts it
 ):                              # DataFrame: n, strength, then what was measured
     "More and more of an edit"
-    keys,n = keys_of(keys),list(n)
+    keys,n = list(dict.fromkeys(keys_of(keys))),list(n)
     if max(n)>len(keys): raise ValueError(f"{max(n)} components of {len(keys)}")
     return sweep(lambda n, strength: scaled(dm, dict.fromkeys(keys[:n], 1.-strength)), grid(n=n, strength=strengths), judge, progress=False)
 
