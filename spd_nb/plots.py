@@ -401,7 +401,7 @@ def histogram(
     title='',         # Above the figure
     x_title='',       # What the numbers are, with their unit
     y_title='share',  # Of the values of a curve
-): # A `go.Figure`. One trace of steps per name, each summing to 1
+): # A `go.Figure`. One trace of steps per name, summing to 1, or to less by what cannot be drawn
     "How often a number is how large"
     import numpy as np
     groups = values if isinstance(values, Mapping) else {'':values}

@@ -107,7 +107,7 @@ def test_the_table_of_edits_follows_from_those_it_sums_up():
 
 def test_edits_reach_what_was_wanted_but_for_what_the_log_says():
     table = pd.read_csv(RESULTS/'editing.csv')
-    assert set(table.measure[table.met==False])=={'perplexity of all tokens, he, him and his too', 'gated: cost left, KL elsewhere'}  # noqa: E712, since `met` may be empty
+    assert set(table.measure[table.met.eq(False)])=={'perplexity of all tokens, he, him and his too', 'gated: cost left, KL elsewhere'}
 
 def test_edits_do_what_their_rows_say():
     dm,rows = editing.dm,pd.read_csv(RESULTS/'editing_suppress.csv')

@@ -70,9 +70,10 @@ eyes,edited = Key('model.layers.1.mlp.down_proj', 130),[]
 on,elsewhere,seen = places(32, 35, 'emo_mouth'),places(32, 36, 'emo_mouth'),places(16, 37, 'emo_mouth').toks
 def surprised(scale): return u_replaced(lm, *eyes, write_token(lm, eyes, 'o', scale, seen))
 curve = sweep(surprised, grid(scale=[.5,.75,1.,1.2,1.5,2.,3.]), lambda e: measure(lm, e, on, [ids['o']], elsewhere, resamples=1), progress=False)
-best = curve[curve.p_after>.92].iloc[0]
-edited.append(f'{eyes} fires on the eyes of emoticons; written with strength {best.scale:g} along the direction of o, it makes o the mouth with probability {best.p_after:.2f} instead of {best.p_before:.2f}, at {best.near_kl:.4f} nats nearby and {best.elsewhere_kl:.4f} elsewhere')
-letter = generations(lm, surprised(best.scale), ['Ida went to the farm. She got a letter: "See you at the'], n=6, samples=0).table.iloc[0]
+scale = curve.scale[curve.p_after>.92].iloc[0]
+fresh = measure(lm, surprised(scale), places(32, 38, 'emo_mouth'), [ids['o']], places(32, 39, 'emo_mouth'))
+edited.append(f'{eyes} fires on the eyes of emoticons; written with strength {scale:g} along the direction of o, on other stories it makes o the mouth with probability {fresh["p_after"]:.2f} instead of {fresh["p_before"]:.2f}, at {fresh["near_kl"]:.4f} nats nearby and {fresh["elsewhere_kl"]:.4f} elsewhere')
+letter = generations(lm, surprised(scale), ['Ida went to the farm. She got a letter: "See you at the'], n=6, samples=0).table.iloc[0]
 edited.append(f'“{letter.prompt}” goes on with “{letter.before}” before and “{letter.after}” after')
 print(*('     '+t for t in edited), sep='\n')
 

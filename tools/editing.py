@@ -264,7 +264,7 @@ def summarised():
     of(r, 'pronouns', 'change', '<=-.9', n=n)
     of(r, 'pronouns', 'ppl_elsewhere', '<=.06', 'perplexity of all other tokens', n=n)
     of(r, 'pronouns', 'ppl_anywhere', '<=.06', 'perplexity of all tokens, he, him and his too', n=n)
-    put('pronouns', 'perplexity of all tokens, the least that any edit with this effect costs', pick('pronouns', 'floor').ppl_anywhere.iloc[0])
+    put('pronouns', 'perplexity of all tokens, the least that an edit with this effect costs if it leaves the other tokens as they are', pick('pronouns', 'floor').ppl_anywhere.iloc[0])
     of(pick('pronouns', 'output filter').iloc[0], 'pronouns', 'ppl_anywhere', measure='perplexity of all tokens, with the words made unlikely at the output instead')
     put('pronouns', 'gated: effect kept', gated.change/r.change, '>=.85', n=n)
     put('pronouns', 'gated: cost left, KL elsewhere', gated.elsewhere_kl/r.elsewhere_kl, '<=.65', n=n)
