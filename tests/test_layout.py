@@ -23,7 +23,7 @@ def code(nb): return [s for t,s in cells(nb) if t=='code']
 def exported(nb): return '\n'.join(s for s in code(nb) if EXPORT.search(s))
 def module(nb): return re.search(r'default_exp (\w+)', '\n'.join(code(nb)))[1]
 def number(nb): return int(nb.name[:2])
-def is_widget(src): return 'anywidget.AnyWidget' in src
+def is_widget(src): return 'anywidget.AnyWidget' in src or re.search(r'^from \.widgets import |^from spd_nb\.widgets import ', src, re.M) is not None
 
 def imports(node, deep=True):
     "Modules imported below `node`; without `deep`, those imported when the module is"

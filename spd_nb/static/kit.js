@@ -1,0 +1,150 @@
+// What the front ends share: elements, questions to Python, bars, tokens, charts. Whatever comes from Python is inserted as text.
+
+// An element, or with the tag `svg:name` one of SVG. Strings among the children become text, `null` and `false` nothing.
+export function h(tag, props = {}, ...children) {
+  const svg = tag.startsWith('svg:')
+  const e = svg ? document.createElementNS('http://www.w3.org/2000/svg', tag.slice(4)) : document.createElement(tag)
+  for (const [k, v] of Object.entries(props)) {
+    if (v === null || v === undefined || v === false) continue
+    if (k.startsWith('on')) e.addEventListener(k.slice(2), v)
+    else if (k === 'value' || k === 'checked') e[k] = v
+    else e.setAttribute(k, v === true ? '' : v)
+  }
+  e.append(...children.flat(Infinity).filter(c => c !== null && c !== undefined && c !== false))
+  return e
+}
+
+// The frame of a view: a place for its content, a line for messages, and `ask`, which puts a question to Python and promises the answer.
+export function stage(el, model, name) {
+  const body = h('div', { class: 'spd-body' }), note = h('div', { class: 'spd-note', role: 'status' })
+  const gone = h('div', { class: 'spd-gone' }, 'The kernel is gone: what is shown stays, but nothing new can be asked. Run the cell again.')
+  el.replaceChildren(h('div', { class: `spd spd-${name}` }, gone, body, note))
+  const me = Math.random().toString(36).slice(2), waiting = new Map()
+  let asked = 0
+  function hear(reply) {
+    const w = waiting.get(reply.id)
+    if (!w) return // another view's
+    waiting.delete(reply.id)
+    clearTimeout(w.late)
+    note.textContent = 'error' in reply ? reply.error : ''
+    note.classList.toggle('spd-error', 'error' in reply)
+    'error' in reply ? w.reject(new Error(reply.error)) : w.resolve(reply.answer)
+  }
+  model.on('msg:custom', hear)
+  function ask(what, args = {}) {
+    return new Promise((resolve, reject) => {
+      const id = `${me}-${++asked}`
+      const late = setTimeout(() => { note.textContent = 'Waiting for Python: it is running a cell, or the kernel is gone.' }, 3000)
+      waiting.set(id, { resolve, reject, late })
+      model.send({ id, ask: what, args })
+    })
+  }
+  function close() {
+    model.off('msg:custom', hear)
+    for (const w of waiting.values()) clearTimeout(w.late)
+    waiting.clear()
+  }
+  return { body, ask, close }
+}
+
+// `run` with the newest arguments only, one call at a time; a rejected call has shown its message already
+export function latest(run) {
+  let busy = false, next = null
+  return async function go(...args) {
+    if (busy) { next = args; return }
+    busy = true
+    try { await run(...args) } catch { /* shown by `ask` */ }
+    busy = false
+    if (next) { const a = next; next = null; go(...a) }
+  }
+}
+
+// `f` once nothing has happened for `ms`
+export function settled(f, ms) {
+  let timer
+  return (...args) => { clearTimeout(timer); timer = setTimeout(f, ms, ...args) }
+}
+
+export const colors = ['#3b7fc4', '#e07b1a', '#2a9d6f', '#d1495b', '#8e6bbf', '#2fa8c9', '#b0952a', '#b5679e']
+export const shade = v => `rgba(127, 95, 178, ${(.8 * Math.min(Math.max(v || 0, 0), 1)).toFixed(3)})` // an importance, on light and dark
+
+// A number in three digits
+export function short(v) {
+  if (v === null || v === undefined || Number.isNaN(v)) return '–'
+  const a = Math.abs(v)
+  return v === 0 ? '0' : a >= 1e6 || a < 1e-3 ? v.toExponential(1) : a >= 1000 ? String(Math.round(v)) : String(Number(v.toPrecision(3)))
+}
+export const percent = v => v === null || v === undefined ? '–' : v >= .1 ? `${(100 * v).toFixed(0)} %` : v >= .001 ? `${(100 * v).toFixed(1)} %` : v > 0 ? '< 0.1 %' : '0 %'
+
+export const token = (text, props = {}) => h('code', { ...props, class: `spd-token ${props.class || ''}` }, text === '' ? '∅' : text)
+
+// Rows of [text, share, more...], the share as a bar; more are numbers beside it, such as the share after an edit
+export function bars(rows, { empty = 'nothing', top = 1 } = {}) {
+  if (!rows.length) return h('p', { class: 'spd-faint' }, empty)
+  return h('div', { class: 'spd-bars' }, rows.map(([text, ...values]) => [
+    token(text),
+    h('div', { class: 'spd-bar-cell' }, values.map((v, i) => h('div', { class: `spd-bar spd-bar-${i}`, style: `width: ${(100 * Math.min(1, Math.max(0, v / top))).toFixed(1)}%` }))),
+    h('span', { class: 'spd-num' }, values.map(percent).join(' → ')),
+  ]))
+}
+
+// Round numbers between `lo` and `hi`; on a log axis powers of ten, or 1, 2, 5 of them where there are few
+export function ticks(lo, hi, n = 5, log = false) {
+  if (!(hi > lo)) return [lo]
+  if (log) {
+    const a = Math.floor(Math.log10(lo)), b = Math.ceil(Math.log10(hi)), out = []
+    const step = Math.max(1, Math.ceil((b - a) / n))
+    for (let e = a; e <= b; e += step) for (const m of b - a <= 2 ? [1, 2, 5] : [1]) out.push(m * 10 ** e)
+    return out.filter(t => t >= lo * .999 && t <= hi * 1.001)
+  }
+  const raw = (hi - lo) / n, power = 10 ** Math.floor(Math.log10(raw)), step = [1, 2, 5, 10].find(m => m * power >= raw) * power
+  const out = []
+  for (let i = Math.ceil(lo / step - 1e-9); i * step <= hi + step * 1e-9; i++) out.push(Number((i * step).toPrecision(12)))
+  return out
+}
+
+// From numbers to pixels
+export function scale(lo, hi, from, to, log = false) {
+  const f = log ? Math.log10 : x => x, a = f(lo), b = f(hi)
+  return v => b === a ? (from + to) / 2 : from + (to - from) * (f(v) - a) / (b - a)
+}
+
+// The smallest and largest of all that can be drawn
+export function extent(values, log = false) {
+  let lo = Infinity, hi = -Infinity
+  for (const v of values) if (Number.isFinite(v) && v !== null && (!log || v > 0)) { lo = Math.min(lo, v); hi = Math.max(hi, v) }
+  if (lo > hi) return log ? [.1, 1] : [0, 1]
+  if (lo < hi) return [lo, hi]
+  return log ? [lo / 2, hi * 2] : [lo - (Math.abs(lo) / 2 || .5), hi + (Math.abs(hi) / 2 || .5)]
+}
+
+// A chart. `series`: {name, x, y, color, kind: 'line' | 'steps' | 'points', texts, picked}. `x`, `y`: {title, log, from, to}. `mark`: a vertical line at this x. `onpick(series, i)` makes points clickable.
+export function chart({ series, x = {}, y = {}, width = 460, height = 240, mark = null, onpick = null, label = 'chart' }) {
+  const left = 54, right = 12, top = 10, bottom = 42
+  const can = (a, b) => Number.isFinite(a) && Number.isFinite(b) && a !== null && b !== null && (!x.log || a > 0) && (!y.log || b > 0)
+  const range = (axis, values) => { const [lo, hi] = extent(values, axis.log); return [axis.from ?? lo, axis.to ?? hi] }
+  const [x0, x1] = range(x, series.flatMap(s => s.x)), [y0, y1] = range(y, series.flatMap(s => s.y))
+  const X = scale(x0, x1, left, width - right, x.log), Y = scale(y0, y1, height - bottom, top, y.log)
+  const line = (a, b, c, d, cls) => h('svg:line', { x1: a, y1: b, x2: c, y2: d, class: cls })
+  const axes = [
+    ticks(y0, y1, 5, y.log).map(t => [line(left, Y(t), width - right, Y(t), 'spd-grid'), h('svg:text', { x: left - 6, y: Y(t) + 4, 'text-anchor': 'end' }, short(t))]),
+    ticks(x0, x1, 6, x.log).map(t => [line(X(t), top, X(t), height - bottom, 'spd-grid'), h('svg:text', { x: X(t), y: height - bottom + 16, 'text-anchor': 'middle' }, short(t))]),
+    h('svg:text', { x: (left + width - right) / 2, y: height - 6, 'text-anchor': 'middle' }, x.title || ''),
+    h('svg:text', { x: 13, y: (top + height - bottom) / 2, 'text-anchor': 'middle', transform: `rotate(-90 13 ${(top + height - bottom) / 2})` }, y.title || ''),
+  ]
+  const drawn = series.map((s, j) => {
+    const color = s.color || colors[j % colors.length], at = s.x.map((_, i) => i).filter(i => can(s.x[i], s.y[i]))
+    if (s.kind === 'points') return at.map(i => {
+      const pick = () => onpick(s, i)
+      return h('svg:circle', { cx: X(s.x[i]), cy: Y(s.y[i]), r: s.picked === i ? 7 : 4.5, fill: color, 'fill-opacity': s.faint && s.faint[i] ? .4 : .9, class: `spd-point${s.picked === i ? ' spd-picked' : ''}`,
+        ...(onpick ? { tabindex: 0, role: 'button', onclick: pick, onkeydown: e => { if (e.key === 'Enter' || e.key === ' ') { e.preventDefault(); pick() } } } : {}) },
+        h('svg:title', {}, `${s.texts ? s.texts[i] + '\n' : ''}${short(s.x[i])}, ${short(s.y[i])}`))
+    })
+    const d = at.map((i, k) => k === 0 ? `M${X(s.x[i])},${Y(s.y[i])}` : s.kind === 'steps' ? `H${X(s.x[i])}V${Y(s.y[i])}` : `L${X(s.x[i])},${Y(s.y[i])}`).join('')
+    return h('svg:path', { d, fill: 'none', stroke: color, 'stroke-width': 1.8 }, s.name ? h('svg:title', {}, s.name) : null)
+  })
+  const named = series.filter(s => s.name)
+  const legend = named.length < 2 ? null : h('div', { class: 'spd-legend' }, named.map(s => h('span', {}, h('i', { style: `background: ${s.color || colors[series.indexOf(s) % colors.length]}` }), s.name)))
+  return h('div', { class: 'spd-chart' },
+    h('svg:svg', { viewBox: `0 0 ${width} ${height}`, role: 'img', 'aria-label': label, style: `max-width: ${width}px` }, axes, drawn, mark === null ? null : line(X(mark), top, X(mark), height - bottom, 'spd-mark')), legend)
+}
