@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LABEL_SCHEMA', 'HARVEST_SCHEMA', 'tokenizer_of', 'texts_of', 'ids_of', 'count', 'Labels', 'write', 'harvest',
-           'Example', 'Harvest', 'direct_logits', 'Component']
+           'Example', 'Harvest', 'direct_logits', 'direct_reads', 'Lens', 'Component']
 
 # %% ../nbs/21_harvest.ipynb #d29f1aa3
 import hashlib, json, os, re, shutil, signal, time, warnings, zipfile, zlib
@@ -18,10 +18,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from fastcore.basics import patch
-from .core import Key, SiteError, atomic, get_site, hooked, nearest, provenance, settled
+from .core import Key, SiteError, atomic, bare, get_site, hooked, nearest, provenance, settled, visible
 from .lms import check_tokens, linear_sites
 from .model import Decomposed, fingerprint
-from .stats import BINS, Stats, component_table, load_stats, pmi, save_stats, token_table
+from .stats import BINS, Stats, act_edges, component_table, load_stats, pmi, save_stats, token_table
 from .stories import story_tokenizer
 from .train import Feed, stoppable, unpacked
 
@@ -312,6 +312,14 @@ class Harvest:
         "Tokens as people read them"
         return self._totals.text.tolist()
 
+    @cached_property
+    def _of(self):
+        "The table of tokens, the row of `components` that each belongs to, and its gain"
+        t = self._read('tokens').combine_chunks()
+        comp = t.column('key').combine_chunks()
+        rows = np.array([self.keys[k] for k in comp.dictionary.to_pylist()])[comp.indices.to_numpy()]
+        return t.drop(['key']),rows,t.column('precision').to_numpy()*t.column('pmi').to_numpy()
+
     @property
     def tokenizer(self): # Of `transformers`
         "What turns text into ids"
@@ -436,8 +444,58 @@ def direct_logits(
     effect = ((moved-base)/step).flatten(0,-2).mean(0)
     return effect-effect.mean()
 
-# %% ../nbs/21_harvest.ipynb #87ddb975
-def _seen(text): return escape(text.replace('\n', '⏎')).replace('$', '&#36;')  # a notebook would read formulas between dollars
+# %% ../nbs/21_harvest.ipynb #1da2b2a0
+def direct_reads(
+    dm:Decomposed,           # A decomposed language model
+    site:str,                # A site
+    v:Float[Tensor, "d_in"], # What is read there, such as `V[:,c]`
+    toks:Int[Tensor, "B S"], # Contexts
+)->Float[Tensor, " vocab"]:  # Change of the activation per token's embedding, mean over positions, centred; all 0 where other matrices stand between
+    "What each token's embedding does to an activation with all other matrices held"
+    embedding = dm.target.get_input_embeddings()
+    if get_site(dm.target, site) is embedding: return (v-v.mean()).detach()
+    start = next(n for n,m in dm.target.named_modules() if m is embedding)
+    held,kept,seen = [s for s in linear_sites(dm.target, exact=False).index if s not in (site,start)],{},{}
+    with torch.no_grad(), bare(), hooked(dm.target, {s:lambda x,out,s=s: kept.setdefault(s, out) for s in (*held,start)}): dm(toks)
+    from_here = kept[start].detach().requires_grad_()
+    with torch.enable_grad(), bare(), hooked(dm.target, {s:lambda x,out,s=s: kept[s] for s in held}|{start:lambda x,out: from_here, site:lambda x,out: seen.update(x=x)}): dm(toks)
+    acts = (seen['x'].to(v)@v).sum()
+    g = torch.autograd.grad(acts, from_here, allow_unused=True)[0] if acts.requires_grad else None
+    if g is None: return torch.zeros(embedding.num_embeddings, device=v.device)
+    with torch.no_grad(): effect = embedding(torch.arange(embedding.num_embeddings, device=toks.device)).to(g)@g.flatten(0,1).mean(0)
+    return effect-effect.mean()
+
+# %% ../nbs/21_harvest.ipynb #f04c08e9
+class Lens(NamedTuple):
+    "Tokens a component reads and writes directly, along its own two directions"
+    reads:object  # Series, text to what its embedding does to the activation, largest first; empty where other matrices stand between
+    writes:object # Series, text to what firing does to its logit, alike
+
+    def _repr_html_(self):
+        import pandas as pd
+        return pd.DataFrame({k:[visible(t) for t in s.index[:12]]+['']*(12-len(s[:12])) for k,s in self._asdict().items()}).to_html(index=False)
+
+@patch
+def lens(self:Harvest,
+    key:Key|str, # A component
+    n:int=8,     # Contexts, from its examples
+)->Lens:         # Every token; with the sign with which the component fires
+    "What a component's directions say by themselves"
+    i,dm,(site,c) = self.at(key),self.needed_dm(),Key.parse(key)
+    seen = [e.tokens for e in self.examples(key, n)] or [[0]]
+    toks = torch.tensor([t[:min(map(len, seen))] for t in seen], device=dm.device)
+    sign,cs = -1 if self._components.fired_mean[i]<0 else 1,dm.at(site, c)
+    def series(effect):
+        order = effect.argsort(descending=True).tolist() if effect.any() else []
+        return _series(effect[order].tolist(), [self.texts[j] for j in order])
+    return Lens(series(direct_reads(dm, site, sign*cs.V[:,c].detach(), toks)), series(direct_logits(dm, site, sign*cs.U[c].detach(), toks)))
+
+def _series(values, names):
+    import pandas as pd
+    return pd.Series(values, names, dtype=float)
+
+# %% ../nbs/21_harvest.ipynb #1384e3d7
+def _seen(text): return escape(visible(text)).replace('$', '&#36;')  # a notebook would read formulas between dollars
 
 class Component(NamedTuple):
     "Everything known about one component"
@@ -495,20 +553,44 @@ def examples(self:Harvest,
     return [Example(toks.tolist(), [self.texts[x] for x in toks], ci.astype(np.float32), act.astype(np.float32), int(at)) for toks,ci,act,at in zip(column('tokens'), column('ci'), column('act'), t.column('at').to_pylist())]
 
 @patch
+def tops(self:Harvest,
+    n:int=4,             # How many
+    least:float=.005,    # Precision that a token must have
+)->dict[str,np.ndarray]: # Side to token ids, components × n, in the order of `components`; -1 where there are fewer
+    "The first tokens of every component"
+    table,rows,gain = self._of
+    side,said = table.column('side').to_numpy(zero_copy_only=False),table.column('precision').to_numpy()>=least
+    def one(name):
+        at = np.flatnonzero((side==name)&said)
+        at = at[np.lexsort((-gain[at], rows[at]))]
+        start = np.searchsorted(rows[at], np.arange(len(self.keys)))
+        place = np.arange(len(at))-start[rows[at]]
+        out = np.full((len(self.keys),n), -1, np.int32)
+        out[rows[at][place<n],place[place<n]] = table.column('token').to_numpy()[at][place<n]
+        return out
+    return {name:one(name) for name in ('input','output')}
+
+@patch
+def activations(self:Harvest,
+    key:Key|str, # A component
+):               # DataFrame, a row per bin: low, high (activation), all (how many of a sample of positions), fired (how many of those where it fires)
+    "How strongly a component is activated, everywhere and where it fires"
+    import pandas as pd
+    if not hasattr(self, '_bins'): self._bins = self._read('components', columns=['histogram','fired_histogram'])
+    i,edges = self.at(key),act_edges()
+    return pd.DataFrame(dict(low=edges[:-1], high=edges[1:], all=self._bins['histogram'][i].as_py(), fired=self._bins['fired_histogram'][i].as_py()))
+
+@patch
 def tokens(self:Harvest,
     key:Key|str,      # A component
     side:str='output', # As for `by_token`
 ):                    # DataFrame, largest gain (precision times PMI) first: token, text, pmi, precision, recall, count
     "The tokens that belong to a component"
-    i = self.at(key)
-    if not hasattr(self, '_of'):
-        t = self._read('tokens').combine_chunks()
-        comp = t.column('key').combine_chunks()
-        self._of = t.drop(['key']),np.array([self.keys[k] for k in comp.dictionary.to_pylist()])[comp.indices.to_numpy()]
-    table,rows = self._of
-    df = table.take(np.flatnonzero(rows==i)).to_pandas()
+    i,(table,rows,gain) = self.at(key),self._of
+    at = np.flatnonzero(rows==i)
+    df = table.take(at).to_pandas().assign(gain=gain[at])
     df = df[df.side==_side(side)].assign(text=lambda d: [self.texts[t] for t in d.token])
-    return df.iloc[np.argsort(-(df.precision*df.pmi).to_numpy(), kind='stable')][['token','text','pmi','precision','recall','count']].reset_index(drop=True)
+    return df.iloc[np.argsort(-df.gain.to_numpy(), kind='stable')][['token','text','pmi','precision','recall','count']].reset_index(drop=True)
 
 @patch
 def component(self:Harvest,
@@ -517,21 +599,8 @@ def component(self:Harvest,
 )->Component:    # Shows itself in a notebook
     "Everything about one component"
     i,key = self.at(key),str(Key.parse(key))
-    examples,writes = self.examples(key, n),None
-    if self.dm is not None:
-        site,c = Key.parse(key)
-        seen = examples or [Example([0], [], None, None, 0)]
-        S = min(len(e.tokens) for e in seen)
-        toks = torch.tensor([e.tokens[:S] for e in seen], device=self.dm.device)
-        effect = direct_logits(self.dm, site, self.dm.at(site, c).U[c].detach()*(-1 if self._components.fired_mean[i]<0 else 1), toks)
-        top = effect.topk(20) if effect.abs().max()>0 else effect.topk(0)
-        writes = _series(top.values.tolist(), [self.texts[j] for j in top.indices])
-    labels = self.labels.frame()
-    return Component(key, self._components.iloc[i].to_dict(), self.tokens(key, 'input'), self.tokens(key, 'output'), examples, writes, labels.loc[key].dropna().to_dict() if key in labels.index else None)
-
-def _series(values, names):
-    import pandas as pd
-    return pd.Series(values, names, dtype=float)
+    labels,writes = self.labels.frame(),None if self.dm is None else self.lens(key, n).writes.head(20)
+    return Component(key, self._components.iloc[i].to_dict(), self.tokens(key, 'input'), self.tokens(key, 'output'), self.examples(key, n), writes, labels.loc[key].dropna().to_dict() if key in labels.index else None)
 
 # %% ../nbs/21_harvest.ipynb #12c68890
 @patch
