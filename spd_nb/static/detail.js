@@ -1,0 +1,67 @@
+import { h, bars, latest, percent, shade, short, token } from './kit.js'
+
+// The tokens of an example: shaded by importance or by activation, at the place itself or, for what a component says, one later
+export function shades(example, { by = 'ci', shift = 0 } = {}) {
+  const most = Math.max(1e-9, ...example.act.map(Math.abs))
+  const values = example.t.map((_, i) => i < shift ? 0 : by === 'ci' ? example.ci[i - shift] : Math.abs(example.act[i - shift]) / most)
+  return { values, at: example.at + shift }
+}
+
+export function example(e, how, key = '') {
+  const { values, at } = shades(e, how)
+  return h('div', { class: 'spd-text spd-example' }, e.t.map((t, i) => h('span', { style: values[i] > .02 ? `background: ${shade(values[i])}` : null, class: i === at ? 'spd-here' : null, title: i >= (how.shift || 0) ? `${key} importance ${short(e.ci[i - (how.shift || 0)])}, activation ${short(e.act[i - (how.shift || 0)])}` : null }, t)))
+}
+
+// Bins of activation, everywhere and where it fires, each as a share of its own sum
+export function histogram(bins) {
+  if (!bins.length) return h('p', { class: 'spd-faint' }, 'It never fires.')
+  const sum = k => Math.max(1, bins.reduce((a, b) => a + b[k], 0)), all = sum('all'), fired = sum('fired')
+  const most = Math.max(...bins.flatMap(b => [b.all / all, b.fired / fired])), w = 360 / bins.length
+  const bar = (b, i, v, cls) => h('svg:rect', { x: i * w, y: 80 - 78 * v / most, width: Math.max(.5, w - 1), height: 78 * v / most, class: cls })
+  const label = (i, v, anchor) => h('svg:text', { x: i * w, y: 94, 'text-anchor': anchor }, short(v))
+  const zero = bins.findIndex(b => b.low === 0)
+  return h('div', { class: 'spd-chart' }, h('svg:svg', { viewBox: '0 0 360 98', role: 'img', 'aria-label': 'histogram of activations', style: 'max-width: 420px' },
+    bins.map((b, i) => [bar(b, i, b.all / all, 'spd-all'), bar(b, i, b.fired / fired, 'spd-fired'), h('svg:rect', { x: i * w, y: 0, width: w, height: 80, fill: 'transparent' }, h('svg:title', {}, `${short(b.low)} to ${short(b.high)}: ${percent(b.all / all)} of positions, ${percent(b.fired / fired)} of firings`))]),
+    label(0, bins[0].low, 'start'), zero > 1 && zero < bins.length - 1 ? label(zero, 0, 'middle') : null, label(bins.length, bins.at(-1).high, 'end')),
+  h('div', { class: 'spd-legend' }, h('span', {}, h('i', { class: 'spd-all' }), 'all positions'), h('span', {}, h('i', { class: 'spd-fired' }), 'where it fires')))
+}
+
+// Everything about one component, asked piece by piece. `onpick(key)` follows a neighbour.
+export function detail(ask, onpick) {
+  const el = h('div', { class: 'spd-detail', 'aria-live': 'polite' }, h('p', { class: 'spd-faint' }, 'Pick a component.'))
+  const how = { by: 'ci', shift: 0 }
+  let shown = ''
+  const list = rows => h('div', { class: 'spd-chips' }, rows.map(([t, v]) => token(t, { title: short(v) })))
+  const section = (title, ...content) => h('section', {}, h('h3', {}, title), content)
+  const toggle = (texts, get, set) => h('div', { class: 'spd-row', role: 'group' }, texts.map(([value, text]) => h('button', { 'aria-pressed': String(get() === value), onclick: () => set(value) }, text)))
+  function examples(d) {
+    const box = h('div')
+    const draw = () => box.replaceChildren(
+      h('div', { class: 'spd-row' }, toggle([[0, 'fires on'], [1, 'says']], () => how.shift, v => { how.shift = v; draw() }), toggle([['ci', 'importance'], ['act', 'activation']], () => how.by, v => { how.by = v; draw() })),
+      ...(d.examples.length ? d.examples.map(e => example(e, how, d.key)) : [h('p', { class: 'spd-faint' }, 'It never fires.')]),
+      ...(d.examples.length && d.examples.length < d.kept ? [h('button', { onclick: async () => { const more = await ask('examples', { key: d.key, start: d.examples.length }); d.examples.push(...more); draw() } }, `more of ${d.kept}`)] : []))
+    draw()
+    return box
+  }
+  const show = latest(async key => {
+    if (!key) { shown = ''; el.replaceChildren(h('p', { class: 'spd-faint' }, 'Pick a component.')); return }
+    if (key === shown) return
+    shown = key
+    const d = await ask('detail', { key })
+    const lens = h('div'), near = h('div', {}, h('p', { class: 'spd-faint' }, '…'))
+    el.replaceChildren(
+      h('header', {}, h('code', { class: 'spd-key' }, d.key), h('span', {}, ` fires on ${percent(d.density)} of positions (${d.count.toLocaleString('en')}), activation ${short(d.mean)} ± ${short(d.sd)} there`)),
+      d.input_label || d.output_label ? h('p', { class: 'spd-label' }, h('b', {}, d.input_label || '–'), ' → ', h('b', {}, d.output_label || '–'), d.label_from ? h('span', { class: 'spd-faint' }, ` (${d.label_from})`) : null) : null,
+      h('div', { class: 'spd-two' }, section('fires on', bars(d.input)), section('predicts', bars(d.output))),
+      section('where it fires', examples(d)),
+      lens, section('fires together with', near), section('activation', histogram(d.bins)))
+    const [l, n] = await Promise.all([ask('lens', { key }), ask('neighbours', { key })])
+    if (shown !== key) return
+    if (l) lens.replaceChildren(h('div', { class: 'spd-two' },
+      section('directions by themselves: what fires it', l.reads.length ? list(l.reads) : h('p', { class: 'spd-faint' }, 'It reads what other matrices computed.')),
+      section('directions by themselves: what it raises', l.writes.length ? [list(l.writes), h('div', { class: 'spd-faint' }, 'and lowers'), list(l.lowers)] : h('p', { class: 'spd-faint' }, 'Other matrices read what it writes.'))))
+    near.replaceChildren(...(n.length ? n.map(o => h('button', { class: 'spd-near', onclick: () => onpick(o.key), title: `PMI ${short(o.pmi)} nats, together ${o.count} times` },
+      h('code', {}, o.key), h('span', { class: 'spd-num' }, percent(o.p_given_this)), h('span', { class: 'spd-faint' }, o.label))) : [h('p', { class: 'spd-faint' }, 'Nothing fires with it more than by chance.')]))
+  })
+  return { el, show: key => { if (!key) shown = ''; return show(key) } }
+}
