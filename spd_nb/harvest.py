@@ -169,13 +169,17 @@ class Labels:
     ):                          # DataFrame by key: strategy, input_label, output_label, and what else was written
         "The labels that count: the last for each component and strategy; without `strategy`, the last of any"
         import pandas as pd
+        every,made = self.rows,getattr(self, '_made', (None,))
+        if made[0] is every and made[1]==strategy: return made[2].copy()
         rows = {}
-        for r in self.rows:
+        for r in every:
             if strategy is None or r['strategy']==strategy:
                 rows.pop(r['key'], None)
                 rows[r['key']] = r
         df = pd.DataFrame(rows.values(), columns=list(dict.fromkeys(['key','strategy','input_label','output_label', *(k for r in rows.values() for k in r if k!='schema_version')]))).set_index('key')
-        return df.fillna(dict(input_label='', output_label=''))
+        df = df.fillna(dict(input_label='', output_label=''))
+        self._made = every,strategy,df
+        return df.copy()
 
     def find(self,
         pattern:str,            # A regular expression, whatever the case of letters
@@ -313,12 +317,17 @@ class Harvest:
         return self._totals.text.tolist()
 
     @cached_property
-    def _of(self):
-        "The table of tokens, the row of `components` that each belongs to, and its gain"
+    def _listed(self):
+        "By side, the listed tokens of all components, each one's in the order of their gain, and where each one's begin"
         t = self._read('tokens').combine_chunks()
         comp = t.column('key').combine_chunks()
         rows = np.array([self.keys[k] for k in comp.dictionary.to_pylist()])[comp.indices.to_numpy()]
-        return t.drop(['key']),rows,t.column('precision').to_numpy()*t.column('pmi').to_numpy()
+        cols,side = {c:t.column(c).to_numpy() for c in ('token','pmi','precision','recall','count')},t.column('side').to_numpy(zero_copy_only=False)
+        def one(name):
+            at = np.flatnonzero(side==name)
+            at = at[np.lexsort((-cols['precision'][at]*cols['pmi'][at], rows[at]))]
+            return {c:v[at] for c,v in cols.items()},np.searchsorted(rows[at], np.arange(len(self.keys)+1))
+        return {name:one(name) for name in ('input','output')}
 
     @property
     def tokenizer(self): # Of `transformers`
@@ -558,17 +567,14 @@ def tops(self:Harvest,
     least:float=.005,    # Precision that a token must have
 )->dict[str,np.ndarray]: # Side to token ids, components × n, in the order of `components`; -1 where there are fewer
     "The first tokens of every component"
-    table,rows,gain = self._of
-    side,said = table.column('side').to_numpy(zero_copy_only=False),table.column('precision').to_numpy()>=least
-    def one(name):
-        at = np.flatnonzero((side==name)&said)
-        at = at[np.lexsort((-gain[at], rows[at]))]
-        start = np.searchsorted(rows[at], np.arange(len(self.keys)))
-        place = np.arange(len(at))-start[rows[at]]
-        out = np.full((len(self.keys),n), -1, np.int32)
-        out[rows[at][place<n],place[place<n]] = table.column('token').to_numpy()[at][place<n]
+    def one(cols, start):
+        said,out = cols['precision']>=least,np.full((len(self.keys),n), -1, np.int32)
+        rows,before = np.repeat(np.arange(len(self.keys)), np.diff(start)),np.append(0, said.cumsum())
+        place = before[:-1]-before[start[rows]]
+        keep = said&(place<n)
+        out[rows[keep],place[keep]] = cols['token'][keep]
         return out
-    return {name:one(name) for name in ('input','output')}
+    return {name:one(*listed) for name,listed in self._listed.items()}
 
 @patch
 def activations(self:Harvest,
@@ -586,11 +592,10 @@ def tokens(self:Harvest,
     side:str='output', # As for `by_token`
 ):                    # DataFrame, largest gain (precision times PMI) first: token, text, pmi, precision, recall, count
     "The tokens that belong to a component"
-    i,(table,rows,gain) = self.at(key),self._of
-    at = np.flatnonzero(rows==i)
-    df = table.take(at).to_pandas().assign(gain=gain[at])
-    df = df[df.side==_side(side)].assign(text=lambda d: [self.texts[t] for t in d.token])
-    return df.iloc[np.argsort(-df.gain.to_numpy(), kind='stable')][['token','text','pmi','precision','recall','count']].reset_index(drop=True)
+    import pandas as pd
+    i,(cols,start) = self.at(key),self._listed[_side(side)]
+    own = {c:v[start[i]:start[i+1]] for c,v in cols.items()}
+    return pd.DataFrame(dict(token=own.pop('token'), text=[self.texts[t] for t in cols['token'][start[i]:start[i+1]]], **own))
 
 @patch
 def component(self:Harvest,

@@ -32,6 +32,7 @@ export function detail(ask, onpick) {
   const how = { by: 'ci', shift: 0 }
   let shown = ''
   const list = rows => h('div', { class: 'spd-chips' }, rows.map(([t, v]) => token(t, { title: short(v) })))
+  const shares = rows => bars(rows.map(([t, p]) => [t, p]))
   const section = (title, ...content) => h('section', {}, h('h3', {}, title), content)
   const toggle = (texts, get, set) => h('div', { class: 'spd-row', role: 'group' }, texts.map(([value, text]) => h('button', { 'aria-pressed': String(get() === value), onclick: () => set(value) }, text)))
   function examples(d) {
@@ -52,9 +53,9 @@ export function detail(ask, onpick) {
     el.replaceChildren(
       h('header', {}, h('code', { class: 'spd-key' }, d.key), h('span', {}, ` fires on ${percent(d.density)} of positions (${d.count.toLocaleString('en')}), activation ${short(d.mean)} ± ${short(d.sd)} there`)),
       d.input_label || d.output_label ? h('p', { class: 'spd-label' }, h('b', {}, d.input_label || '–'), ' → ', h('b', {}, d.output_label || '–'), d.label_from ? h('span', { class: 'spd-faint' }, ` (${d.label_from})`) : null) : null,
-      h('div', { class: 'spd-two' }, section('fires on', bars(d.input)), section('predicts', bars(d.output))),
-      section('where it fires', examples(d)),
-      lens, section('fires together with', near), section('activation', histogram(d.bins)))
+      h('div', { class: 'spd-sides' },
+        h('div', {}, h('div', { class: 'spd-two' }, section('fires on', shares(d.input)), section('predicts', shares(d.output))), lens, section('activation', histogram(d.bins))),
+        h('div', {}, section('where it fires', examples(d)), section('fires together with', near))))
     const [l, n] = await Promise.all([ask('lens', { key }), ask('neighbours', { key })])
     if (shown !== key) return
     if (l) lens.replaceChildren(h('div', { class: 'spd-two' },
