@@ -31,6 +31,7 @@ demo: $(STAMP)
 	@$(PY) tools/demo.py
 
 test: check
+	@tools/browser.sh
 	@$(PY) -m pytest -n $(WORKERS) $(ARGS) nbs tests
 
 lab: $(STAMP)

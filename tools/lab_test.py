@@ -2,7 +2,7 @@
 python tools/lab_test.py nbs/tutorials/01_tms.ipynb out.png                      the top of the page, at the end
 python tools/lab_test.py nbs/tutorials/01_tms.ipynb out.png --scroll 0 900 1800  out-0.png, out-900.png, out-1800.png
 python tools/lab_test.py nbs/tutorials/01_tms.ipynb out.png --full               the whole notebook in one picture
-Prints cell errors, the browser's errors and requests that left the machine; exits 1 if there were any of the first or last. Needs the extra `browser` and `chromium` on PATH."""
+Prints cell errors, the browser's errors and requests that left the machine; exits 1 if there were any of the first or last. Needs `chromium` on PATH."""
 import argparse, json, os, secrets, shutil, socket, subprocess, sys, tempfile, time, urllib.request
 from pathlib import Path
 from jupyter_client import BlockingKernelClient
@@ -41,13 +41,15 @@ class Lab:
     def __exit__(self, *exc): self.close()
     def url(self, p): return f'http://127.0.0.1:{self.port}{p}{"&" if "?" in p else "?"}token={self.token}'
     def get(self, p): return json.load(urllib.request.urlopen(self.url(p), timeout=5))
-    def eval(self, path, expr):
-        "Evaluate `expr` in the kernel of the open notebook `path`"
+    def eval(self, path, expr, code=''):
+        "Run `code` in the kernel of the open notebook `path` and evaluate `expr`"
         kid = next(s['kernel']['id'] for s in self.get('/api/sessions') if s['path']==path)
         kc = BlockingKernelClient(connection_file=str(self.tmp/'run'/f'kernel-{kid}.json'))
         kc.load_connection_file(); kc.start_channels()
         try:
-            r = kc.execute('', user_expressions={'x': expr}, reply=True, timeout=60)['content']['user_expressions']['x']
+            reply = kc.execute(code, user_expressions={'x': expr}, reply=True, timeout=60)['content']
+            if reply['status']!='ok': return f"{reply['ename']}: {reply['evalue']}"
+            r = reply['user_expressions']['x']
             return r['data']['text/plain'] if r['status']=='ok' else f"{r['ename']}: {r['evalue']}"
         finally: kc.stop_channels()
     def close(self):
@@ -62,7 +64,15 @@ def open_nb(page, lab, path):
     page.wait_for_selector('#jp-main-statusbar :text("| Idle")', timeout=120_000)  # the session is attached: running earlier opens "Select Kernel"
     page.evaluate('() => window.jupyterapp.shell.collapseLeft()')
 
-def run_all(page, timeout):
+def watched(page, port):
+    "What a page does that it should not, gathered from now on: requests that leave the machine (all of them where `port` is None), errors in its console"
+    outside,noise = set(), []
+    def seen(url): outside.add(url) if url.startswith(('http','ws')) and f'//127.0.0.1:{port}/' not in url else None
+    page.on('request', lambda r: seen(r.url)); page.on('websocket', lambda w: seen(w.url))
+    page.on('pageerror', lambda e: noise.append(str(e))); page.on('console', lambda m: noise.append(m.text) if m.type=='error' else None)
+    return outside,noise
+
+def run_all(page, timeout, settle=1500):
     "Run all cells of the open notebook and wait for them; the errors, as (cell number, name, message)"
     page.get_by_role('menuitem', name='Run', exact=True).click()
     page.get_by_role('menuitem', name='Run All Cells', exact=True).click()
@@ -71,7 +81,7 @@ def run_all(page, timeout):
         const failed = code.some(c => c.outputs.toJSON().some(o => o.output_type=='error'))
         return w.sessionContext.session.kernel.status=='idle' && code.every(c => c.executionState!='running') && (failed || code.every(c => c.executionCount))
     }''', timeout=timeout*1000, polling=300)
-    page.wait_for_timeout(1500)  # figures and widgets draw after the kernel is done
+    page.wait_for_timeout(settle)  # figures and widgets draw after the kernel is done
     return page.evaluate('''() => [...window.jupyterapp.shell.currentWidget.content.model.cells].flatMap((c,i) => c.type=='code' ?
         c.outputs.toJSON().filter(o => o.output_type=='error').map(o => [i+1, o.ename, o.evalue]) : [])''')
 
@@ -109,13 +119,10 @@ def main():
     root = Path.cwd() if inside else nb.parent
     path,before = nb.relative_to(root).as_posix(), nb.read_bytes()
     chromium = shutil.which('chromium') or sys.exit('no chromium on PATH; on Debian: apt-get install chromium')
-    outside,noise = set(), []
     with Lab(root) as lab, sync_playwright() as pw:
         browser = pw.chromium.launch(executable_path=chromium, headless=True, args=FLAGS)
         page = browser.new_page(viewport=dict(width=a.width, height=a.height))
-        def seen(url): outside.add(url) if url.startswith(('http','ws')) and f'//127.0.0.1:{lab.port}/' not in url else None
-        page.on('request', lambda r: seen(r.url)); page.on('websocket', lambda w: seen(w.url))
-        page.on('pageerror', lambda e: noise.append(str(e))); page.on('console', lambda m: noise.append(m.text) if m.type=='error' else None)
+        outside,noise = watched(page, lab.port)
         open_nb(page, lab, path)
         t = time.time(); errors = run_all(page, a.timeout)
         print(f'ran all cells in {time.time()-t:.0f} s')

@@ -14,11 +14,22 @@ export function h(tag, props = {}, ...children) {
   return e
 }
 
+// Calls `gone` once the kernel of a view has ended; returns what stops the watch. A front end tells its views of a restart only, but JupyterLab's session knows of every end
+export function watch(model, gone) {
+  const session = model.widget_manager?.context?.sessionContext
+  const status = (_, now) => { if (['restarting', 'autorestarting', 'terminating', 'dead'].includes(now)) gone() }
+  session?.kernelChanged?.connect(gone)
+  session?.statusChanged?.connect(status)
+  return () => { session?.kernelChanged?.disconnect(gone); session?.statusChanged?.disconnect(status) }
+}
+
 // The frame of a view: a place for its content, a line for messages, and `ask`, which puts a question to Python and promises the answer.
 export function stage(el, model, name) {
   const body = h('div', { class: 'spd-body' }), note = h('div', { class: 'spd-note', role: 'status' })
   const gone = h('div', { class: 'spd-gone' }, 'The kernel is gone: what is shown stays, but nothing new can be asked. Run the cell again.')
-  el.replaceChildren(h('div', { class: `spd spd-${name}` }, gone, body, note))
+  const frame = h('div', { class: `spd spd-${name}` }, gone, body, note)
+  el.replaceChildren(frame)
+  const unwatch = watch(model, () => frame.classList.add('spd-lost'))
   const me = Math.random().toString(36).slice(2), waiting = new Map()
   let asked = 0
   function hear(reply) {
@@ -41,6 +52,7 @@ export function stage(el, model, name) {
   }
   function close() {
     model.off('msg:custom', hear)
+    unwatch()
     for (const w of waiting.values()) clearTimeout(w.late)
     waiting.clear()
   }

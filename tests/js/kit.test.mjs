@@ -1,0 +1,94 @@
+import test from 'node:test'
+import assert from 'node:assert/strict'
+import { ticks, scale, extent, short, percent, latest, settled, shade, watch } from '../../spd_nb/static/kit.js'
+
+const wait = ms => new Promise(done => setTimeout(done, ms))
+
+test('ticks are round, inside and about as many as asked for', () => {
+  assert.deepEqual(ticks(0, 1), [0, .2, .4, .6, .8, 1])
+  assert.deepEqual(ticks(-3, 3, 3), [-2, 0, 2])
+  assert.deepEqual(ticks(12, 18, 3), [12, 14, 16, 18])
+  assert.deepEqual(ticks(.012, .019, 4), [.012, .014, .016, .018])
+  for (const [lo, hi] of [[0, 7], [-1e-9, 3e-9], [12345, 12399], [.1, .30000000000000004]]) {
+    const t = ticks(lo, hi)
+    assert.ok(t.length >= 2 && t.length <= 7, `${t}`)
+    assert.ok(t.every(v => v >= lo - (hi - lo) * 1e-6 && v <= hi + (hi - lo) * 1e-6), `${t}`)
+  }
+  assert.deepEqual(ticks(4, 4), [4])
+})
+
+test('log ticks are powers of ten, with 2 and 5 where there are few', () => {
+  assert.deepEqual(ticks(1, 1000, 5, true).map(t => +t.toPrecision(6)), [1, 10, 100, 1000])
+  assert.deepEqual(ticks(1, 10, 5, true).map(t => +t.toPrecision(6)), [1, 2, 5, 10])
+  const many = ticks(1e-12, 1, 4, true)
+  assert.ok(many.length <= 5 && many.every(t => Math.abs(Math.log10(t) % 1) < 1e-9))
+})
+
+test('a scale maps ends to ends, also upwards and in logs', () => {
+  const s = scale(0, 10, 100, 0)
+  assert.deepEqual([s(0), s(5), s(10)], [100, 50, 0])
+  const l = scale(.01, 100, 0, 8, true)
+  assert.ok(Math.abs(l(1) - 4) < 1e-9)
+  assert.equal(scale(3, 3, 0, 10)(3), 5)
+})
+
+test('an extent leaves out what cannot be drawn and is never empty', () => {
+  assert.deepEqual(extent([3, null, NaN, -1, Infinity]), [-1, 3])
+  assert.deepEqual(extent([3, 0, -1, .5], true), [.5, 3])
+  assert.deepEqual(extent([]), [0, 1])
+  assert.deepEqual(extent([], true), [.1, 1])
+  for (const [v, log] of [[0, false], [-4, false], [4, true]]) {
+    const [lo, hi] = extent([v], log)
+    assert.ok(lo < v && v < hi)
+  }
+})
+
+test('numbers in three digits', () => {
+  assert.deepEqual([0, 1, 12.345, .012345, 1234.5, 1.5e7, 1.5e-7, -2.71828, null, undefined, NaN].map(short), ['0', '1', '12.3', '0.0123', '1235', '1.5e+7', '1.5e-7', '-2.72', '–', '–', '–'])
+  assert.deepEqual([0, .0001, .0123, .256, 1, null].map(percent), ['0 %', '< 0.1 %', '1.2 %', '26 %', '100 %', '–'])
+})
+
+test('shades stay between none and full', () => {
+  assert.equal(shade(-1), shade(0))
+  assert.equal(shade(null), shade(0))
+  assert.equal(shade(2), shade(1))
+})
+
+test('latest runs one at a time and skips to the newest, also after a failure', async () => {
+  const seen = []
+  let fail = false, open
+  const go = latest(async v => { seen.push(v); await new Promise(done => { open = done }); if (fail) throw new Error('no') })
+  go(1); go(2); go(3)
+  assert.deepEqual(seen, [1])
+  fail = true
+  open(); await wait(0)
+  assert.deepEqual(seen, [1, 3])
+  open(); await wait(0)
+  go(4)
+  assert.deepEqual(seen, [1, 3, 4])
+  open()
+})
+
+test('settled waits until nothing has happened for a while', async () => {
+  const seen = [], go = settled((...args) => seen.push(args), 20)
+  go(1); go(2, 'b')
+  assert.deepEqual(seen, [])
+  await wait(60)
+  assert.deepEqual(seen, [[2, 'b']])
+})
+
+test('a kernel that has ended is noticed, in front ends that say so', () => {
+  const signal = () => ({ slots: [], connect(f) { this.slots.push(f) }, disconnect(f) { this.slots = this.slots.filter(g => g !== f) }, emit(v) { this.slots.forEach(f => f(null, v)) } })
+  const sessionContext = { kernelChanged: signal(), statusChanged: signal() }
+  let ends = 0
+  const unwatch = watch({ widget_manager: { context: { sessionContext } } }, () => { ends++ })
+  for (const s of ['busy', 'idle', 'unknown']) sessionContext.statusChanged.emit(s)
+  assert.equal(ends, 0)
+  sessionContext.statusChanged.emit('dead')
+  sessionContext.kernelChanged.emit({ newValue: null })
+  assert.equal(ends, 2)
+  unwatch()
+  sessionContext.statusChanged.emit('dead')
+  assert.equal(ends, 2)
+  watch({}, () => { ends++ })()
+})

@@ -1,0 +1,195 @@
+"The views in a real browser: in JupyterLab, and as pages without Python. Nothing may leave the machine, and no console may hold an error"
+import ast, json, shutil, sys
+from itertools import count
+from pathlib import Path
+from typing import NamedTuple
+import pytest
+
+pytest.importorskip('playwright', reason='no playwright; `make test` installs it')
+pytestmark = [pytest.mark.browser, pytest.mark.skipif(shutil.which('chromium') is None, reason='no chromium on PATH; on Debian: apt-get install chromium')]
+sys.path.insert(0, str(Path(__file__).parent.parent/'tools'))
+from lab_test import FLAGS, Lab, open_nb, run_all, watched
+from playwright.sync_api import expect, sync_playwright
+
+# A view of no use but for these tests. Its front end stands in the notebook, as it is not one of the package's
+COUNTER = '''
+import threading, time
+from typing import Annotated
+from pydantic import Field
+from traitlets import Int, Unicode
+from spd_nb import widgets
+from spd_nb.widgets import View, asked
+FRONT = """import { h, stage } from './kit.js'
+function render({ model, el }) {
+  const { body, ask, close } = stage(el, model, 'counter')
+  const n = h('output', { class: 'n' }), label = h('span', { class: 'label' })
+  const draw = () => { n.textContent = String(model.get('n')); label.textContent = model.get('label') }
+  body.append(h('button', { class: 'add', onclick: () => ask('add', { by: 2 }).catch(() => {}) }, 'add'), h('button', { class: 'wrong', onclick: () => ask('add', { by: -1 }).catch(() => {}) }, 'wrong'), n, label)
+  model.on('change:n', draw)
+  model.on('change:label', draw)
+  draw()
+  return () => { model.off('change:n', draw); model.off('change:label', draw); close() }
+}
+function answer(model, what, args) { model.set('n', model.get('n') + args.by); return null }
+export default { render, answer }
+"""
+main = lambda: threading.current_thread() is threading.main_thread()
+class Counter(View):
+    front = 'counter'
+    n,label = Int(0).tag(sync=True),Unicode('<b>as text</b>').tag(sync=True)
+    @asked
+    def add(self, by:Annotated[int, Field(ge=1)]):
+        self.n += by
+        self.answered = main()
+    def _hear(self, *message):
+        self.heard = main(),self.n
+        super()._hear(*message)
+widgets._text = lambda name, own=widgets._text: FRONT if name=='counter.js' else own(name)
+view = Counter()
+view
+'''
+
+class Case(NamedTuple):
+    "What is asked of a view"
+    name:str          # Of the test
+    source:str        # A cell that makes `view` and shows it
+    shows:str         # A selector, of what is there once it is drawn
+    click:str         # A selector, of what is clicked
+    expr:str          # Python that the click changes
+    value:object      # What it is after the click
+    set:str           # Python that changes the view
+    then:tuple        # A selector and the text that it holds after that
+    page:tuple|None   # As `then`, after the same click in a page without Python; `None` where a click does nothing there
+
+CASES = [
+    Case('counter', COUNTER, '.n', '.add', 'view.n', 2, 'view.n = 41', ('.n', '41'), ('.n', '2')),
+]
+each_case = pytest.mark.parametrize('case', CASES, ids=lambda c: c.name)
+
+@pytest.fixture(scope='module')
+def browser():
+    with sync_playwright() as pw:
+        b = pw.chromium.launch(executable_path=shutil.which('chromium'), headless=True, args=FLAGS)
+        yield b
+        b.close()
+
+@pytest.fixture(scope='module')
+def lab(tmp_path_factory):
+    root = tmp_path_factory.mktemp('notebooks')
+    with Lab(root) as lab:
+        lab.root = root
+        yield lab
+
+class Notebook:
+    "A notebook of the given cells, open in JupyterLab and run"
+    numbers = count()
+
+    def __init__(self, browser, lab, cells, run=True):
+        self.lab,self.path = lab,f'{next(self.numbers)}.ipynb'
+        code = [dict(cell_type='code', id=f'cell-{i}', metadata={}, execution_count=None, outputs=[], source=c) for i,c in enumerate(cells)]
+        spec = dict(name='python3', display_name='Python 3', language='python')
+        (lab.root/self.path).write_text(json.dumps(dict(nbformat=4, nbformat_minor=5, metadata=dict(kernelspec=spec), cells=code)))
+        self.page = browser.new_page(viewport=dict(width=1300, height=1000))
+        self.outside,self.noise = watched(self.page, lab.port)
+        open_nb(self.page, lab, self.path)
+        if run: self.run()
+
+    def run(self):
+        "All cells"
+        assert run_all(self.page, 60, settle=0)==[]
+
+    def start(self, i):
+        "Run cell `i` and do not wait for it"
+        self.page.evaluate('''i => { const a = window.jupyterapp; a.shell.currentWidget.content.activeCellIndex = i; a.commands.execute('notebook:run-cell'); return null }''', i)
+
+    def run_cell(self, i):
+        self.page.evaluate('''async i => { const a = window.jupyterapp; a.shell.currentWidget.content.activeCellIndex = i; await a.commands.execute('notebook:run-cell') }''', i)
+
+    def cell(self, i): return self.page.locator('.jp-CodeCell').nth(i)
+
+    def eval(self, expr, code=''):
+        "What Python holds, after running `code` there: a value where it can be read, else its repr"
+        text = self.lab.eval(self.path, expr, code)
+        try: return ast.literal_eval(text)
+        except (ValueError, SyntaxError): return text
+
+    def soon(self, expr, value):
+        "Wait until Python holds this"
+        for _ in range(50):
+            if (now := self.eval(expr))==value: return
+            self.page.wait_for_timeout(100)
+        assert now==value
+
+    def quiet(self): assert not self.outside and not self.noise, (self.outside, self.noise)
+
+    def shut_down(self):
+        "End the kernel, as the menu does"
+        self.quiet()
+        self.page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
+        self.noise.clear()  # Lab may complain of a connection that closed
+
+    def close(self):
+        if self.page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.session !== null"): self.shut_down()
+        assert not self.outside
+        self.page.close()
+
+@pytest.fixture
+def notebook(browser, lab):
+    "Opens notebooks, and closes them when the test is over"
+    opened = []
+    def make(*cells, **kw):
+        opened.append(Notebook(browser, lab, cells, **kw))
+        return opened[-1]
+    yield make
+    for nb in opened: nb.close()
+
+@each_case
+def test_in_jupyterlab(case, notebook):
+    nb = notebook(case.source, 'view')
+    for i in (0,1): expect(nb.cell(i).locator(case.shows).first).to_be_visible()
+    nb.cell(1).locator(case.click).first.click()
+    nb.soon(case.expr, case.value)
+    nb.eval('0', case.set)
+    sel,text = case.then
+    for i in (0,1): expect(nb.cell(i).locator(sel).first).to_contain_text(text)
+    nb.run_cell(0)  # a new view, beside a display of the old one
+    expect(nb.cell(0).locator(case.shows).first).to_be_visible()
+    nb.run_cell(1)
+    nb.cell(0).locator(case.click).first.click()
+    nb.soon(case.expr, case.value)
+    expect(nb.cell(0).locator('.spd-gone').first).to_be_hidden()
+    nb.shut_down()
+    for i in (0,1): expect(nb.cell(i).locator('.spd-gone').first).to_be_visible()
+    expect(nb.cell(0).locator(case.shows).first).to_be_visible()
+
+@each_case
+def test_page_without_python(case, browser, tmp_path):
+    names = {}
+    exec(case.source, names)
+    f = names['view'].to_html(tmp_path/'view.html')
+    page = browser.new_page()
+    outside,noise = watched(page, None)
+    page.goto(f.as_uri())
+    expect(page.locator(case.shows).first).to_be_visible()
+    expect(page.locator('.spd-gone')).to_be_hidden()
+    if case.page:
+        page.locator(case.click).first.click()
+        expect(page.locator(case.page[0]).first).to_contain_text(case.page[1])
+    page.wait_for_timeout(200)
+    page.close()
+    assert not outside and not noise, (outside, noise)
+
+def test_markup_is_text_and_errors_are_shown(notebook):
+    nb = notebook(COUNTER)
+    expect(nb.cell(0).locator('.label')).to_have_text('<b>as text</b>')
+    nb.cell(0).locator('.wrong').click()
+    expect(nb.cell(0).locator('.spd-error')).to_contain_text('greater than or equal to 1, got -1')
+    assert nb.eval('view.n')==0
+
+def test_a_question_while_a_cell_runs_is_heard_at_once_and_answered_by_the_main_thread(notebook):
+    nb = notebook(COUNTER, 'time.sleep(1.5); during = getattr(view, "heard", None),view.n')
+    nb.start(1)
+    nb.page.wait_for_timeout(300)
+    nb.cell(0).locator('.add').click()
+    nb.soon('view.n', 2)
+    assert nb.eval('(during, view.answered)')==(((False, 0), 0), True)
