@@ -485,14 +485,23 @@ class Lens(NamedTuple):
         return pd.DataFrame({k:[visible(t) for t in s.index[:12]]+['']*(12-len(s[:12])) for k,s in self._asdict().items()}).to_html(index=False)
 
 @patch
+def contexts(self:Harvest,
+    key:Key|str,         # A component
+    n:int=8,             # How many examples
+)->Int[Tensor, "_n _S"]: # Token ids, cut to the shortest; `ValueError` where it never fires
+    "Text in which a component fires"
+    seen = [e.tokens for e in self.examples(key, n)]
+    if not seen: raise ValueError(f"{key} never fires, so there is no text in which it does")
+    return torch.tensor([t[:min(map(len, seen))] for t in seen], device=None if self.dm is None else self.dm.device)
+
+@patch
 def lens(self:Harvest,
     key:Key|str, # A component
     n:int=8,     # Contexts, from its examples
 )->Lens:         # Every token; with the sign with which the component fires
     "What a component's directions say by themselves"
     i,dm,(site,c) = self.at(key),self.needed_dm(),Key.parse(key)
-    seen = [e.tokens for e in self.examples(key, n)] or [[0]]
-    toks = torch.tensor([t[:min(map(len, seen))] for t in seen], device=dm.device)
+    toks = self.contexts(key, n) if self._components['count'][i] else torch.zeros(1, 1, dtype=torch.long, device=dm.device)
     sign,cs = -1 if self._components.fired_mean[i]<0 else 1,dm.at(site, c)
     def series(effect):
         order = effect.argsort(descending=True).tolist() if effect.any() else []

@@ -1,0 +1,75 @@
+import { h, bars, latest, settled, shade, short, stage, token } from './kit.js'
+import { detail } from './detail.js'
+
+// What is active at a token, by site: [{site, C, cells: [{key, ci, label}]}], sites in the order of the model
+export function strips(reading, t) {
+  return reading.sites.map(({ site, C }, s) => ({ site, C, cells: reading.active[t].filter(a => a[0] === s).map(([, c, ci, label]) => ({ key: `${site}:${c}`, c, ci, label })) }))
+}
+
+function answer(model, what, args) {
+  if (what === 'read') {
+    const reading = model.get('readings')[args.text]
+    if (!reading) throw new Error('This file holds the texts of its list; another needs Python.')
+    return reading
+  }
+  const details = model.get('details')
+  if (!(args.key in details)) throw new Error(`${args.key} is not in this file`)
+  if (what === 'pick') return model.set('key', args.key)
+  if (what === 'examples') return []
+  return what === 'detail' ? structuredClone(details[args.key]) : details[args.key][what]
+}
+
+function render({ model, el }) {
+  const { body, ask, close } = stage(el, model, 'lens')
+  let reading = null, at = 0, held = null
+  const texts = Object.keys(model.get('readings') || {})
+  const box = texts.length ? h('select', { 'aria-label': 'text', class: 'spd-prompt', onchange: () => read(box.value) }, texts.map(t => h('option', { value: t }, t)))
+    : h('textarea', { 'aria-label': 'text', class: 'spd-prompt', rows: 2, spellcheck: 'false', placeholder: 'Type or paste text', oninput: () => typed() })
+  const line = h('div', { class: 'spd-text spd-prompt-tokens', role: 'listbox', 'aria-label': 'tokens', onkeydown: key })
+  const sites = h('div', { class: 'spd-strips' }), next = h('div', { class: 'spd-next' })
+  const pane = detail(ask, k => ask('pick', { key: k }).catch(() => {}))
+  body.append(box, line, h('div', { class: 'spd-read' }, sites, next), pane.el)
+
+  const read = latest(async text => {
+    if (!text) return
+    reading = await ask('read', { text })
+    at = reading.tokens.length - 1
+    held = at
+    draw()
+  })
+  const typed = settled(() => read(box.value), 120)
+  function draw() {
+    const most = Math.max(...reading.l0, 1)
+    line.replaceChildren(...reading.tokens.map((t, i) => h('button', { class: 'spd-tok', role: 'option', 'aria-selected': String(i === held), tabindex: i === held ? 0 : -1,
+      title: `${reading.l0[i]} components`, onclick: () => { held = i; look(i, true) }, onmouseenter: () => look(i), onmouseleave: () => look(held), onfocus: () => look(i) },
+    h('span', {}, t === '' ? '∅' : t), h('span', { class: 'spd-l0', style: `background: ${shade(reading.l0[i] / most)}` }, String(reading.l0[i])))))
+    look(at)
+  }
+  function look(i, hold = false) {
+    if (!reading || i === null) return
+    at = i
+    ;[...line.children].forEach((e, j) => { e.setAttribute('aria-selected', String(j === held)); e.tabIndex = j === held ? 0 : -1; e.classList.toggle('spd-over', j === at) })
+    const cell = o => h('button', { class: 'spd-cell', 'data-key': o.key, title: `${o.key}, importance ${short(o.ci)}${o.label ? '\n' + o.label : ''}`, style: `background: ${shade(o.ci)}`, 'aria-pressed': null, onclick: () => ask('pick', { key: o.key }).catch(() => {}) }, `:${o.c}`)
+    sites.replaceChildren(h('h3', {}, 'active at ', token(reading.tokens[i])), ...strips(reading, i).map(s => h('div', { class: 'spd-strip' },
+      h('code', { class: 'spd-site' }, s.site), h('div', { class: 'spd-ticks', 'aria-hidden': 'true' }, s.cells.map(o => h('i', { style: `left: ${(100 * o.c / s.C).toFixed(2)}%; opacity: ${Math.max(.15, o.ci).toFixed(2)}` }))),
+      h('div', { class: 'spd-cells' }, s.cells.length ? s.cells.map(cell) : h('span', { class: 'spd-faint' }, 'none')))))
+    next.replaceChildren(h('h3', {}, 'next token after ', token(reading.tokens[i])), bars(reading.next[i]))
+    if (hold) line.children[i].focus()
+  }
+  function key(e) {
+    const step = { ArrowRight: 1, ArrowLeft: -1 }[e.key]
+    if (!step || !reading) return
+    e.preventDefault()
+    held = Math.min(reading.tokens.length - 1, Math.max(0, held + step))
+    look(held, true)
+  }
+  function picked() { pane.show(model.get('key')) }
+  function pushed() { box.value = model.get('prompt'); read(model.get('prompt')) }
+  model.on('change:key', picked)
+  model.on('change:prompt', pushed)
+  pushed()
+  picked()
+  return () => { close(); model.off('change:key', picked); model.off('change:prompt', pushed) }
+}
+
+export default { render, answer }
