@@ -488,11 +488,12 @@ class Lens(NamedTuple):
 def contexts(self:Harvest,
     key:Key|str,         # A component
     n:int=8,             # How many examples
-)->Int[Tensor, "_n _S"]: # Token ids, cut to the shortest; `ValueError` where it never fires
+)->Int[Tensor, "_n _S"]: # Token ids, cut to the shortest, after a begin-of-sequence token if there is one; `ValueError` where it never fires
     "Text in which a component fires"
     seen = [e.tokens for e in self.examples(key, n)]
     if not seen: raise ValueError(f"{key} never fires, so there is no text in which it does")
-    return torch.tensor([t[:min(map(len, seen))] for t in seen], device=None if self.dm is None else self.dm.device)
+    first = [] if self.tokenizer.bos_token_id is None else [self.tokenizer.bos_token_id]  # models do odd things at the beginning of a text that has none
+    return torch.tensor([first+t[:min(map(len, seen))] for t in seen], device=None if self.dm is None else self.dm.device)
 
 @patch
 def lens(self:Harvest,
