@@ -10,7 +10,7 @@ __all__ = ['SHAPE', 'evidence_label', 'label_evidence', 'input_first', 'dual_vie
 import asyncio, hashlib, inspect, json, os, random, re, threading
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
-from .core import Key
+from .core import Key, as_html, html_table
 from .harvest import Component, Example, Harvest
 
 # %% ../nbs/22_autointerp.ipynb #09749dff
@@ -260,6 +260,9 @@ class Labelled(NamedTuple):
     tokens_out:int       # Written
 
     def __repr__(self): return f'{len(self.labels)} labels, {len(self.failed)} failed, {len(self.left)} left out by the cap; {self.tokens_in:,} tokens read and {self.tokens_out:,} written, ${self.cost:.4f}'+(f' and up to ${self.lost:.4f} for answers that got lost' if self.lost else '')
+    def _repr_html_(self):
+        said = self.labels[['input_label','output_label']].head(10).reset_index().itertuples(index=False)
+        return f'<p>{as_html(self)}</p>'+html_table(said, ['key','fires on','predicts'])+''.join(f'<p>failed: {as_html(k)}: {as_html(why)}</p>' for k,why in list(self.failed.items())[:5])
 
 def estimate(
     h:Harvest,                   # Where the evidence is

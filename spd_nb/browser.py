@@ -8,12 +8,11 @@ __all__ = ['Name', 'Evidence', 'ComponentBrowser']
 # %% ../nbs/33_browser.ipynb #2c1c9be6
 import re
 from functools import cached_property
-from html import escape
 from typing import Annotated, Literal
 from fastcore.basics import patch
 from pydantic import Field
 from traitlets import CUnicode, Enum, List, Unicode, validate
-from .core import Key, visible
+from .core import Key, html_table, visible
 from .harvest import Component, Harvest
 from .widgets import View, asked, jsonable
 
@@ -166,10 +165,9 @@ def recorded(self:ComponentBrowser,
 
 @patch
 def plain(self:ComponentBrowser):
-    def cells(r): return ''.join(f'<td>{escape(visible(x))}</td>' for x in (r['key'], f"{r['density']:.2%}", '  '.join(r['input']), '  '.join(r['output']), r['input_label'], r['output_label']))
     shown = self.rows(start=0, n=12, token=self.token, side=self.side, label=self.label, sort='pmi' if self.token else 'density')
-    head = ''.join(f'<th>{t}</th>' for t in ('component','density','fires on','predicts','input label','output label'))
-    return f'<table><tr>{head}</tr>'+''.join(f'<tr>{cells(r)}</tr>' for r in shown['rows'])+f'</table><p>{shown["total"]:,} components in all</p>'
+    rows = [(r['key'], f"{r['density']:.2%}", '  '.join(r['input']), '  '.join(r['output']), r['input_label'], r['output_label']) for r in shown['rows']]
+    return html_table(rows, ('component','density','fires on','predicts','input label','output label'))+f'<p>{shown["total"]:,} components in all</p>'
 
 @patch
 def _repr_html_(self:ComponentBrowser):

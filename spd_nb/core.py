@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['Key', 'keys_of', 'visible', 'SiteError', 'nearest', 'get_site', 'match_sites', 'weight_of', 'hooked', 'bare',
-           'cached', 'rng_state', 'restore_rng', 'seeded', 'AdamW', 'settled', 'atomic', 'provenance', 'Run']
+           'cached', 'rng_state', 'restore_rng', 'seeded', 'AdamW', 'settled', 'atomic', 'provenance', 'Run', 'as_html',
+           'html_table']
 
 # %% ../nbs/00_core.ipynb #a49569cf
-import json, os, shutil, subprocess, sys, tempfile
+import json, os, re, shutil, subprocess, sys, tempfile
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -15,7 +16,9 @@ from datetime import datetime, timezone
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from functools import partial
+from html import escape
 from importlib.metadata import PackageNotFoundError, version
+from numbers import Integral, Real
 from pathlib import Path
 from typing import NamedTuple
 from unicodedata import category
@@ -305,3 +308,23 @@ class Run:
         "Drop the history from a step on, as a resumed run will write it again"
         rows = [r for r in self.history if r['step']<step]
         with atomic(self/'history.jsonl') as f: f.write_text(''.join(json.dumps(r)+'\n' for r in rows))
+
+# %% ../nbs/00_core.ipynb #d11f87a5
+def as_html(
+    x,      # Anything; shown is its text
+)->str:     # HTML
+    "Data as plain text in a page: no markup, no formula, nothing invisible"
+    return re.sub(r'[$\\]', r'<span>\g<0></span>', escape(visible(x))).replace('$', '&#36;')
+
+def html_table(
+    rows:Iterable,       # The cells of each; columns of numbers stand to the right, the rest is text
+    columns:Iterable=(), # Their names, text too
+)->str:                  # HTML, in the page's own colours
+    "A small table of data"
+    rows,columns = [tuple(r) for r in rows],tuple(columns)
+    def number(v): return isinstance(v, Real) and not isinstance(v, bool)
+    def text(v): return as_html(v) if not number(v) else f'{v:,}' if isinstance(v, Integral) else f'{v:.4g}'
+    side = ['right' if all(map(number, c)) else 'left' for c in zip(*rows)] or ['left']*len(columns)
+    def line(tag, vs): return '<tr>'+''.join(f'<{tag} style="text-align:{s}">{text(v)}</{tag}>' for s,v in zip(side, vs, strict=True))+'</tr>'
+    head = f'<thead>{line("th", columns)}</thead>' if columns else ''
+    return f'<table>{head}<tbody>{"".join(line("td", r) for r in rows)}</tbody></table>'

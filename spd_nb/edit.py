@@ -22,7 +22,7 @@ from fastcore.basics import patch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from safetensors.torch import save_file
-from .core import AdamW, Key, atomic, bare, cached, get_site, hooked, keys_of, provenance, settled, weight_of
+from .core import AdamW, Key, as_html, atomic, bare, cached, get_site, hooked, html_table, keys_of, provenance, settled, weight_of
 from .harvest import direct_logits, texts_of, tokenizer_of
 from .model import Decomposed, fingerprint, reference
 
@@ -37,6 +37,8 @@ class Patch(NamedTuple):
     def norm(self)->float: # Frobenius
         "Size of the change"
         return ((self.reads.T@self.reads)*(self.writes@self.writes.T)).sum().clamp(min=0).sqrt().item()
+
+    def __repr__(self): return f'Patch({self.writes.shape[1]} × {self.reads.shape[0]}, rank {len(self.cs)}, norm {self.norm:.3g})'
 
 # %% ../nbs/30_edit.ipynb #072dd21b
 def _positions(p):
@@ -90,6 +92,11 @@ class Edit:
         "The change of each weight, written out"
         return {s:(p.reads@p.writes).T for s,p in self.patches.items()}
 
+    def sizes(self)->dict[str,dict]: # Site to `rank`, `norm` (Frobenius) and `of_weight` (of the weight's norm; NaN where that is 0)
+        "How large a change it is"
+        def whole(s): return weight_of(get_site(self.dm.target, s)).norm().item() or float('nan')
+        return {s:dict(rank=p.reads.shape[1], norm=p.norm, of_weight=p.norm/whole(s)) for s,p in self.patches.items()}
+
     def __enter__(self)->Decomposed: # The model, whose forward now includes the edit
         self._check()
         with ExitStack() as stack:
@@ -140,7 +147,7 @@ class Edit:
         where = ('' if self.ci_threshold is None else f', where the importance is above {self.ci_threshold}')+('' if self.positions is None else ', at some positions')
         return f"Edit({'; '.join(a['form']+' '+_few(a['of']) for a in self.about)}{where})"
 
-def _few(names): return ', '.join(names[:3])+(f' and {len(names)-3} more' if len(names)>3 else '')
+def _few(names, n=3): return ', '.join(names[:n])+(f' and {len(names)-n} more' if len(names)>n else '')
 
 def _hooked_site(dm): return next((n or type(dm.target).__name__ for n,m in dm.target.named_modules() if m._forward_hooks or m._forward_pre_hooks), None)
 
@@ -231,6 +238,25 @@ def only(
     for k in keep: dm.at(*k)
     out = [Key(s, c) for s in (dm.sites if sites is None else sites) for c in range(dm.at(s).C) if Key(s, c) not in keep]
     return Edit(dm, _scaling(dm, dict.fromkeys(out, 0.)), [dict(form='only', of=sorted(map(str, keep)))], **where)
+
+# %% ../nbs/30_edit.ipynb #3b3b3c10
+def _said(v): return f'{v:.3g}' if isinstance(v, float) else str(v)
+
+def _acts(e):
+    "Where an edit acts, in words"
+    p = e.positions
+    if p is None: at = []
+    elif isinstance(p, Tensor): at = [f'at {int(p.sum()):,} places of a mask of shape {tuple(p.shape)}']
+    else: at = ['at positions '+(':'.join('' if i is None else str(i) for i in (p.start, p.stop)) if isinstance(p, slice) else ', '.join(map(str, p)))]
+    return ', '.join(at+([] if e.ci_threshold is None else [f'where the importance is above {e.ci_threshold}'])) or 'everywhere'
+
+@patch
+def _repr_html_(self:Edit):
+    def line(a):
+        factors = [f' × {_said(f)}' for f in a.get('factors', [])] or ['']*len(a['of'])
+        return a['form'], _few([k+f for k,f in zip(a['of'], factors)], 12), ', '.join(f'{k} {_said(v)}' for k,v in a.items() if k not in ('form','of','factors'))
+    sizes = [(s, *v.values()) for s,v in self.sizes().items()]
+    return html_table(map(line, self.about), ['edit','of','figures'])+f'<p>acts {as_html(_acts(self))}</p>'+html_table(sizes, ['site','rank','norm','of the weight'])
 
 # %% ../nbs/30_edit.ipynb #e30c5a31
 def token_id(
@@ -343,6 +369,8 @@ class Places:
             v = getattr(self, f)
             if v is not None and (v.shape!=self.toks.shape or v.dtype!=torch.bool or self.toks.ndim!=2): raise ValueError(f"`{f}` is bool of the shape of `toks`, N S; got {str(v.dtype).removeprefix('torch.')} {tuple(v.shape)} beside {tuple(self.toks.shape)}")
 
+    def __repr__(self): return f'Places({len(self.toks):,} rows of {self.toks.shape[1]} tokens: {int(self.at.sum()):,} places, {int(self.other.sum()):,} other positions)'
+
     @property
     def other(self)->Bool[Tensor, "N S"]: # All that count but `at`
         "Where nothing should change"
@@ -440,6 +468,8 @@ class Learning(NamedTuple):
     kl:float     # KL(edited‖clean) at other positions, alike
     history:list[dict] # Per step: goal (NaN where the batch had no place), kl
 
+    def __repr__(self): return f'Learning({self.wanted}: goal {_said(self.goal)} and KL {_said(self.kl)} nats, after {self.steps} steps on {self.examples} rows)'
+
     @property
     def figures(self)->dict: # All but the history
         "For a certificate"
@@ -523,6 +553,8 @@ class Boost(NamedTuple):
     kl:float       # KL(clean‖edited), nats per position, mean over positions that are not the places
     edit:Edit
     tried:object   # DataFrame: strength, kl (alike)
+
+    def __repr__(self): return f'Boost(strength {self.strength:.4g} at {self.kl:.3g} nats, the best of {len(self.tried)} tried: {self.edit})'
 
 @torch.no_grad()
 def boost(
@@ -617,8 +649,7 @@ def export(self:Edit,
     if not hasattr(target, 'save_pretrained'): raise TypeError(f"{type(target).__name__} is no model of `transformers`, so it has no such checkpoint; `baked` gives the edited module, which `torch.save` or safetensors can keep")
     if path.exists(): raise FileExistsError(f"{path} is there already; give another path, or remove it")
     if not _as_weights(self).patches: raise ValueError("this edit changes nothing")
-    def size(s, p): return dict(rank=p.reads.shape[1], norm=p.norm, of_weight=p.norm/weight_of(get_site(target, s)).norm().item())
-    about = dict(schema_version=EDIT_SCHEMA, form=form, edits=self.about, sites={s:size(s, p) for s,p in self.patches.items()},
+    about = dict(schema_version=EDIT_SCHEMA, form=form, edits=self.about, sites=self.sizes(),
         figures=figures.figures() if hasattr(figures, 'figures') else figures, target=reference(target),
         target_fingerprint=fingerprint(target), decomposition_fingerprint=fingerprint(self.dm), **provenance())
     with atomic(path, folder=True) as new:

@@ -10,14 +10,13 @@ __all__ = ['steps_of', 'measure_for', 'mean_over', 'l0', 'spectrum', 'alive', 'n
 
 # %% ../nbs/16_eval.ipynb #64750830
 from collections.abc import Callable, Iterable
-from html import escape
 from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from .components import Components, gaussian
-from .core import Key, get_site, hooked, seeded, weight_of
+from .core import Key, as_html, get_site, hooked, seeded, weight_of
 from .losses import kl, mse, position_mean
 from .masks import Mask, ascents, ci_masks, constant_masks, everywhere, random_masks, rounded_masks, shared, stochastic_masks
 from .model import Decomposed, decompose
@@ -306,6 +305,7 @@ class Contributions(NamedTuple):
     def slope(self)->float: # Least squares of parts on target, with an intercept
         t,p = self.target.flatten(),self.parts.flatten()
         return (((t-t.mean())*(p-p.mean())).sum()/(t-t.mean()).square().sum()).item()
+    def __repr__(self): return f'Contributions({self.target.shape[1]} neurons to {len(self.target)} features: r={self.r:.3g}, slope={self.slope:.3g})'
 
 @torch.no_grad()
 def neuron_contributions(
@@ -338,7 +338,7 @@ class Report(list):
     def __repr__(self): return '\n'.join(f'{c.verdict:4}  {c.name:32} {c.value:10.3g}  {c.standard}' for c in self)
     def _repr_html_(self):
         colour = dict(zip(('pass','warn','fail'), ('#2a9d5c','#c98a00','#c0392b')))
-        rows = ''.join(f'<tr><td style="color:{colour[c.verdict]}"><b>{c.verdict}</b></td><td style="text-align:left">{escape(c.name)}</td><td>{c.value:.3g}</td><td style="text-align:left">{escape(c.standard)}</td></tr>' for c in self)
+        rows = ''.join(f'<tr><td style="color:{colour[c.verdict]}"><b>{c.verdict}</b></td><td style="text-align:left">{as_html(c.name)}</td><td>{c.value:.3g}</td><td style="text-align:left">{as_html(c.standard)}</td></tr>' for c in self)
         return f'<table><thead><tr><th></th><th style="text-align:left">standard of evidence</th><th>number</th><th style="text-align:left">what it is, and what it should be</th></tr></thead><tbody>{rows}</tbody></table>'
 
 def graded(

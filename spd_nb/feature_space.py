@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 from .ci import ScalarCI
 from .components import Components, SiteDict
-from .core import cached
+from .core import as_html, cached
 from .model import Clean, Decomposed
 from .toys import ResidMLP
 
@@ -64,6 +64,8 @@ class FeatureSpace(Decomposed):
     def clean(self, x)->Clean:
         with cached(self.target, self.sites) as inputs: out = self(x)
         return Clean(out.detach(), {s:z if s.endswith('mlp_in') else z.detach() for s,z in inputs.items()})
+
+    def _repr_html_(self): return as_html(repr(self))  # its sites have reads and writes, no weights to tell the shape of
 
 def feature_space(
     dm:Decomposed,  # A decomposed `ResidMLP`, both matrices of every layer

@@ -8,9 +8,9 @@ __all__ = ['LABEL_SCHEMA', 'HARVEST_SCHEMA', 'tokenizer_of', 'texts_of', 'ids_of
 
 # %% ../nbs/21_harvest.ipynb #d29f1aa3
 import hashlib, json, os, re, shutil, signal, time, warnings, zipfile, zlib
+from collections import Counter
 from collections.abc import Iterable
 from functools import cached_property
-from html import escape
 from pathlib import Path
 from typing import NamedTuple
 import numpy as np
@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from fastcore.basics import patch
-from .core import Key, SiteError, atomic, bare, get_site, hooked, nearest, provenance, settled, visible
+from .core import Key, SiteError, as_html, atomic, bare, get_site, hooked, html_table, nearest, provenance, settled, visible
 from .lms import check_tokens, linear_sites
 from .model import Decomposed, fingerprint
 from .stats import BINS, Stats, act_edges, component_table, load_stats, pmi, save_stats, token_table
@@ -124,6 +124,12 @@ class Labels:
     def __init__(self,
         path:str|Path, # `labels.jsonl`
     ): self.path = Path(path)
+
+    def counts(self)->dict[str,int]: # Strategy to components it has labelled
+        "How much there is"
+        return dict(Counter(s for s,_ in {(r['strategy'], r['key']):0 for r in self.rows}))
+
+    def __repr__(self): return f"Labels({str(self.path)!r}: {', '.join(f'{n:,} {s}' for s,n in self.counts().items()) or 'none'})"
 
     def append(self,
         key:Key|str,        # The component
@@ -274,6 +280,9 @@ class Example(NamedTuple):
     act:np.ndarray   # Activation at each, times the norm of `U`
     at:int           # Which of them this is an example of
 
+    def __str__(self): return ''.join(f'<<{t}>>' if j==self.at else t for j,t in enumerate(self.texts)).replace('\n', '⏎')
+    def __repr__(self): return f'Example({str(self)!r})'
+
 class Harvest:
     "Evidence about components, on disk"
     def __init__(self,
@@ -361,6 +370,13 @@ class Harvest:
     def _labelled(self, df): return df.join(self.labels.frame()[['input_label','output_label']]).fillna(dict(input_label='', output_label=''))
 
 _SHOWN = 'key site c count density mean_ci max_ci act_mean act_sd fired_mean fired_sd positive act_min act_max'.split()
+
+# %% ../nbs/21_harvest.ipynb #ce843526
+@patch
+def _repr_html_(self:Harvest):
+    m,by_site = self.manifest,self._components.assign(fire=self._components['count']>0).groupby('site', sort=False, observed=True)
+    about = [('harvest', self.path), ('tokens', f"{m['tokens']:,}"), ('fires above', m['threshold']), ('labels', ', '.join(f'{n:,} {s}' for s,n in self.labels.counts().items()) or 'none'), ('decomposition', 'open' if self.dm is not None else 'not open')]
+    return html_table([(k, str(v)) for k,v in about])+html_table([(s, len(d), int(d.fire.sum()), float(d.density[d.fire].median())) for s,d in by_site], ['site','components','fire','median density of these'])
 
 # %% ../nbs/21_harvest.ipynb #eb69e295
 def _several(text, texts):
@@ -514,8 +530,6 @@ def _series(values, names):
     return pd.Series(values, names, dtype=float)
 
 # %% ../nbs/21_harvest.ipynb #1384e3d7
-def _seen(text): return escape(visible(text)).replace('$', '&#36;')  # a notebook would read formulas between dollars
-
 class Component(NamedTuple):
     "Everything known about one component"
     key:str          # `site:c`
@@ -534,21 +548,21 @@ class Component(NamedTuple):
         lines = [f"{self.key}  fires on {self.stats['density']:.2%} of positions ({self.stats['count']:,})", f"  fires on   {said('input')}", f"  predicts   {said('output')}"]
         if self.writes is not None and len(self.writes): lines.append('  writes     '+'  '.join(map(repr, self.writes.index[:8])))
         if self.label: lines.append(f"  label      {self.label['input_label']} | {self.label['output_label']}")
-        for e in self.examples[:4]: lines.append('  '+''.join(f'<<{t}>>' if j==e.at else t for j,t in enumerate(e.texts)).replace('\n', '⏎'))
+        for e in self.examples[:4]: lines.append(f'  {e}')
         return '\n'.join(lines)
 
     def _repr_html_(self):
         top,s = self._tops(12),self.stats
         cell = 'text-align:left;padding:0 .6em 0 0'
-        def bar(side): return ''.join(f'<tr><td style="{cell}"><code>{_seen(t)}</code></td><td style="{cell}">{p:.1%}</td></tr>' for t,p in top[side])
+        def bar(side): return ''.join(f'<tr><td style="{cell}"><code>{as_html(t)}</code></td><td style="{cell}">{p:.1%}</td></tr>' for t,p in top[side])
         def shaded(e, shift):
             ci = np.append(np.zeros(shift), e.ci)[:len(e.ci)]
-            return ''.join(f'<span style="background:rgba(127,95,178,{.75*min(max(float(c), 0), 1):.2f}){";outline:1px solid" if j==e.at+shift else ""}">{_seen(t)}</span>' for j,(t,c) in enumerate(zip(e.texts, ci)))
+            return ''.join(f'<span style="background:rgba(127,95,178,{.75*min(max(float(c), 0), 1):.2f}){";outline:1px solid" if j==e.at+shift else ""}">{as_html(t)}</span>' for j,(t,c) in enumerate(zip(e.texts, ci)))
         def block(title, shift): return f'<p style="margin:.6em 0 .1em"><b>{title}</b></p>'+''.join(f'<div style="white-space:pre-wrap;font-size:90%">{shaded(e, shift)}</div>' for e in self.examples[:8])
-        head = f'<b><code>{escape(self.key)}</code></b> fires on {s["density"]:.2%} of positions ({s["count"]:,}), activation {s["fired_mean"]:.2g} ± {s["fired_sd"]:.2g} there'
-        if self.label: head += f'<br>{escape(self.label["input_label"])} &middot; {escape(self.label["output_label"])}'
+        head = f'<b><code>{as_html(self.key)}</code></b> fires on {s["density"]:.2%} of positions ({s["count"]:,}), activation {s["fired_mean"]:.2g} ± {s["fired_sd"]:.2g} there'
+        if self.label: head += f'<br>{as_html(self.label["input_label"])} &middot; {as_html(self.label["output_label"])}'
         tables = [('fires on', f'<table>{bar("input")}</table>'), ('predicts', f'<table>{bar("output")}</table>')]
-        if self.writes is not None and len(self.writes): tables.append(('writes', '<table>'+''.join(f'<tr><td style="{cell}"><code>{_seen(t)}</code></td></tr>' for t in self.writes.index[:12])+'</table>'))
+        if self.writes is not None and len(self.writes): tables.append(('writes', '<table>'+''.join(f'<tr><td style="{cell}"><code>{as_html(t)}</code></td></tr>' for t in self.writes.index[:12])+'</table>'))
         cols = ''.join(f'<div><b>{name}</b>{t}</div>' for name,t in tables)
         return f'<div>{head}<div style="display:flex;gap:2.5em;align-items:flex-start;margin-top:.5em">{cols}</div>{block("where it fires", 0)}{block("what comes next", 1)}</div>'
 

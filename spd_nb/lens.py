@@ -7,14 +7,13 @@ __all__ = ['PromptLens']
 
 # %% ../nbs/34_lens.ipynb #1d27b02b
 from collections.abc import Iterable
-from html import escape
 from typing import Annotated
 import torch
 from fastcore.basics import patch
 from pydantic import Field
 from traitlets import Unicode
 from .browser import Evidence
-from .core import Key, visible
+from .core import Key, as_html, html_table, visible
 from .harvest import Harvest
 from .model import Decomposed
 from .widgets import asked, jsonable
@@ -80,8 +79,7 @@ def recorded(self:PromptLens,
 def plain(self:PromptLens):
     if not self.prompt: return '<p>No text yet.</p>'
     df = self.h.by_text(self.prompt).head(12)
-    def cells(r): return ''.join(f'<td>{escape(visible(x))}</td>' for x in (r.token, r.key, f'{r.ci:.2f}', r.output_label or r.input_label))
-    return f'<p>{escape(visible(self.prompt))}</p><table><tr><th>token</th><th>component</th><th>importance</th><th>label</th></tr>'+''.join(f'<tr>{cells(r)}</tr>' for r in df.itertuples())+'</table>'
+    return f'<p>{as_html(self.prompt)}</p>'+html_table([(r.token, r.key, f'{r.ci:.2f}', r.output_label or r.input_label) for r in df.itertuples()], ('token','component','importance','label'))
 
 @patch
 def _repr_html_(self:PromptLens): return self.still(keys=[self.key] if self.key else [])._repr_html_()

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float
 from torch import nn
-from .core import Key, SiteError, get_site, match_sites, weight_of
+from .core import Key, SiteError, get_site, html_table, match_sites, weight_of
 from .edit import Edit, Patch, Places, fit_edit
 from .model import Decomposed
 
@@ -43,6 +43,12 @@ class Projection(NamedTuple):
     table:object                # DataFrame by key, the largest share first: amount, share, alone, reads, writes
     unexplained:dict[str,float] # Site to the part of the change's square that is left
     chance:dict[str,float]      # Site to the part that would be explained of random changes, mean of eight
+
+    def _parts(self): return [(s, 1-u, self.chance[s]) for s,u in self.unexplained.items()]
+    def __repr__(self): return f'Projection({len(self.table):,} components: '+', '.join(f'{s} explained {e:.3g}, by chance {c:.3g}' for s,e,c in self._parts())+')'
+    def _repr_html_(self):
+        first = self.table.head(10).reset_index().itertuples(index=False)
+        return html_table(self._parts(), ['site','explained','by chance'])+html_table(first, ['key', *self.table.columns])
 
 class _Basis:
     "The components of a site as a basis for matrices"

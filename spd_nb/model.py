@@ -14,13 +14,14 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 import torch
+from fastcore.basics import patch
 from jaxtyping import Float
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from .ci import CI, GlobalCI, ScalarCI, SharedCI, TransformerCI, VectorCI, lower_leaky, lower_leaky_linear, upper_leaky
 from .components import Components, EmbeddingComponents, SiteDict, TiedComponents, components_like, delta, gaussian
-from .core import SiteError, atomic, bare, cached, get_site, hooked, match_sites, provenance, seeded, settled
+from .core import SiteError, as_html, atomic, bare, cached, get_site, hooked, html_table, match_sites, provenance, seeded, settled
 from .masks import Mask, everywhere
 from .lms import StoryLM
 from .toys import toy_from
@@ -40,6 +41,8 @@ class Clean(NamedTuple):
     "What the target does by itself on a batch"
     out:Tensor              # Its output
     inputs:dict[str,Tensor] # Site to what came in there
+
+    def __repr__(self): return f'Clean(out of shape {tuple(self.out.shape)}, inputs of {len(self.inputs)} sites)'
 
 # %% ../nbs/14_model.ipynb #b2d1ce40
 class Decomposed(nn.Module):
@@ -165,6 +168,17 @@ def decompose(
             if of not in cs: raise SiteError(f"{s!r} is tied to {of!r}, which is not among the sites {', '.join(cs.keys())}")
             cs[s] = TiedComponents(cs[of])
         return Decomposed(target, cs, ci(cs), lower).to(next(iter(cs.parameters())).device)
+
+# %% ../nbs/14_model.ipynb #6c8dbbf8
+@patch
+def _repr_html_(self:Decomposed):
+    def size(m): return sum(p.numel() for p in m.parameters())
+    t,r = self.training_run,self.report
+    short = ', '.join(f"{c['name']} ({c['verdict']})" for c in r.get('checks', []) if c['verdict']!='pass')
+    about = [('target', f'{type(self.target).__name__} of {size(self.target):,} parameters'), ('components', f'{sum(self.C.values()):,} at {len(self.sites)} sites'),
+        ('importances', f'{type(self.ci_fn).__name__} of {size(self.ci_fn):,} parameters'), ('trained', f"{t.get('stopped_at')} of {t.get('steps')} steps" if t else 'no'),
+        ('report', f"{r.get('verdict')}{': '*bool(short)}{short}" if r else 'none'), *(('open edit', e) for e in self.edits)]
+    return html_table(about)+html_table([(s, f'{cs.d_out} × {cs.d_in}', cs.C, size(cs)) for s,cs in self.components.items()], ['site','weight','C','parameters'])
 
 # %% ../nbs/14_model.ipynb #ab681f00
 def fingerprint(

@@ -29,6 +29,8 @@ class Watched(NamedTuple):
     toks:Int[Tensor, "N S"]     # Token ids
     on:Bool[Tensor, "N S C"]    # Does each component fire, site after site?
 
+    def __repr__(self): return f'Watched({len(self.toks)} rows of {self.toks.shape[1]} tokens; of {self.on.shape[2]:,} components, {self.on.float().sum(-1).mean():.3g} fire at a position)'
+
 @torch.no_grad()
 def watch(
     h:Harvest,   # Opened with its decomposition
@@ -51,6 +53,7 @@ class Text(NamedTuple):
     marks:list[int]  # Positions
 
     def __str__(self): return ''.join(f'<<{t}>>' if i in self.marks else t for i,t in enumerate(self.texts)).replace('\n', '⏎')
+    def __repr__(self): return f'Text({str(self)!r})'
 
 class Question(NamedTuple):
     "What a judge is asked"

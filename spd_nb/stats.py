@@ -200,6 +200,8 @@ class Stats:
         self.most = dict(ci=zero(n), act=torch.full((n,), -torch.inf, dtype=torch.float64, device=device), minus_act=torch.full((n,), -torch.inf, dtype=torch.float64, device=device))
         self.examples,self.seen = Examples(n, examples, window, seed),set()
 
+    def __repr__(self): return f"Stats({self.n:,} positions in {len(self.seen)} batches: {int(self.sums['count'].sum()):,} firings of {len(self.sums['count']):,} components)"
+
     @property
     def n(self)->int: return int(self.sums['tokens'].sum()) # Positions so far
     @property

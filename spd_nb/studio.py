@@ -7,7 +7,6 @@ __all__ = ['Changes', 'Text', 'GATE', 'Change', 'edit_of', 'code_of', 'EditStudi
 
 # %% ../nbs/35_studio.ipynb #689e670b
 from functools import reduce
-from html import escape
 from operator import add
 from typing import Annotated
 import numpy as np, torch
@@ -16,7 +15,7 @@ from pydantic import ConfigDict, Field, TypeAdapter
 from traitlets import Bool, Dict, List, Unicode, validate
 from typing_extensions import TypedDict # pydantic reads that of `typing` from Python 3.12 only
 from .browser import Evidence, Name
-from .core import Key, visible
+from .core import Key, as_html, html_table, visible
 from .edit import Edit, Places, ablated, before, divergence, scaled, u_replaced, write_token
 from .harvest import Harvest
 from .model import Decomposed
@@ -130,7 +129,7 @@ class EditStudio(Evidence):
         if which>=len(changes): raise ValueError(f"there are {len(changes)} changes, and none is number {which}")
         toks,c = self._toks(prompt),changes[which]
         at = toks.shape[1]-1 if at is None or at>=toks.shape[1] else at
-        x = np.linspace(.25, 3, 8) if c['token'] else np.linspace(-1, 3, 9)
+        x = np.linspace(.25, 3, 12) if c['token'] else np.linspace(-1, 3, 17)
         def one(v): return self._logp(toks, [*changes[:which], c|{'strength' if c['token'] else 'factor':float(v)}, *changes[which+1:]], gate)[at].exp()
         p = torch.stack([one(v) for v in x])
         return dict(x=x, curves=[dict(name=visible(self.h.texts[i]), p=p[:,i].tolist()) for i in p.amax(0).topk(4).indices.tolist()])
@@ -174,5 +173,5 @@ def recorded(self:EditStudio)->dict:
 
 @patch
 def plain(self:EditStudio):
-    s = self._show(self.prompt, self.changes, self.gate)
-    return f'<p>{escape(visible(self.prompt))}</p><pre>{escape(self.code() if self.changes else "")}</pre><table><tr><th>next</th><th>before</th><th>edited</th></tr>'+''.join(f'<tr><td>{escape(t)}</td><td>{p:.1%}</td><td>{q:.1%}</td></tr>' for t,p,q in s['next'])+'</table>'
+    rows = [(t, f'{p:.1%}', f'{q:.1%}') for t,p,q in self._show(self.prompt, self.changes, self.gate)['next']]
+    return f'<p>{as_html(self.prompt)}</p><pre>{as_html(code_of(self.changes, self.gate)) if self.changes else ""}</pre>'+html_table(rows, ('next','before','edited'))

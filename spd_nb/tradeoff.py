@@ -9,14 +9,13 @@ __all__ = ['Shift', 'shift', 'Interval', 'draws', 'interval', 'Measured', 'measu
 # %% ../nbs/32_tradeoff.ipynb #1535190d
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
-from html import escape
 from itertools import product
 from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from .core import Key, SiteError, bare, keys_of, seeded
+from .core import Key, SiteError, as_html, bare, html_table, keys_of, seeded
 from .edit import Edit, Places, ablated, divergence, scaled, token_ids
 from .harvest import texts_of, tokenizer_of
 from .model import Decomposed, output_of
@@ -32,6 +31,10 @@ class Shift(NamedTuple):
     kl_back:Float[Tensor, "N S"]          # KL(edited‖clean), nats
     nll_before:Float[Tensor, "N S"]       # Of the token that does come next, nats; NaN at the end of a row
     nll_after:Float[Tensor, "N S"]        # The same with the edit
+
+    def __repr__(self):
+        means = [('KL', self.kl), ('KL back', self.kl_back), *((f'p {k} {when}', p[k]) for k in self.before for when,p in (('before', self.before), ('after', self.after)))]
+        return f"Shift({len(self.toks):,} rows of {self.toks.shape[1]} tokens; on average {', '.join(f'{k} {x.mean():.3g}' for k,x in means)})"
 
 def _edited(dm, edit, x):
     if isinstance(edit, nn.Module): return output_of(edit(x))
@@ -94,7 +97,7 @@ class Measured(NamedTuple):
         "For a certificate"
         return self.table[['value','low','high']].to_dict('index')
     def __repr__(self): return self.table.drop(columns='what').to_string(float_format='{:.4g}'.format)
-    def _repr_html_(self): return self.table.to_html(float_format='{:.4g}'.format)
+    def _repr_html_(self): return html_table(self.table.reset_index().itertuples(index=False), ['measure', *self.table.columns])
 
 class _Bootstrap:
     "Ratios of sums over positions, for every draw of rows"
@@ -181,8 +184,8 @@ class Generations(NamedTuple):
 
     def __repr__(self): return '\n\n'.join(f'{r.prompt!r}, {r.how}\n  before: {r.before!r}\n  after:  {r.after!r}' for r in self.table.itertuples())
     def _repr_html_(self):
-        def cell(v): return f'<td style="text-align:left;vertical-align:top;white-space:pre-wrap">{escape(str(v)).replace("$", "&#36;")}</td>'
-        head = ''.join(f'<th style="text-align:left">{escape(c)}</th>' for c in self.table.columns)
+        def cell(v): return f'<td style="text-align:left;vertical-align:top;white-space:pre-wrap">{chr(10).join(map(as_html, str(v).splitlines()))}</td>'
+        head = ''.join(f'<th style="text-align:left">{as_html(c)}</th>' for c in self.table.columns)
         return f'<table><tr>{head}</tr>'+''.join('<tr>'+''.join(map(cell, r))+'</tr>' for r in self.table.itertuples(index=False))+'</table>'
 
 def generations(

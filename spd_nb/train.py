@@ -12,16 +12,16 @@ import copy, json, resource, signal, statistics, sys, threading, time
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager
 from functools import partial
-from html import escape
 from pathlib import Path
 from typing import NamedTuple
 import torch
+from fastcore.basics import patch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from .ci import CI
 from .components import TiedComponents
-from .core import AdamW, Run, SiteError, atomic, get_site, restore_rng, rng_state, seeded, settled, weight_of
+from .core import AdamW, Run, SiteError, as_html, atomic, get_site, html_table, restore_rng, rng_state, seeded, settled, weight_of
 from .data import Weighted
 from .lms import check_tokens
 from .losses import anneal, cosine, faithfulness, importance_minimality, kl, mse, position_mean, smooth_l0
@@ -295,6 +295,12 @@ class Learner:
 
     def __repr__(self): return f'Learner(step {self.step} of {self.steps}, '+', '.join(f'{k} {v:.3g}' for k,v in (self.history[-1] if self.history else {}).items() if k!='step')+')'
 
+# %% ../nbs/15_train.ipynb #20dccba7
+@patch
+def _repr_html_(self:Learner):
+    last = self.history[-1] if self.history else {}
+    return f'<p>step {self.step:,} of {self.steps:,}</p>'+(html_table([last.values()], last.keys()) if last else '')
+
 # %% ../nbs/15_train.ipynb #c7c65b7f
 def save_checkpoint(
     learner:Learner, # The run, between two steps
@@ -450,7 +456,9 @@ class Plan(NamedTuple):
 
     def __repr__(self):
         return '\n'.join([f'{self.seconds*1e3:.3g} ms per step, {self.total/60:.3g} minutes in all, {self.memory:.0f} MB', *(f'warning: {w}' for w in self.warnings)])
-    def _repr_html_(self): return '<br>'.join(escape(l) for l in repr(self).split('\n'))
+    def _repr_html_(self):
+        cost = html_table([(f'{self.seconds*1e3:.3g} ms', f'{self.total/60:.3g} minutes', f'{self.memory:.0f} MB')], ['per step','in all','memory'])
+        return (cost if self.seconds==self.seconds else '')+''.join(f'<p style="border-left:.3em solid #c98a00;padding-left:.6em;margin:.4em 0"><b>warning</b> {as_html(w)}</p>' for w in self.warnings)
 
 def _concerns(dm, now):
     "Reasons to doubt a run before it starts"

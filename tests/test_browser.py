@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import NamedTuple
 import pytest
 
+ROOT = Path(__file__).parent.parent
 pytest.importorskip('playwright', reason='no playwright; `make test` installs it')
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(shutil.which('chromium') is None, reason='no chromium on PATH; on Debian: apt-get install chromium')]
-sys.path.insert(0, str(Path(__file__).parent.parent/'tools'))
+sys.path.insert(0, str(ROOT/'tools'))
 from lab_test import FLAGS, Lab, open_nb, run_all, watched
 from playwright.sync_api import expect, sync_playwright
 
@@ -49,6 +50,34 @@ view = Counter()
 view
 '''
 
+STORY = f"""
+import torch
+torch.set_num_threads(1)
+from spd_nb.harvest import Harvest
+from spd_nb.model import load
+dm = load({str(ROOT/'data'/'story')!r})
+h = Harvest({str(ROOT/'data'/'story'/'harvest')!r}, dm)
+quote,other,text = 'model.layers.1.mlp.down_proj:80','model.layers.1.mlp.down_proj:130','Ida went to the farm. She got a letter:'
+"""
+BROWSER = STORY+"""
+from spd_nb.browser import ComponentBrowser
+view = ComponentBrowser(h, token=' "')
+limits = dict(keys=[*h.by_token(' "').index[:4], quote])
+view
+"""
+LENS = STORY+"""
+from spd_nb.lens import PromptLens
+view = PromptLens(dm, h, prompt=text)
+limits = dict(most=1, examples=1)
+view
+"""
+STUDIO = STORY+"""
+from spd_nb.studio import EditStudio
+view = EditStudio(dm, h, prompt=text, changes=[dict(key=quote, factor=1., token='', strength=1.)])
+view.key = other
+view
+"""
+
 class Case(NamedTuple):
     "What is asked of a view"
     name:str          # Of the test
@@ -59,10 +88,13 @@ class Case(NamedTuple):
     value:object      # What it is after the click
     set:str           # Python that changes the view
     then:tuple        # A selector and the text that it holds after that
-    page:tuple|None   # As `then`, after the same click in a page without Python; `None` where a click does nothing there
+    page:tuple|None   # As `then`, after the same click in a page without Python, of which `limits` of the cell say how much it holds; `None` where a click does nothing there
 
 CASES = [
     Case('counter', COUNTER, '.n', '.add', 'view.n', 2, 'view.n = 41', ('.n', '41'), ('.n', '2')),
+    Case('browser', BROWSER, '.spd-line', '#row-0', "view.key==h.by_token(' \"').index[0]", True, "view.key = quote", ('.spd-detail .spd-key', 'model.layers.1.mlp.down_proj:80'), ('.spd-detail .spd-label', '→')),
+    Case('lens', LENS, '.spd-tok', '.spd-cell:enabled', "view.key==next(f\"{r['sites'][s]['site']}:{c}\" for r in [view._read(text)] for s,c,*_ in sorted(r['active'][-1]))", True, "view.prompt = 'Tom said'", ('.spd-prompt-tokens', ' said'), ('.spd-detail .spd-key', 'model.layers')),
+    Case('studio', STUDIO, '.spd-card', '.spd-offer', "[c['key'] for c in view.changes]==[quote, other]", True, "view.changes = [dict(key=quote, factor=0., token='', strength=1.)]", ('.spd-slider', 'out'), None),
 ]
 each_case = pytest.mark.parametrize('case', CASES, ids=lambda c: c.name)
 
@@ -166,7 +198,7 @@ def test_in_jupyterlab(case, notebook):
 def test_page_without_python(case, browser, tmp_path):
     names = {}
     exec(case.source, names)
-    f = names['view'].to_html(tmp_path/'view.html')
+    f = names['view'].to_html(tmp_path/'view.html', **names.get('limits', {}))
     page = browser.new_page()
     outside,noise = watched(page, None)
     page.goto(f.as_uri())

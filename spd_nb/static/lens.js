@@ -22,6 +22,7 @@ function answer(model, what, args) {
 function render({ model, el }) {
   const { body, ask, close } = stage(el, model, 'lens')
   let reading = null, at = 0, held = null
+  const kept = model.get('details') // in a page: not every component has its detail there
   const texts = Object.keys(model.get('readings') || {})
   const box = texts.length ? h('select', { 'aria-label': 'text', class: 'spd-prompt', onchange: () => read(box.value) }, texts.map(t => h('option', { value: t }, t)))
     : h('textarea', { 'aria-label': 'text', class: 'spd-prompt', rows: 2, spellcheck: 'false', placeholder: 'Type or paste text', oninput: () => typed() })
@@ -49,7 +50,7 @@ function render({ model, el }) {
     if (!reading || i === null) return
     at = i
     ;[...line.children].forEach((e, j) => { e.setAttribute('aria-selected', String(j === held)); e.tabIndex = j === held ? 0 : -1; e.classList.toggle('spd-over', j === at) })
-    const cell = o => h('button', { class: 'spd-cell', 'data-key': o.key, title: `${o.key}, importance ${short(o.ci)}${o.label ? '\n' + o.label : ''}`, style: `background: ${shade(o.ci)}`, 'aria-pressed': null, onclick: () => ask('pick', { key: o.key }).catch(() => {}) }, `:${o.c}`)
+    const cell = o => h('button', { class: 'spd-cell', 'data-key': o.key, title: `${o.key}, importance ${short(o.ci)}${o.label ? '\n' + o.label : ''}`, style: `background: ${shade(o.ci)}`, disabled: kept && !(o.key in kept), onclick: () => ask('pick', { key: o.key }).catch(() => {}) }, `:${o.c}`)
     sites.replaceChildren(h('h3', {}, 'active at ', token(reading.tokens[i])), ...strips(reading, i).map(s => h('div', { class: 'spd-strip' },
       h('code', { class: 'spd-site' }, s.site), h('div', { class: 'spd-ticks', 'aria-hidden': 'true' }, s.cells.map(o => h('i', { style: `left: ${(100 * o.c / s.C).toFixed(2)}%; opacity: ${Math.max(.15, o.ci).toFixed(2)}` }))),
       h('div', { class: 'spd-cells' }, s.cells.length ? s.cells.map(cell) : h('span', { class: 'spd-faint' }, 'none')))))

@@ -37,7 +37,7 @@ function render({ model, el }) {
     own--
     at = a.at
     const most = Math.max(.05, ...a.kl)
-    line.replaceChildren(...a.tokens.map((t, i) => h('button', { class: 'spd-tok', 'aria-pressed': null, 'aria-selected': String(i === at), title: `KL ${short(a.kl[i])} nats`, style: `background: ${shade(a.kl[i] / most)}`, onclick: () => { at = i; refresh(); dose() } }, t === '' ? '∅' : t)))
+    line.replaceChildren(...a.tokens.map((t, i) => h('button', { class: 'spd-tok', 'aria-selected': String(i === at), title: `KL ${short(a.kl[i])} nats`, style: `background: ${shade(a.kl[i] / most)}`, onclick: () => { at = i; refresh(); dose() } }, t === '' ? '∅' : t)))
     next.replaceChildren(h('p', {}, 'next token after ', token(a.tokens[at]), ` before → with the edit, KL ${short(a.kl[at])} nats`), bars(a.next))
   })
   const dose = latest(async () => {
@@ -57,20 +57,15 @@ function render({ model, el }) {
     const say = () => { value.textContent = changes[i].token ? short(changes[i].strength) : changes[i].factor === 0 ? 'out' : `× ${short(changes[i].factor)}` }
     const slide = h('input', { type: 'range', class: 'spd-slide', min: c.token ? 0 : -1, max: 3, step: .05, value: c.token ? c.strength : c.factor, 'aria-label': `how much of ${c.key}`, oninput: e => {
       changes = changed(changes, i, c.token ? { strength: Number(e.target.value) || .05 } : { factor: Number(e.target.value) })
+      which = i
       say()
-      if (which !== i) { which = i; dose() }
-      mark()
       refresh()
+      dose()
     } })
     const write = h('input', { type: 'text', class: 'spd-write-token', value: c.token, placeholder: 'its own', size: 8, spellcheck: 'false', 'aria-label': `token that ${c.key} writes`, onchange: e => { which = i; set(changed(changes, i, { token: e.target.value })); dose() } })
     say()
     return h('div', { class: 'spd-card' }, h('code', { class: 'spd-key' }, c.key), h('button', { title: 'leave it as it is', 'aria-label': `remove ${c.key}`, onclick: () => { set(changes.filter((_, j) => j !== i)); dose() } }, '✕'),
       h('div', { class: 'spd-row spd-slider' }, slide, value), h('label', {}, 'writes', write))
-  }
-  function mark() {
-    const l = curve.querySelector('.spd-mark'), c = changes[which]
-    if (!l || !c) return
-    dose()
   }
   function add(key) { if (!changes.some(c => c.key === key)) { which = changes.length; set([...changes, { key, factor: 0, token: '', strength: 1 }]); dose() } }
   const search = settled(latest(async () => {
