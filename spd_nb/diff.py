@@ -9,6 +9,7 @@ __all__ = ['differing', 'EditDiff']
 import re
 from collections.abc import Iterable
 from difflib import SequenceMatcher
+from functools import cache, partial
 from typing import Annotated
 import torch
 from pydantic import Field
@@ -48,7 +49,7 @@ def _allowed(edit, prompts, top, n, measured):
     return prompts
 
 @torch.no_grad()
-def _compared(dm, edit, prompt, top, n, tok):
+def _compared(dm, edit, prompt, top, n, tok, texts):
     "Tokens, KL, next tokens and greedy texts of a prompt, before and after"
     written = generations(dm, edit, prompt, n, samples=0, tokenizer=tok).table.iloc[0]
     ids = ([] if tok.bos_token_id is None else [tok.bos_token_id])+tok(prompt, add_special_tokens=False).input_ids
@@ -58,9 +59,10 @@ def _compared(dm, edit, prompt, top, n, tok):
     else:
         with edit: q = dm(x)
     q = q[0].float().softmax(-1)
-    names,most = texts_of(tok, p.shape[-1]),torch.maximum(p, q).topk(min(top, p.shape[-1])).indices.tolist()
+    names,most = texts(p.shape[-1]),torch.maximum(p, q).topk(min(top, p.shape[-1])).indices
+    rows = zip(*(t.tolist() for t in (most, p.gather(-1, most), q.gather(-1, most))))
     a,b = differing(written.before, written.after)
-    return dict(tokens=[names[i] for i in ids], kl=shift(dm, edit, x).kl[0].clamp(min=0).tolist(), next=[[(names[i],p[t,i].item(),q[t,i].item()) for i in some] for t,some in enumerate(most)], before=a, after=b)
+    return dict(tokens=[names[i] for i in ids], kl=shift(dm, edit, x).kl[0].clamp(min=0).tolist(), next=[[(names[i],*pq) for i,*pq in zip(*r)] for r in rows], before=a, after=b)
 
 def _seen(v):
     "Every text in `v` as people can see it"
@@ -86,7 +88,8 @@ class EditDiff(View):
     ):
         prompts = _allowed(edit, prompts, top, n, measured)
         tok = tokenizer or tokenizer_of(dm.target)
-        self.prompts,self._texts = prompts,[_compared(dm, edit, p, top, n, tok) for p in prompts]
+        texts = cache(partial(texts_of, tok))
+        self.prompts,self._texts = prompts,[_compared(dm, edit, p, top, n, tok, texts) for p in prompts]
         super().__init__(about=visible(repr(edit) if isinstance(edit, Edit) else type(edit).__name__), texts=jsonable(_seen(self._texts)),
             measures=None if measured is None else jsonable(_seen([[k,*r] for k,r in zip(measured.table.index, measured.table[['value','low','high','n','what']].values.tolist())])))
         self.position = self._most(0)

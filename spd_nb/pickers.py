@@ -71,7 +71,7 @@ class HeatmapPicker(View):
         z_title='value',      # With its unit, beside the colours
     ):
         fig = heatmap(z, x, y, symmetric, zmin, zmax)
-        colors,self.z = fig.layout.coloraxis,np.asarray(z.detach().cpu().float() if hasattr(z, 'detach') else z, dtype=float)
+        colors,self.z = fig.layout.coloraxis,np.asarray(z.detach().cpu().float() if hasattr(z, 'detach') else z, dtype=float).copy()
         self._labels = [list(range(n)) if l is None else list(l.tolist() if hasattr(l, 'tolist') else l) for n,l in zip(self.z.shape, (y,x))]
         rows,columns = ([visible(l) for l in labels] for labels in self._labels)
         super().__init__(data=base64.b64encode(self.z.astype('<f4').tobytes()).decode(), shape=list(self.z.shape), x=columns, y=rows, symmetric=bool(symmetric), zmin=float(colors.cmin), zmax=float(colors.cmax),
@@ -146,7 +146,7 @@ class ParetoPicker(View):
     ):
         import pandas as pd
         fig = data_of(pareto(df, x, y, group, text, x_better, y_better, log_x, log_y, title, x_title, y_title))
-        self.df = df if hasattr(df, 'columns') else pd.DataFrame({k:v.tolist() if hasattr(v, 'tolist') else v for k,v in df.items()})
+        self.df = df.copy() if hasattr(df, 'columns') else pd.DataFrame({k:v.tolist() if hasattr(v, 'tolist') else v for k,v in df.items()})
         super().__init__(groups=jsonable(_groups(self.df, x, y, group, text, x_better, y_better, log_x, log_y)), columns=list(map(visible, self.df.columns)), table=jsonable([list(map(_cell, r)) for r in self.df.itertuples(index=False)]),
             title=visible(fig['title'] or ''), x_title=visible(fig['x_title']), y_title=visible(fig['y_title']), x_better=x_better, log_x=bool(log_x), log_y=bool(log_y))
 
