@@ -130,7 +130,7 @@ export function extent(values, log = false) {
   return log ? [lo / 2, hi * 2] : [lo - (Math.abs(lo) / 2 || .5), hi + (Math.abs(hi) / 2 || .5)]
 }
 
-// A chart. `series`: {name, x, y, color, kind: 'line' | 'steps' | 'points', texts, picked}. `x`, `y`: {title, log, from, to}. `mark`: a vertical line at this x. `onpick(series, i)` makes points clickable.
+// A chart. `series`: {name, x, y, color, kind: 'line' | 'steps' | 'points', texts (on hover), labels (beside points), picked}. `x`, `y`: {title, log, from, to}. `mark`: a vertical line at this x. `onpick(series, i)` makes points clickable.
 export function chart({ series, x = {}, y = {}, width = 460, height = 240, mark = null, onpick = null, label = 'chart' }) {
   const left = 54, right = 12, top = 10, bottom = 42
   const can = (a, b) => Number.isFinite(a) && Number.isFinite(b) && a !== null && b !== null && (!x.log || a > 0) && (!y.log || b > 0)
@@ -148,9 +148,10 @@ export function chart({ series, x = {}, y = {}, width = 460, height = 240, mark 
     const color = s.color || colors[j % colors.length], at = s.x.map((_, i) => i).filter(i => can(s.x[i], s.y[i]))
     if (s.kind === 'points') return at.map(i => {
       const pick = () => onpick(s, i)
-      return h('svg:circle', { cx: X(s.x[i]), cy: Y(s.y[i]), r: s.picked === i ? 7 : 4.5, fill: color, 'fill-opacity': s.faint && s.faint[i] ? .4 : .9, class: `spd-point${s.picked === i ? ' spd-picked' : ''}`,
+      return [h('svg:circle', { cx: X(s.x[i]), cy: Y(s.y[i]), r: s.picked === i ? 7 : 4.5, fill: color, 'fill-opacity': s.faint && s.faint[i] ? .4 : .9, class: `spd-point${s.picked === i ? ' spd-picked' : ''}`,
         ...(onpick ? { tabindex: 0, role: 'button', onclick: pick, onkeydown: e => { if (e.key === 'Enter' || e.key === ' ') { e.preventDefault(); pick() } } } : {}) },
-        h('svg:title', {}, `${s.texts ? s.texts[i] + '\n' : ''}${short(s.x[i])}, ${short(s.y[i])}`))
+        h('svg:title', {}, `${s.texts ? s.texts[i] + '\n' : ''}${short(s.x[i])}, ${short(s.y[i])}`)),
+      s.labels && s.labels[i] ? h('svg:text', { x: X(s.x[i]), y: Y(s.y[i]) - 9, 'text-anchor': 'middle' }, s.labels[i]) : null]
     })
     const d = at.map((i, k) => k === 0 ? `M${X(s.x[i])},${Y(s.y[i])}` : s.kind === 'steps' ? `H${X(s.x[i])}V${Y(s.y[i])}` : `L${X(s.x[i])},${Y(s.y[i])}`).join('')
     return h('svg:path', { d, fill: 'none', stroke: color, 'stroke-width': 1.8 }, s.name ? h('svg:title', {}, s.name) : null)
@@ -158,5 +159,5 @@ export function chart({ series, x = {}, y = {}, width = 460, height = 240, mark 
   const named = series.filter(s => s.name)
   const legend = named.length < 2 ? null : h('div', { class: 'spd-legend' }, named.map(s => h('span', {}, h('i', { style: `background: ${s.color || colors[series.indexOf(s) % colors.length]}` }), s.name)))
   return h('div', { class: 'spd-chart' },
-    h('svg:svg', { viewBox: `0 0 ${width} ${height}`, role: 'img', 'aria-label': label, style: `max-width: ${width}px` }, axes, drawn, mark === null ? null : line(X(mark), top, X(mark), height - bottom, 'spd-mark')), legend)
+    h('svg:svg', { viewBox: `0 0 ${width} ${height}`, role: onpick ? 'group' : 'img', 'aria-label': label, style: `max-width: ${width}px` }, axes, drawn, mark === null ? null : line(X(mark), top, X(mark), height - bottom, 'spd-mark')), legend)
 }
