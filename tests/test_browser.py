@@ -33,17 +33,13 @@ function render({ model, el }) {
 function answer(model, what, args) { model.set('n', model.get('n') + args.by); return null }
 export default { render, answer }
 """
-main = lambda: threading.current_thread() is threading.main_thread()
 class Counter(View):
     front = 'counter'
     n,label = Int(0).tag(sync=True),Unicode('<b>as text</b>').tag(sync=True)
     @asked
     def add(self, by:Annotated[int, Field(ge=1)]):
         self.n += by
-        self.answered = main()
-    def _hear(self, *message):
-        self.heard = main(),self.n
-        super()._hear(*message)
+        self.answered = threading.current_thread() is threading.main_thread()
 widgets._text = lambda name, own=widgets._text: FRONT if name=='counter.js' else own(name)
 view = Counter()
 view
@@ -186,10 +182,11 @@ def test_markup_is_text_and_errors_are_shown(notebook):
     expect(nb.cell(0).locator('.spd-error')).to_contain_text('greater than or equal to 1, got -1')
     assert nb.eval('view.n')==0
 
-def test_a_question_while_a_cell_runs_is_heard_at_once_and_answered_by_the_main_thread(notebook):
-    nb = notebook(COUNTER, 'time.sleep(1.5); during = getattr(view, "heard", None),view.n')
+def test_a_question_while_a_cell_runs_is_answered_by_the_main_thread(notebook):
+    "Whatever thread hears it, and whenever: ipykernel 7.0 to 7.3 in one of its own and at once, others when the cell is over"
+    nb = notebook(COUNTER, 'time.sleep(1.5); during = view.n')
     nb.start(1)
     nb.page.wait_for_timeout(300)
     nb.cell(0).locator('.add').click()
     nb.soon('view.n', 2)
-    assert nb.eval('(during, view.answered)')==(((False, 0), 0), True)
+    assert nb.eval('(during, view.answered)')==(0, True)
