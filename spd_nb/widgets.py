@@ -121,6 +121,7 @@ table { border-collapse: collapse; font-size: 13px; } td, th { padding: .15em .8
 def page(
     sections, # Title to part, or to a list of parts: a view, a figure of plotly, a text, or anything that shows itself in a notebook
     title:str='spd_nb', # Of the page
+    heading:bool=True, # Show the title above the parts?
 )->str:       # HTML, whole: needs no network, no Python, no other file
     "Views, figures and tables as one page"
     fronts,parts,data,body = {},[],[],[]
@@ -150,7 +151,7 @@ def page(
     policy = f"default-src 'none'; script-src {_hash(script)}{' '+_hash(plotly) if plotly else ''}; style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; form-action 'none'"
     looks = _LOOKS+'\n'.join(_text(f'{n}.css') for n in dict.fromkeys(m for f in fronts for m in _needed(f)))
     return (f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><meta http-equiv="Content-Security-Policy" content="{escape(policy)}">'
-        f'<title>{escape(visible(title))}</title><style>{looks}</style><h1>{escape(visible(title))}</h1>{"".join(body)}'
+        f'<title>{escape(visible(title))}</title><style>{looks}</style>{f"<h1>{escape(visible(title))}</h1>" if heading else ""}{"".join(body)}'
         f'<noscript><p>This page shows more with JavaScript.</p></noscript>{"".join(data)}<script type="module">{script}</script></html>')
 
 def write_page(
@@ -178,7 +179,7 @@ def _repr_mimebundle_(self:View, **kw):
     return data|{'text/plain':repr(self), 'text/html':self._repr_html_()},meta
 
 @patch
-def _repr_html_(self:View): return framed(page({'':[self]}, repr(self)), self.height, repr(self))
+def _repr_html_(self:View): return framed(page({'':[self]}, repr(self), heading=False), self.height, repr(self))
 
 @patch
 def to_html(self:View,

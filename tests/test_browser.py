@@ -45,6 +45,17 @@ view = Counter()
 view
 '''
 
+MONITOR = '''
+from types import SimpleNamespace
+import torch
+from spd_nb.monitor import TrainingMonitor
+view,stopped = TrainingMonitor(seconds=0.),[]
+learner = SimpleNamespace(step=3, steps=99, losses=dict(faithfulness=0, sparsity=0), history=[dict(step=i, faithfulness=2.**-i, sparsity=5., l0=1.25) for i in range(3)],
+    l0={'<b>.up':1., 'h.0.down':.25}, ci={'<b>.up':torch.eye(3), 'h.0.down':torch.rand(2,5)}, stop=lambda: stopped.append(1))
+view(learner)
+view
+'''
+
 class Case(NamedTuple):
     "What is asked of a view"
     name:str          # Of the test
@@ -59,6 +70,7 @@ class Case(NamedTuple):
 
 CASES = [
     Case('counter', COUNTER, '.n', '.add', 'view.n', 2, 'view.n = 41', ('.n', '41'), ('.n', '2')),
+    Case('monitor', MONITOR, '.spd-sites', '.stop', '(view.wanted, stopped)', (True, [1]), "view.ended('failed', 'RuntimeError: <i>why</i>')", ('.spd-said', 'RuntimeError: <i>why</i>'), None),
 ]
 each_case = pytest.mark.parametrize('case', CASES, ids=lambda c: c.name)
 
@@ -99,7 +111,7 @@ class Notebook:
         self.page.evaluate('''i => { const a = window.jupyterapp; a.shell.currentWidget.content.activeCellIndex = i; a.commands.execute('notebook:run-cell'); return null }''', i)
 
     def run_cell(self, i):
-        self.page.evaluate('''async i => { const a = window.jupyterapp; a.shell.currentWidget.content.activeCellIndex = i; await a.commands.execute('notebook:run-cell') }''', i)
+        assert self.page.evaluate('''async i => { const a = window.jupyterapp; a.shell.currentWidget.content.activeCellIndex = i; await a.commands.execute('notebook:run-cell'); return a.shell.currentWidget.content.model.cells.get(i).outputs.toJSON().filter(o => o.output_type=='error').map(o => o.evalue) }''', i)==[]
 
     def cell(self, i): return self.page.locator('.jp-CodeCell').nth(i)
 
@@ -183,10 +195,50 @@ def test_markup_is_text_and_errors_are_shown(notebook):
     assert nb.eval('view.n')==0
 
 def test_a_question_while_a_cell_runs_is_answered_by_the_main_thread(notebook):
-    "Whatever thread hears it, and whenever: ipykernel 7.0 to 7.3 in one of its own and at once, others when the cell is over"
+    "Whatever thread hears it, and whenever: at once in a thread of its own, or when the cell is over"
     nb = notebook(COUNTER, 'time.sleep(1.5); during = view.n')
     nb.start(1)
     nb.page.wait_for_timeout(300)
     nb.cell(0).locator('.add').click()
     nb.soon('view.n', 2)
     assert nb.eval('(during, view.answered)')==(0, True)
+
+# A run of the real thing
+
+RUN = '''
+import tempfile, torch
+from spd_nb.components import aligned
+from spd_nb.model import decompose
+from spd_nb.toys import TMS
+from spd_nb.train import fit
+torch.set_num_threads(1)
+toy,path = TMS(5, 2, seed=0).eval(),tempfile.mkdtemp()
+dm = decompose(toy, {'linear*':20}, tied={'linear2':'linear1'}, init=aligned)
+'''
+
+def test_a_run_is_watched_stopped_and_kept(notebook):
+    "The monitor draws while the cell runs, its button ends the run after a step, and what it showed stays without a kernel"
+    nb = notebook(RUN, "run = fit(dm, toy.batches(64), steps=500_000, every=20, path=path)", run=False)
+    cell = nb.cell(1)
+    nb.run_cell(0)
+    nb.start(1)
+    expect(cell.locator('.spd-sites')).to_contain_text('linear2', timeout=15_000)
+    before = cell.locator('.spd-head strong').inner_text()
+    expect(cell.locator('.spd-head strong')).not_to_have_text(before, timeout=5000)
+    assert cell.locator('.spd-chart path').count()==4
+    layerwise = cell.locator('.spd-losses button').nth(2)
+    layerwise.click()
+    expect(layerwise).to_have_attribute('aria-pressed', 'false')
+    assert cell.locator('.spd-chart path').count()==3
+    cell.locator('.stop').click()
+    expect(cell.locator('.stop')).to_be_disabled()
+    frame = cell.frame_locator('iframe')
+    expect(frame.locator('.spd-head strong')).to_contain_text('Stopped at step', timeout=10_000)
+    assert nb.eval('run.step<run.steps and run.step==dm.training_run["stopped_at"] and torch.equal(dm(x := torch.rand(3,5)), toy(x))') is True
+    at = nb.eval('run.step')
+    again = "run = fit(dm, toy.batches(64), steps=500_000, every=20, path=path, resume=True, progress=False, callbacks=[lambda l: l.stop()])"
+    assert nb.eval('run.history[0]["step"]', again)==0 and nb.eval('run.step')>at
+    nb.shut_down()
+    frame.locator('.spd-losses button').first.click()
+    expect(frame.locator('.spd-losses button').first).to_have_attribute('aria-pressed', 'false')
+    expect(frame.locator('.spd-sites')).to_be_visible()
