@@ -40,7 +40,8 @@ def bin_shares(
 # %% ../nbs/07_monitor.ipynb #54e03e48
 class TrainingMonitor(View):
     "What a run is doing; a callback for `fit`"
-    front,height = 'monitor',480
+    front = 'monitor'
+    height = property(lambda self: 480 if self.learner else 90)
     data = Dict().tag(sync=True) # All that is shown
 
     def __init__(self,
@@ -101,7 +102,8 @@ class TrainingMonitor(View):
         self.state,self.note,self.wanted = state,note,False
         if self.learner: self._draw(time.monotonic())
         else: self.data = self._data()
-        if self.handle: self.handle.update({'text/plain':repr(self), 'text/html':self._repr_html_()}, raw=True)
+        handle,self.handle = self.handle,None
+        if handle: handle.update({'text/plain':repr(self), 'text/html':self._repr_html_()}, raw=True)
 
     def show(self):
         "Display it, for as long as the run lasts"

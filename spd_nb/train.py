@@ -394,7 +394,7 @@ def fit(
     save_every:int=1000,           # Steps between checkpoints
     view:Callable|None=None,       # An equal model that is cheaper to run, such as `feature_space`
     callbacks:Iterable[Callable]=(), # Called with the `Learner` after each row of the history; those that have an `ended` hear how it ended
-    progress:bool=True,            # Show a progress bar, or in a notebook a `TrainingMonitor` (unless there is one in `callbacks`)?
+    progress:bool=True,            # Show a progress bar, or in a notebook the `TrainingMonitor` of `callbacks`, or else a new one?
     autocast:torch.dtype|None=None, # Compute in this precision, e.g. `torch.bfloat16` on a GPU
     recompute:bool=False,          # Less memory for more time: run masked models again in the backward pass
     compile:bool=False,            # Run components and importances through `torch.compile`? It takes a minute first, and a CPU gains nothing
@@ -403,11 +403,12 @@ def fit(
     from tqdm.auto import tqdm
     learner,run = Learner(dm, batches, losses or preset(dm), steps, lr, schedule, clip, weight_decay, seed, view, autocast, recompute, compile),Run(path)
     checkpoint,callbacks = run/'checkpoint.safetensors',list(callbacks)
-    watched = any(hasattr(f, 'ended') for f in callbacks)
-    if progress and not watched and _in_notebook():
+    watched = progress and _in_notebook()
+    if watched:
         from spd_nb.monitor import TrainingMonitor
-        callbacks.append(TrainingMonitor().show())
-        watched = True
+        if not any(isinstance(f, TrainingMonitor) for f in callbacks): callbacks.append(TrainingMonitor())
+        for f in callbacks:
+            if isinstance(f, TrainingMonitor) and not f.handle: f.show()
     with _told(learner, callbacks, run.path), seeded(seed), stoppable() as asked:
         learner.asked = asked
         if resume and settled(checkpoint).exists():

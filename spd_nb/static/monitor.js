@@ -70,7 +70,8 @@ function sites(d) {
 
 function render({ model, el }) {
   const { body, ask, close } = stage(el, model, 'monitor')
-  const hidden = new Set(), pressed = {}
+  const hidden = new Set(), waiting = []
+  let unheard = false
   const title = h('strong', { class: 'spd-num' }), said = h('div', { class: 'spd-said' }), fill = h('div', { class: 'spd-bar' })
   const stop = h('button', { class: 'stop', onclick: press }, 'Stop')
   const bar = h('div', { class: 'spd-progress', role: 'progressbar', 'aria-label': 'steps', 'aria-valuemin': 0 }, fill)
@@ -78,18 +79,24 @@ function render({ model, el }) {
   const panels = h('div', { class: 'spd-panels' }, h('section', {}, h('h3', {}, 'Losses'), legend, plot), h('section', {}, h('h3', {}, 'Components'), table))
   body.append(h('div', { class: 'spd-row spd-head' }, title, stop), bar, said, panels)
 
-  // Ask first; a kernel that lets questions wait for the cell is interrupted, as the notebook's own button does
+  // Ask first; a kernel that lets questions wait for the cell is interrupted, as the notebook's own button does, but only while the run is known to be under way
   function press() {
-    const runs = () => ['starting', 'running'].includes(model.get('data').state)
-    const at = kernel(model)
-    clear()
-    pressed.one = setTimeout(() => { if (runs() && model.get('data').step !== undefined) at?.interrupt() }, 400)
-    pressed.two = setTimeout(() => { if (runs() && !at) said.textContent = 'Python does not hear this while the cell runs. The stop button of the notebook does the same.' }, 2000)
     stop.disabled = true
     stop.textContent = 'Stopping'
-    ask('stop').then(clear, clear)
+    waiting.push(setTimeout(() => { unheard = true; interrupt() }, 400),
+      setTimeout(() => { if (!kernel(model)) said.textContent = 'Python does not hear this while the cell runs. The stop button of the notebook does the same.' }, 2000))
+    ask('stop').then(heard, heard)
   }
-  function clear() { clearTimeout(pressed.one); clearTimeout(pressed.two) }
+  function interrupt() {
+    const { state, step } = model.get('data')
+    if (!unheard || state !== 'running' || step === undefined) return
+    unheard = false
+    kernel(model)?.interrupt()
+  }
+  function heard() {
+    unheard = false
+    while (waiting.length) clearTimeout(waiting.pop())
+  }
 
   function losses(d) {
     const names = Object.keys(d.losses)
@@ -109,9 +116,10 @@ function render({ model, el }) {
     said.textContent = d.note
     said.classList.toggle('spd-error', d.state === 'failed')
     stop.hidden = over || !d.live
-    if (d.state === 'stopping' || over) clear()
-    stop.disabled = d.state === 'stopping' || stop.disabled && !over
-    if (over) { stop.disabled = false; stop.textContent = 'Stop' }
+    if (d.state === 'stopping' || over) heard()
+    interrupt()
+    stop.disabled = !over && (stop.disabled || d.state === 'stopping')
+    stop.textContent = stop.disabled ? 'Stopping' : 'Stop'
     panels.hidden = bar.hidden = d.step === undefined
     if (d.step === undefined) return
     fill.style.width = `${(100 * d.step / d.steps).toFixed(1)}%`
@@ -123,7 +131,7 @@ function render({ model, el }) {
   }
   model.on('change:data', draw)
   draw()
-  return () => { model.off('change:data', draw); clear(); close() }
+  return () => { model.off('change:data', draw); heard(); close() }
 }
 
 function answer() { throw new Error('there is no run behind a page') }
