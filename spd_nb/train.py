@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Losses', 'Step', 'recon', 'faithful', 'sparse', 'smooth_sparse', 'stochastic', 'layerwise', 'Adversarial',
            'spd_losses', 'vpd_losses', 'warm_up', 'Feed', 'unpacked', 'preset', 'Learner', 'save_checkpoint',
-           'load_checkpoint', 'stoppable', 'LivePlot', 'fit', 'Plan', 'plan']
+           'load_checkpoint', 'stoppable', 'fit', 'Plan', 'plan']
 
 # %% ../nbs/15_train.ipynb #3abfb19c
 import copy, json, resource, signal, statistics, sys, threading, time
@@ -27,7 +27,6 @@ from .lms import check_tokens
 from .losses import anneal, cosine, faithfulness, importance_minimality, kl, mse, position_mean, smooth_l0
 from .masks import Mask, PersistentPGD, everywhere, one_site, stochastic_masks, subset
 from .model import Clean, Decomposed
-from .plots import theme
 
 # %% ../nbs/15_train.ipynb #09c7ed64
 class Step(NamedTuple):
@@ -253,7 +252,8 @@ class Learner:
             for m in (dm.ci_fn, *dm.components.values()): m.compile()  # not the target: a compiled module would not notice that `masked` changes its hooks
         self.feed,self.step = Feed(batches, seed),0
         self.opt = AdamW(dm.learnt(), lr=lr, weight_decay=weight_decay, fused=True)
-        self.history = []
+        self.history,self.asked = [],[]
+        self.ci,self.l0 = {},{} # of the newest row of the history: importances at the positions that count, and components in use per position
 
     def batch(self)->tuple: # Input and, for `Weighted` batches, how often each row counts
         "The next step's batch, on the model's device, checked"
@@ -287,6 +287,17 @@ class Learner:
         self.opt.step()
         self.step += 1
         return {k:v.detach() for k,v in values.items()} | dict(total=total.detach()), now
+
+    def look(self, now:Step)->dict: # Site to components in use per position
+        "Keep what a monitor shows of a step"
+        with torch.no_grad():
+            self.ci = {s:g.detach() if now.weight is None else g.detach().flatten(0,-2)[now.weight.flatten()>0] for s,g in now.ci.lower.items()}
+            self.l0 = _l0(now)
+        return self.l0
+
+    def stop(self): # Also from another thread
+        "Have `fit` end after its current step, as the stop button does"
+        self.asked.append(signal.SIGINT)
 
     def frame(self): # A pandas DataFrame, a row per logged step
         "The history as a table"
@@ -352,30 +363,26 @@ def stoppable():
     finally:
         for s,h in before.items(): signal.signal(s, h)
 
-# %% ../nbs/15_train.ipynb #ac84b53a
+# %% ../nbs/15_train.ipynb #07e99c20
 def _in_notebook():
     ip = sys.modules.get('IPython')
     shell = ip and ip.get_ipython()
     return shell is not None and hasattr(shell, 'kernel')
 
-class LivePlot:
-    "A curve per loss that grows while a run does; a callback for `fit`"
-    def __init__(self,
-        seconds:float=2., # Shortest time between two redraws
-    ):
-        import plotly.graph_objects as go
-        self.fig,self.seconds,self.last = go.FigureWidget(),seconds,0.
-        self.fig.update_layout(template=theme, height=320, margin_t=24, xaxis_title='step', yaxis=dict(title='loss', type='log', dtick=1, exponentformat='power'), legend=dict(orientation='h', y=1.15))
+@contextmanager
+def _told(learner, callbacks, path):
+    "Say to the callbacks that want to know how a run ended"
+    state,note = 'finished',''
+    try:
+        yield
+        if learner.step<learner.steps: state,note = 'stopped',f"`fit` with `path={str(path)!r}, resume=True` goes on from here."
+    except BaseException as e:
+        state,note = 'failed',f'{type(e).__name__}: {e}'
+        raise
+    finally:
+        for f in callbacks:
+            if hasattr(f, 'ended'): f.ended(state, note)
 
-    def __call__(self, learner):
-        if time.monotonic()-self.last<self.seconds and learner.step<learner.steps: return
-        self.last,rows = time.monotonic(),learner.history
-        with self.fig.batch_update():
-            for i,name in enumerate([*learner.losses]):
-                if len(self.fig.data)<=i: self.fig.add_scatter(name=name, mode='lines')
-                self.fig.data[i].x,self.fig.data[i].y = [r['step'] for r in rows],[r[name] for r in rows]
-
-# %% ../nbs/15_train.ipynb #07e99c20
 def fit(
     dm:Decomposed,                 # Moved in place; usable whenever the cell stops
     batches,                       # `Batches`, a list, a `DataLoader`, anything that gives the target's input
@@ -392,8 +399,8 @@ def fit(
     every:int=100,                 # Steps between rows of the history
     save_every:int=1000,           # Steps between checkpoints
     view:Callable|None=None,       # An equal model that is cheaper to run, such as `feature_space`
-    callbacks:Iterable[Callable]=(), # Called with the `Learner` after each row of the history
-    progress:bool=True,            # Show a progress bar, and in a notebook a live curve?
+    callbacks:Iterable[Callable]=(), # Called with the `Learner` after each row of the history; those that have an `ended` hear how it ended
+    progress:bool=True,            # Show a progress bar, or in a notebook the `TrainingMonitor` of `callbacks`, or else a new one?
     autocast:torch.dtype|None=None, # Compute in this precision, e.g. `torch.bfloat16` on a GPU
     recompute:bool=False,          # Less memory for more time: run masked models again in the backward pass
     compile:bool=False,            # Run components and importances through `torch.compile`? It takes a minute first, and a CPU gains nothing
@@ -402,11 +409,14 @@ def fit(
     from tqdm.auto import tqdm
     learner,run = Learner(dm, batches, losses or preset(dm), steps, lr, schedule, clip, weight_decay, seed, view, autocast, recompute, compile),Run(path)
     checkpoint,callbacks = run/'checkpoint.safetensors',list(callbacks)
-    if progress and _in_notebook():
-        from IPython.display import display
-        callbacks.append(LivePlot())
-        display(callbacks[-1].fig)
-    with seeded(seed), stoppable() as asked:
+    watched = progress and _in_notebook()
+    if watched:
+        from spd_nb.monitor import TrainingMonitor
+        if not any(isinstance(f, TrainingMonitor) for f in callbacks): callbacks.append(TrainingMonitor())
+        for f in callbacks:
+            if isinstance(f, TrainingMonitor) and not f.handle: f.show()
+    with _told(learner, callbacks, run.path), seeded(seed), stoppable() as asked:
+        learner.asked = asked
         if resume and settled(checkpoint).exists():
             load_checkpoint(learner, checkpoint)
             run.rewind(learner.step)
@@ -416,7 +426,7 @@ def fit(
             run.record(**learner.args, warm=warm, sites=dm.C, target=type(dm.target).__name__)
             run.rewind(0)
             if warm: warm_up(dm, warm)
-        bar = tqdm(total=steps, initial=learner.step, disable=not progress, unit='step', mininterval=.5)
+        bar = tqdm(total=steps, initial=learner.step, disable=not progress or watched, unit='step', mininterval=.5)
         with bar:
             while learner.step<steps and not asked:
                 try: values,now = learner.one()
@@ -425,7 +435,7 @@ def fit(
                     raise RuntimeError(f"out of memory at step {learner.step}: {_LOWER}; `plan` says what a step takes. The last good state is {checkpoint}") from e
                 done = learner.step==steps
                 if (learner.step-1)%every==0 or done:
-                    row = dict(step=learner.step-1, **{k:v.item() for k,v in values.items()}, l0=_l0(now))
+                    row = dict(step=learner.step-1, **{k:v.item() for k,v in values.items()}, l0=sum(learner.look(now).values()))
                     if not all(map(_finite, row.values())): raise RuntimeError(f"a loss is not finite at step {row['step']}: {row}; the last good state is {checkpoint}; try a lower `lr` or `clip`")
                     run.log(row)
                     learner.history.append(row)
@@ -444,7 +454,7 @@ def _out_of_memory(e): return isinstance(e, torch.OutOfMemoryError) or "can't al
 
 def _finite(v): return v==v and abs(v)!=float('inf')
 
-def _l0(now, threshold=.1): return sum(position_mean((g>threshold).to(g), now.weight).sum().item() for g in now.ci.lower.values())
+def _l0(now, threshold=.1): return {s:position_mean((g>threshold).to(g), now.weight).sum().item() for s,g in now.ci.lower.items()}
 
 # %% ../nbs/15_train.ipynb #73148c99
 class Plan(NamedTuple):

@@ -100,7 +100,7 @@ class Still(NamedTuple):
     height:int   # Pixels, in a frame
     title:str
 
-    def _repr_html_(self): return framed(page({'':self}, self.title), self.height, self.title)
+    def _repr_html_(self): return framed(page({'':self}, self.title, heading=False), self.height, self.title)
 
 @patch
 def recorded(self:View)->dict: # Some views take arguments that say how much to keep
@@ -139,6 +139,7 @@ table { border-collapse: collapse; font-size: 13px; } td, th { padding: .15em .8
 def page(
     sections, # Title to part, or to a list of parts: a view or its `still`, a figure of plotly, a text, or anything that shows itself in a notebook
     title:str='spd_nb', # Of the page
+    heading:bool=True, # Show the title above the parts?
 )->str:       # HTML, whole: needs no network, no Python, no other file
     "Views, figures and tables as one page"
     fronts,parts,data,body = {},[],[],[]
@@ -169,7 +170,7 @@ def page(
     policy = f"default-src 'none'; script-src {_hash(script)}{' '+_hash(plotly) if plotly else ''}; style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; form-action 'none'"
     looks = _LOOKS+'\n'.join(_text(f'{n}.css') for n in dict.fromkeys(m for f in fronts for m in _needed(f)))
     return (f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><meta http-equiv="Content-Security-Policy" content="{escape(policy)}">'
-        f'<title>{escape(visible(title))}</title><style>{looks}</style><h1>{escape(visible(title))}</h1>{"".join(body)}'
+        f'<title>{escape(visible(title))}</title><style>{looks}</style>{f"<h1>{escape(visible(title))}</h1>" if heading else ""}{"".join(body)}'
         f'<noscript><p>This page shows more with JavaScript.</p></noscript>{"".join(data)}<script type="module">{script}</script></html>')
 
 def write_page(

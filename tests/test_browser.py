@@ -34,17 +34,13 @@ function render({ model, el }) {
 function answer(model, what, args) { model.set('n', model.get('n') + args.by); return null }
 export default { render, answer }
 """
-main = lambda: threading.current_thread() is threading.main_thread()
 class Counter(View):
     front = 'counter'
     n,label = Int(0).tag(sync=True),Unicode('<b>as text</b>').tag(sync=True)
     @asked
     def add(self, by:Annotated[int, Field(ge=1)]):
         self.n += by
-        self.answered = main()
-    def _hear(self, *message):
-        self.heard = main(),self.n
-        super()._hear(*message)
+        self.answered = threading.current_thread() is threading.main_thread()
 widgets._text = lambda name, own=widgets._text: FRONT if name=='counter.js' else own(name)
 view = Counter()
 view
@@ -77,6 +73,16 @@ view = EditStudio(dm, h, prompt=text, changes=[dict(key=quote, factor=1., token=
 view.key = other
 view
 """
+MONITOR = '''
+from types import SimpleNamespace
+import torch
+from spd_nb.monitor import TrainingMonitor
+view,stopped = TrainingMonitor(seconds=0.),[]
+learner = SimpleNamespace(step=3, steps=99, losses=dict(faithfulness=0, sparsity=0), history=[dict(step=i, faithfulness=2.**-i, sparsity=5., l0=1.25) for i in range(3)],
+    l0={'<b>.up':1., 'h.0.down':.25}, ci={'<b>.up':torch.eye(3), 'h.0.down':torch.rand(2,5)}, stop=lambda: stopped.append(1))
+view(learner)
+view
+'''
 
 class Case(NamedTuple):
     "What is asked of a view"
@@ -95,6 +101,7 @@ CASES = [
     Case('browser', BROWSER, '.spd-line', '#row-0', "view.key==h.by_token(' \"').index[0]", True, "view.key = quote", ('.spd-detail .spd-key', 'model.layers.1.mlp.down_proj:80'), ('.spd-detail .spd-label', '→')),
     Case('lens', LENS, '.spd-tok', '.spd-cell:enabled', "view.key==next(f\"{r['sites'][s]['site']}:{c}\" for r in [view._read(text)] for s,c,*_ in sorted(r['active'][-1]))", True, "view.prompt = 'Tom said'", ('.spd-prompt-tokens', ' said'), ('.spd-detail .spd-key', 'model.layers')),
     Case('studio', STUDIO, '.spd-card', '.spd-offer', "[c['key'] for c in view.changes]==[quote, other]", True, "view.changes = [dict(key=quote, factor=0., token='', strength=1.)]", ('.spd-slider', 'out'), None),
+    Case('monitor', MONITOR, '.spd-sites', '.stop', '(view.wanted, stopped)', (True, [1]), "view.ended('failed', 'RuntimeError: <i>why</i>')", ('.spd-said', 'RuntimeError: <i>why</i>'), None),
 ]
 each_case = pytest.mark.parametrize('case', CASES, ids=lambda c: c.name)
 
@@ -135,7 +142,7 @@ class Notebook:
         self.page.evaluate('''i => { const a = window.jupyterapp; a.shell.currentWidget.content.activeCellIndex = i; a.commands.execute('notebook:run-cell'); return null }''', i)
 
     def run_cell(self, i):
-        self.page.evaluate('''async i => { const a = window.jupyterapp; a.shell.currentWidget.content.activeCellIndex = i; await a.commands.execute('notebook:run-cell') }''', i)
+        assert self.page.evaluate('''async i => { const a = window.jupyterapp; a.shell.currentWidget.content.activeCellIndex = i; await a.commands.execute('notebook:run-cell'); return a.shell.currentWidget.content.model.cells.get(i).outputs.toJSON().filter(o => o.output_type=='error').map(o => o.evalue) }''', i)==[]
 
     def cell(self, i): return self.page.locator('.jp-CodeCell').nth(i)
 
@@ -218,10 +225,51 @@ def test_markup_is_text_and_errors_are_shown(notebook):
     expect(nb.cell(0).locator('.spd-error')).to_contain_text('greater than or equal to 1, got -1')
     assert nb.eval('view.n')==0
 
-def test_a_question_while_a_cell_runs_is_heard_at_once_and_answered_by_the_main_thread(notebook):
-    nb = notebook(COUNTER, 'time.sleep(1.5); during = getattr(view, "heard", None),view.n')
+def test_a_question_while_a_cell_runs_is_answered_by_the_main_thread(notebook):
+    "Whatever thread hears it, and whenever: at once in a thread of its own, or when the cell is over"
+    nb = notebook(COUNTER, 'time.sleep(1.5); during = view.n')
     nb.start(1)
     nb.page.wait_for_timeout(300)
     nb.cell(0).locator('.add').click()
     nb.soon('view.n', 2)
-    assert nb.eval('(during, view.answered)')==(((False, 0), 0), True)
+    assert nb.eval('(during, view.answered)')==(0, True)
+
+# A run of the real thing
+
+RUN = '''
+import tempfile, torch
+from spd_nb.components import aligned
+from spd_nb.model import decompose
+from spd_nb.toys import TMS
+from spd_nb.train import fit
+torch.set_num_threads(1)
+toy,path = TMS(5, 2, seed=0).eval(),tempfile.mkdtemp()
+dm = decompose(toy, {'linear*':20}, tied={'linear2':'linear1'}, init=aligned)
+'''
+
+def test_a_run_is_watched_stopped_and_kept(notebook):
+    "The monitor draws while the cell runs, its button ends the run after a step, and what it showed stays without a kernel"
+    nb = notebook(RUN, "run = fit(dm, toy.batches(64), steps=500_000, every=20, path=path)", run=False)
+    cell = nb.cell(1)
+    nb.run_cell(0)
+    nb.start(1)
+    expect(cell.locator('.spd-sites')).to_contain_text('linear2', timeout=15_000)
+    before = cell.locator('.spd-head strong').inner_text()
+    expect(cell.locator('.spd-head strong')).not_to_have_text(before, timeout=5000)
+    assert cell.locator('.spd-chart path').count()==4
+    layerwise = cell.locator('.spd-losses button').nth(2)
+    layerwise.click()
+    expect(layerwise).to_have_attribute('aria-pressed', 'false')
+    assert cell.locator('.spd-chart path').count()==3
+    cell.locator('.stop').click()
+    expect(cell.locator('.stop')).to_be_disabled()
+    frame = cell.frame_locator('iframe')
+    expect(frame.locator('.spd-head strong')).to_contain_text('Stopped at step', timeout=10_000)
+    assert nb.eval('run.step<run.steps and run.step==dm.training_run["stopped_at"] and torch.equal(dm(x := torch.rand(3,5)), toy(x))') is True
+    at = nb.eval('run.step')
+    again = "run = fit(dm, toy.batches(64), steps=500_000, every=20, path=path, resume=True, progress=False, callbacks=[lambda l: l.stop()])"
+    assert nb.eval('run.history[0]["step"]', again)==0 and nb.eval('run.step')>at
+    nb.shut_down()
+    frame.locator('.spd-losses button').first.click()
+    expect(frame.locator('.spd-losses button').first).to_have_attribute('aria-pressed', 'false')
+    expect(frame.locator('.spd-sites')).to_be_visible()

@@ -23,6 +23,9 @@ export function watch(model, gone) {
   return () => { session?.kernelChanged?.disconnect(gone); session?.statusChanged?.disconnect(status) }
 }
 
+// The kernel behind a view, in front ends that let it be reached: JupyterLab and its kin
+export const kernel = model => model.widget_manager?.context?.sessionContext?.session?.kernel
+
 // The frame of a view: a place for its content, a line for messages, and `ask`, which puts a question to Python and promises the answer.
 export function stage(el, model, name) {
   const body = h('div', { class: 'spd-body' }), note = h('div', { class: 'spd-note', role: 'status' })
