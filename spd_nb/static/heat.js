@@ -61,7 +61,7 @@ function render({ model, el }) {
   const g = k => model.get(k), [rows, cols] = g('shape'), z = numbers(g('data')), table = ramp(g('scale'))
   const lo = g('zmin'), hi = g('zmax'), pale = g('symmetric') ? 0 : lo, x = g('x'), y = g('y')
   const said = i => `${g('y_title')} ${y[Math.floor(i / cols)]}, ${g('x_title')} ${x[i % cols]}: ${g('z_title')} ${short(z[i])}`
-  const longest = labels => 6.8 * labels.reduce((n, t) => Math.max(n, [...t].length), 1)
+  const longest = labels => 6.4 * labels.reduce((n, t) => Math.max(n, [...t].length), 1)
   const tall = Math.min(150, longest(x) + 6)
   let side = 0, zoom = 0, sizes = [[1, 1]], at = [], across = 1, down = 1, cursor = g('cell') ? g('cell')[0] * cols + g('cell')[1] : 0
 
