@@ -84,10 +84,10 @@ class Evidence(View):
         r = df.loc[key] if key in df.index else dict(input_label='', output_label='', strategy='')
         return dict(input_label=visible(r['input_label']), output_label=visible(r['output_label']), label_from=visible(r['strategy']))
 
-    def _whole(self, key, examples=6):
-        "All four answers, for a page"
+    def _whole(self, key, examples=6, deep=True):
+        "All four answers, for a page; without `deep` the two quick ones"
         d = self.detail(key)
-        return jsonable(d|dict(examples=d['examples'][:examples], kept=0, lens=self.lens(key), neighbours=self.neighbours(key)), 3)
+        return jsonable(d|dict(examples=d['examples'][:examples], kept=0, lens=self.lens(key) if deep else None, neighbours=self.neighbours(key) if deep else []), 3)
 
 # %% ../nbs/33_browser.ipynb #0260e4be
 class ComponentBrowser(Evidence):
@@ -153,10 +153,11 @@ class ComponentBrowser(Evidence):
 def recorded(self:ComponentBrowser,
     keys=None,      # Components to keep; `None` keeps all that fire
     examples:int=6, # Of each
+    deep:bool=True, # With what its directions say and what fires with it, which takes longer
 )->dict:
     "The state of the browser, with everything about some components"
     keys = list(self.h.components.query('count>0').index) if keys is None else list(dict.fromkeys(str(Key.parse(k)) for k in keys))
-    rows,details = [self.h.at(k) for k in keys],{k:self._whole(k, examples) for k in keys}
+    rows,details = [self.h.at(k) for k in keys],{k:self._whole(k, examples, deep) for k in keys}
     df = self.h.components.iloc[rows]
     table = dict(key=keys, **{c:df[c].tolist() for c in ('count','density','mean_ci')}, **{c:[visible(t) for t in df[c]] for c in ('input_label','output_label')},
         **{side:[[(t,p,m) for t,p,m in details[k][side]] for k in keys] for side in ('input','output')})
@@ -171,5 +172,5 @@ def plain(self:ComponentBrowser):
 
 @patch
 def _repr_html_(self:ComponentBrowser):
-    some = [r['key'] for r in self.rows(start=0, n=16, token=self.token, side=self.side, label=self.label, sort='pmi' if self.token else 'density')['rows']]
-    return self.still(keys=[*([self.key] if self.key else []), *some], examples=3)._repr_html_()
+    some = [r['key'] for r in self.rows(start=0, n=8, token=self.token, side=self.side, label=self.label, sort='pmi' if self.token else 'density')['rows']]
+    return self.still(keys=[*([self.key] if self.key else []), *some], examples=3, deep=False)._repr_html_()

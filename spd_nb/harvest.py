@@ -409,6 +409,15 @@ def token_ids(self:Harvest,
     return list(dict.fromkeys(ids))
 
 @patch
+def _hits(self:Harvest, side, ids):
+    "Where tokens are listed: key, count; from memory where all are there already, else from the few row groups that hold them"
+    import pandas as pd
+    if '_listed' not in vars(self): return self._read('tokens', filters=[('side','=',side), ('token','in',ids)], columns=['key','count']).to_pandas()
+    cols,start = self._listed[side]
+    at = np.flatnonzero(np.isin(cols['token'], ids))
+    return pd.DataFrame(dict(key=self._components.key.to_numpy()[np.searchsorted(start, at, side='right')-1], count=cols['count'][at]))
+
+@patch
 def by_token(self:Harvest,
     tokens,              # As for `token_ids`; several count as one
     side:str='output',   # `output`: what the model predicts where the component fires; `input`: the token it fires on
@@ -418,7 +427,7 @@ def by_token(self:Harvest,
 ):                       # DataFrame by key, largest PMI first: pmi (nats), precision, recall, count, density, listed, labels; perhaps empty
     "Components that belong to a token; of several tokens only those count that are listed for a component (`listed` says how many), so that numbers can be too small, never too large"
     ids = self.token_ids(tokens)
-    t = self._read('tokens', filters=[('side','=',_side(side)), ('token','in',ids)], columns=['key','count']).to_pandas()
+    t = self._hits(_side(side), ids)
     of = self._components.set_index('key')
     df = t.groupby('key', observed=True)['count'].agg(count='sum', listed='size').join(of[['density']].assign(n=of['count']))
     total,N = self._totals.loc[ids, 'count' if side=='input' else 'mass'].sum(),self.manifest['tokens']

@@ -169,12 +169,10 @@ def edited(name, n):
     measure(dm, edits['one write vector'], Places(x, at), [3], Places(x, at))
     return dict(target=statistics.median(spent['target']), ratios={k:statistics.median(a/b for a,b in zip(spent[k], spent['target'])) for k in edits}, lora=step, measure=(clock()-t)/(2*x.numel()))
 
-def searched(name, n):
-    "Wall milliseconds of opening and searching a made-up harvest of `n` components, 40 tokens a side, 100 examples each"
-    import os, tempfile
-    from pathlib import Path
+def made_up(path, n):
+    "A harvest of `n` components, 40 tokens a side, 100 examples each"
     import numpy as np, torch
-    from spd_nb.harvest import Harvest, write
+    from spd_nb.harvest import write
     from spd_nb.stats import Stats
     from spd_nb.stories import story_tokenizer
     rng,vocab = np.random.default_rng(0),2000
@@ -186,9 +184,15 @@ def searched(name, n):
     pairs = rng.integers(0, n, (2, 30*n))
     s.sums['together'][pairs.min(0),pairs.max(0)] = 7
     for k,a in s.examples.arrays.items(): a[...] = rng.integers(1, 2**62, a.shape) if k=='ticket' else rng.integers(0, vocab, a.shape) if k=='toks' else rng.random(a.shape)*(rng.random(a.shape)<.1 if k=='ci' else 1)
+    class Nothing(torch.nn.Module): target = None
+    write(s, Nothing(), path, story_tokenizer())
+
+def searched(name, n):
+    "Wall milliseconds of opening and searching a made-up harvest"
+    import tempfile
+    from pathlib import Path
     with tempfile.TemporaryDirectory() as tmp:
-        class Nothing(torch.nn.Module): target = None
-        write(s, Nothing(), Path(tmp)/'h', story_tokenizer())
+        made_up(Path(tmp)/'h', n)
         disk = {f.stem:f.stat().st_size/1e6 for f in (Path(tmp)/'h').iterdir()}
         code = f"""import json, time; from spd_nb.harvest import Harvest; took = {{}}
 def timed(name, f):

@@ -105,7 +105,7 @@ function render({ model, el }) {
     header()
     draw()
   })
-  const again = settled(() => { query.sort = tokenBox.value ? 'pmi' : query.sort === 'pmi' ? 'density' : query.sort; if (tokenBox.value) query.down = true; reset() }, 25)
+  const again = settled(() => { query.sort = tokenBox.value ? 'pmi' : query.sort === 'pmi' ? 'density' : query.sort; if (tokenBox.value) query.down = true; reset() }, 10)
   function key(e) {
     const step = { ArrowDown: 1, ArrowUp: -1, PageDown: 12, PageUp: -12, Home: -Infinity, End: Infinity }[e.key]
     if (!step || !total) return
