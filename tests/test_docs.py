@@ -44,8 +44,8 @@ def built(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def pages(built):
-    "Page, as the sidebar names it, to notebook"
-    return {f.relative_to(built).as_posix():nbformat.read(f, 4) for f in sorted(built.rglob('*.ipynb'))}
+    "Page, as the sidebar names it, to notebook (not validated: nbdev leaves marks of its own in cells)"
+    return {f.relative_to(built).as_posix():nbformat.v4.reads(f.read_text(encoding='utf-8')) for f in sorted(built.rglob('*.ipynb'))}
 
 def notebooks(): return {f.relative_to(ROOT/'nbs').as_posix() for f in (ROOT/'nbs').rglob('*.ipynb') if not any(p[0] in '._' for p in f.relative_to(ROOT).parts)}
 
