@@ -51,6 +51,7 @@ check: $(STAMP)
 docs: $(STAMP)
 	@command -v quarto >/dev/null || { echo "make docs needs quarto: https://quarto.org/docs/get-started"; exit 1; }
 	$(PY) -m pip install -q -e '.[dev,docs]' -c constraints.txt
+	rm -rf _proc  # nbdev leaves pages in it that are no more
 	$(PY) tools/exec_nbs.py nbs _exec
 	$(PY) tools/demo.py
 	@touch README.md  # nbdev writes it again where the copy of the index is newer
