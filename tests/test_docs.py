@@ -89,6 +89,7 @@ def test_widgets_leave_what_they_say_elsewhere():
     view = nbformat.v4.new_output('display_data', data={VIEW:{}, 'text/html':'<b>hi</b>', 'text/plain':'hi'})
     assert without_scripts(view).data=={'text/markdown':'`````{=html}\n<b>hi</b>\n`````', 'text/plain':'hi'}
     assert without_scripts(nbformat.v4.new_output('display_data', data={VIEW:{}})) is None
+    assert without_scripts(nbformat.v4.new_output('stream', name='stderr', text='careful')) is None and without_scripts(nbformat.v4.new_output('stream', text='hi')).text=='hi'
     assert shown(image_png='x').data=={'image/png':'x'} and shown(text_plain='x').data=={'text/plain':'x'}
 
 def broken(where, src, page_files, exists, heads):

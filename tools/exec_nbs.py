@@ -28,8 +28,9 @@ def execute(path, timeout=1200, **kw):
     return nb
 
 def without_scripts(out):
-    "`out` as a page can show it that loads nothing: of a widget what it says where widgets are not to be had, HTML as Markdown that holds it"
+    "`out` as a page can show it that loads nothing: of a widget what it says where widgets are not to be had, HTML as Markdown that holds it; no warnings"
     data = out.get('data')
+    if out.get('name')=='stderr': return None
     if data is None: return out
     data.pop(VIEW, None)
     # for an output that calls itself HTML, Quarto loads require.js and jQuery from a CDN; what it makes of this is the same
@@ -74,5 +75,5 @@ def copies(src, dst, run=execute):
         yield f
 
 if __name__=='__main__':
-    os.environ.update(PLOTLY_RENDERER='png', TQDM_DISABLE='1')  # Quarto shows nothing for a figure's JSON alone
+    os.environ.update(PLOTLY_RENDERER='png', TQDM_DISABLE='1', HF_HUB_OFFLINE='1')  # Quarto shows nothing for a figure's JSON alone
     for f in copies(*map(Path, sys.argv[1:3])): print('executed', f)
