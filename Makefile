@@ -18,7 +18,7 @@ help:
 	@echo "make demo    the main job on what ships in data/, writes demo.html"
 	@echo "make test    export check, notebooks, tests"
 	@echo "make lab     JupyterLab at the tutorials"
-	@echo "make docs    the site, in _docs (needs quarto and npm)"
+	@echo "make docs    the site, in _docs (needs quarto, and a chromium for the figures)"
 	@echo "make bench   timings; make toys   decompose the toys to convergence; make story ARGS=target   train the story model; make editing   edit it and measure"
 	@echo "make export  notebooks -> spd_nb; make check   fail if that changes anything; make readme   README.md from nbs/index.ipynb"
 
@@ -51,12 +51,13 @@ check: $(STAMP)
 
 docs: $(STAMP)
 	@command -v quarto >/dev/null || { echo "make docs needs quarto: https://quarto.org/docs/get-started"; exit 1; }
-	@command -v npm >/dev/null || { echo "make docs needs npm (Node.js): the widgets' JavaScript is served with the pages"; exit 1; }
 	$(PY) -m pip install -q -e '.[dev,docs]' -c constraints.txt
-	npm install --no-save --no-audit --no-fund @jupyter-widgets/html-manager@1 requirejs@2 anywidget@0.11
-	PLOTLY_RENDERER=png $(PY) tools/exec_nbs.py nbs _exec
+	rm -rf _proc  # nbdev leaves pages in it that are no more
+	$(PY) tools/exec_nbs.py nbs _exec
+	$(PY) tools/demo.py
+	@touch README.md  # nbdev writes it again where the copy of the index is newer
 	.venv/bin/nbdev_docs --path _exec
-	$(PY) tools/localize_widgets.py _docs node_modules
+	cp demo.html _docs/demo.html
 
 clean:
 	rm -rf _exec _proc _docs build dist *.egg-info .pytest_cache demo.html

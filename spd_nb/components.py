@@ -136,6 +136,10 @@ def delta(
 # %% ../nbs/10_components.ipynb #d3f49c01
 class SiteDict(nn.ModuleDict):
     "Modules by site; torch forbids dots in names, so they are kept as slashes"
+    # torch's own signature names types that exist only for type checkers, so no page could show it
+    def __init__(self,
+        modules=(), # By site: a dict, or pairs
+    ): super().__init__(modules)
     def _key(self, s): return s.replace('.', '/')
     def __getitem__(self, s): return super().__getitem__(self._key(s))
     def __setitem__(self, s, m):

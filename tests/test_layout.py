@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 ALL = sorted(p for p in (ROOT/'nbs').rglob('*.ipynb') if not any(o[0] in '._' for o in p.relative_to(ROOT).parts))
 NBS = [p for p in ALL if p.parent.name=='nbs' and p.name[0].isdigit()]
-STORIES = [p for p in ALL if p.parent.name=='tutorials']
+STORIES = [p for p in ALL if p.parent.name in ('tutorials','howto')]
 HEAVY = set('transformers datasets pandas plotly ipywidgets anywidget scipy pyarrow IPython'.split())
 WIDGET = {'anywidget','ipywidgets','IPython'}  # a page that defines a widget class needs its base class
 EXPORT = re.compile(r'^#\|\s*exports?\b', re.M)
@@ -74,8 +74,8 @@ def test_imports_are_declared(nb):
     installed = packages_distributions()  # the standard library is not in it
     assert not [p for p in packages(nb)-{'spd_nb'} if p in installed and not declared & {norm(d) for d in installed[p]}]
 
-@pytest.mark.parametrize('nb', STORIES, ids=lambda o:o.stem)
-def test_tutorials_are_numbered_and_export_nothing(nb):
+@pytest.mark.parametrize('nb', STORIES, ids=lambda o:f'{o.parent.name}/{o.stem}')
+def test_tutorials_and_howtos_are_numbered_and_export_nothing(nb):
     assert re.match(r'\d\d_\w+\.ipynb$', nb.name)
     assert not exported(nb) and not any('default_exp' in s for s in code(nb))
 

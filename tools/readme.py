@@ -1,15 +1,20 @@
 "Write README.md from nbs/index.ipynb: its text, its visible code, and the text of its outputs"
 import json, re, sys
+from os.path import normpath
 from pathlib import Path
 
 root = Path(__file__).resolve().parent.parent
+
+def from_root(src):
+    "Markdown whose links to files, seen from nbs/, are as seen from the top"
+    return re.sub(r'(?<=\]\()(?![a-z]+:|#)([^)#\s]+)', lambda m: normpath('nbs/'+m[1]), src)
 
 def markdown(nb):
     "The notebook as one page of Markdown"
     parts = []
     for c in nb['cells']:
         src = ''.join(c['source'])
-        if c['cell_type']=='markdown': parts.append(src)
+        if c['cell_type']=='markdown': parts.append(from_root(src))
         elif not re.search(r'^#\|\s*hide', src, re.M):
             parts.append('```python\n'+re.sub(r'^#\|.*\n', '', src, flags=re.M)+'\n```')
             for o in c.get('outputs', []):
