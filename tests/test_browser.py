@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent.parent
 pytest.importorskip('playwright', reason='no playwright; `make test` installs it')
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(shutil.which('chromium') is None, reason='no chromium on PATH; on Debian: apt-get install chromium')]
 sys.path.insert(0, str(ROOT/'tools'))
-from lab_test import FLAGS, Lab, open_nb, run_all, watched
+from lab_test import FLAGS, Lab, run_all, watched
 from playwright.sync_api import expect, sync_playwright
 
 # A view of no use but for these tests. Its front end stands in the notebook, as it is not one of the package's
@@ -113,24 +113,30 @@ def browser():
         b.close()
 
 @pytest.fixture(scope='module')
-def lab(tmp_path_factory):
+def lab(browser, tmp_path_factory):
+    "JupyterLab, open in one page for all tests, as loading it takes longest"
     root = tmp_path_factory.mktemp('notebooks')
     with Lab(root) as lab:
-        lab.root = root
+        lab.root,lab.page = root,browser.new_page(viewport=dict(width=1300, height=1000))
+        lab.outside,lab.noise = watched(lab.page, lab.port)
+        lab.page.goto(lab.url('/lab?reset'), wait_until='domcontentloaded')
+        lab.page.wait_for_selector('.jp-Launcher', timeout=60_000)
+        lab.page.evaluate('() => window.jupyterapp.shell.collapseLeft()')
         yield lab
+        lab.page.close()
 
 class Notebook:
     "A notebook of the given cells, open in JupyterLab and run"
     numbers = count()
 
-    def __init__(self, browser, lab, cells, run=True):
+    def __init__(self, lab, cells, run=True):
         self.lab,self.path = lab,f'{next(self.numbers)}.ipynb'
         code = [dict(cell_type='code', id=f'cell-{i}', metadata={}, execution_count=None, outputs=[], source=c) for i,c in enumerate(cells)]
         spec = dict(name='python3', display_name='Python 3', language='python')
         (lab.root/self.path).write_text(json.dumps(dict(nbformat=4, nbformat_minor=5, metadata=dict(kernelspec=spec), cells=code)))
-        self.page = browser.new_page(viewport=dict(width=1300, height=1000))
-        self.outside,self.noise = watched(self.page, lab.port)
-        open_nb(self.page, lab, self.path)
+        self.page,self.outside,self.noise = lab.page,lab.outside,lab.noise
+        self.noise.clear()
+        self.page.evaluate('''async path => { const w = await window.jupyterapp.commands.execute('docmanager:open', { path }); await w.sessionContext.ready; await w.sessionContext.session.kernel.info }''', self.path)
         if run: self.run()
 
     def run(self):
@@ -144,7 +150,7 @@ class Notebook:
     def run_cell(self, i):
         assert self.page.evaluate('''async i => { const a = window.jupyterapp; a.shell.currentWidget.content.activeCellIndex = i; await a.commands.execute('notebook:run-cell'); return a.shell.currentWidget.content.model.cells.get(i).outputs.toJSON().filter(o => o.output_type=='error').map(o => o.evalue) }''', i)==[]
 
-    def cell(self, i): return self.page.locator('.jp-CodeCell').nth(i)
+    def cell(self, i): return self.page.locator('.jp-NotebookPanel:not(.lm-mod-hidden) .jp-CodeCell').nth(i)
 
     def eval(self, expr, code=''):
         "What Python holds, after running `code` there: a value where it can be read, else its repr"
@@ -169,15 +175,15 @@ class Notebook:
 
     def close(self):
         if self.page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.session !== null"): self.shut_down()
+        self.page.evaluate("async () => { const w = window.jupyterapp.shell.currentWidget; await w.context.save(); w.dispose() }")  # saved, or it asks
         assert not self.outside
-        self.page.close()
 
 @pytest.fixture
-def notebook(browser, lab):
+def notebook(lab):
     "Opens notebooks, and closes them when the test is over"
     opened = []
     def make(*cells, **kw):
-        opened.append(Notebook(browser, lab, cells, **kw))
+        opened.append(Notebook(lab, cells, **kw))
         return opened[-1]
     yield make
     for nb in opened: nb.close()
@@ -218,21 +224,17 @@ def test_page_without_python(case, browser, tmp_path):
     page.close()
     assert not outside and not noise, (outside, noise)
 
-def test_markup_is_text_and_errors_are_shown(notebook):
-    nb = notebook(COUNTER)
+def test_text_errors_and_questions_while_a_cell_runs(notebook):
+    nb = notebook(COUNTER, 'time.sleep(1.5); during = view.n')
     expect(nb.cell(0).locator('.label')).to_have_text('<b>as text</b>')
     nb.cell(0).locator('.wrong').click()
     expect(nb.cell(0).locator('.spd-error')).to_contain_text('greater than or equal to 1, got -1')
     assert nb.eval('view.n')==0
-
-def test_a_question_while_a_cell_runs_is_answered_by_the_main_thread(notebook):
-    "Whatever thread hears it, and whenever: at once in a thread of its own, or when the cell is over"
-    nb = notebook(COUNTER, 'time.sleep(1.5); during = view.n')
     nb.start(1)
     nb.page.wait_for_timeout(300)
     nb.cell(0).locator('.add').click()
     nb.soon('view.n', 2)
-    assert nb.eval('(during, view.answered)')==(0, True)
+    assert nb.eval('(during, view.answered)')==(0, True)  # by the main thread, whichever heard it and when
 
 # A run of the real thing
 

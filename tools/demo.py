@@ -1,31 +1,35 @@
 """`make demo`: take a toy model apart in under a minute, open the language model's decomposition that ships, find the component that predicts a token, take it out, rewrite another, and write demo.html"""
 import tempfile, time
-from html import escape
 from pathlib import Path
 import torch
+from spd_nb.browser import ComponentBrowser
 from spd_nb.components import gaussian
 from spd_nb.core import Key
+from spd_nb.diff import EditDiff
 from spd_nb.edit import Places, ablated, u_replaced, write_token
 from spd_nb.eval import alive, identity_error, mask_table, mean_over, ml2r, mmcs, one_hots, report, spectrum, steps_of
 from spd_nb.harvest import Harvest
+from spd_nb.lens import PromptLens
 from spd_nb.losses import kl, quarter_cosine
 from spd_nb.model import decompose, load
-from spd_nb.plots import importances, l0_bars, lines, norms, pareto, points, token_heatmap, vectors2d
+from spd_nb.pickers import HeatmapPicker, ParetoPicker
+from spd_nb.plots import lines, points, vectors2d
 from spd_nb.scoring import shortlist, watch
 from spd_nb.stories import stories, story_rows, vocabulary
 from spd_nb.toys import TMS, fit_toy
-from spd_nb.tradeoff import changes_heatmap, generations, grid, measure, sweep, token_changes
+from spd_nb.tradeoff import generations, grid, measure, sweep
 from spd_nb.train import fit, spd_losses
+from spd_nb.widgets import write_page
 
 root = Path(__file__).resolve().parent.parent
 torch.set_num_threads(1)
 began = time.time()
 
-print('1/4  training the target: five features squeezed through two dimensions')
+print('1/5  training the target: five features squeezed through two dimensions')
 toy = TMS(5, 2, seed=0)
 fit_toy(toy, 4000)
 
-print('2/4  taking it apart into rank-one components')
+print('2/5  taking it apart into rank-one components')
 dm = decompose(toy, {'linear*':20}, tied={'linear2':'linear1'}, init=gaussian)
 with tempfile.TemporaryDirectory() as tmp:
     run = fit(dm, toy.batches(512, merge=True), spd_losses(), steps=6000, lr=5e-3, schedule=quarter_cosine, warm=200, path=tmp)
@@ -33,18 +37,18 @@ W,cs,ci = toy.linear1.weight,dm.at('linear1'),dm.ci(one_hots(5)).lower
 trust = report(dm, toy.batches(4096, seed=1))
 with torch.no_grad(): big = [c for c in range(cs.C) if cs.V[:,c].norm()*cs.U[c].norm()>.1]
 facts = [f'{len(big)} of {cs.C} components are alive; the toy has 5 mechanisms',
-         f'identity error {identity_error(ci["linear1"])}: each feature has {"one component of its own" if not identity_error(ci["linear1"]) else "not one component of its own"}',
+         f'Identity error {identity_error(ci["linear1"])}: each feature has {"one component of its own" if not identity_error(ci["linear1"]) else "not one component of its own"}',
          'MMCS {:.4f}, ML2R {:.4f}'.format(mmcs(W, cs)[0], ml2r(W, cs)[0])]
 print(*('     '+f for f in facts), sep='\n')
 print(trust)
 
-print('3/4  opening a shipped decomposition: a language model that tells stories')
+print('3/5  opening a shipped decomposition: a language model that tells stories')
 opened = time.time()
 lm = load(root/'data'/'story')
 steps = steps_of(lm, stories(16, 128, seed=77, held_out=True), 3)
 masks,living = mask_table(steps, kl),alive(spectrum(steps))
 needed = {s:mean_over(lambda o: (o.ci.lower[s]>0).float().sum(-1).mean(), steps).item() for s in lm.sites}
-told = [f'opened and measured in {time.time()-opened:.1f} s: {sum(needed.values()):.1f} of {sum(lm.C.values()):,} components at a time; with only those the next-token distribution is {masks.kl["rounded"]:.3f} nats from the model\'s (with none of them, {masks.kl["zero"]:.1f})']
+told = [f'Opened and measured in {time.time()-opened:.1f} s: {sum(needed.values()):.1f} of {sum(lm.C.values()):,} components at a time; with only those the next-token distribution is {masks.kl["rounded"]:.3f} nats from the model\'s (with none of them, {masks.kl["zero"]:.1f})']
 row = story_rows(1, 110, seed=19, held_out=True)[0]
 ids = {t:i for i,t in enumerate(vocabulary())}
 toks = torch.tensor([[ids[t.text] for t in row]])
@@ -53,7 +57,7 @@ some = watch(h, stories(8, 128, seed=501, held_out=True), 4)
 found = shortlist(h, ' "', some, n=8, progress=False)
 confused = shortlist(h, ' "', some, side='input', n=8, progress=False)
 key = Key.parse(found.index[0])
-told.append(f'which component opens quotations? Of the 8 that predict the mark best, {key} takes away {-found.change.iloc[0]:.0%} of it when taken out; of the 8 that fire on the mark, the best takes away {-confused.change.iloc[0]:.0%} (found and measured in {time.time()-opened:.1f} s)')
+told.append(f'Which component opens quotations? Of the 8 that predict the mark best, {key} takes away {-found.change.iloc[0]:.0%} of it when taken out; of the 8 that fire on the mark, the best takes away {-confused.change.iloc[0]:.0%} (found and measured in {time.time()-opened:.1f} s)')
 
 def places(n, seed, role):
     "Fresh stories, with the places before tokens of a role"
@@ -62,10 +66,10 @@ def places(n, seed, role):
 
 gone = ablated(lm, [key])
 quiet = measure(lm, gone, places(32, 33, 'quote_open'), [ids[' "']], places(32, 34, 'quote_open'))
-told.append(f'on other stories, without {key}, the probability of an opening quote where one comes changes by {quiet["change"]:.0%}, the perplexity of other tokens by {quiet["ppl_elsewhere"]:.1%}')
+told.append(f'On other stories, without {key}, the probability of an opening quote where one comes changes by {quiet["change"]:.0%}, the perplexity of other tokens by {quiet["ppl_elsewhere"]:.1%}')
 print(*('     '+t for t in told), sep='\n')
 
-print('4/4  rewriting a component: eyes of emoticons, and a mouth that is nearly never there')
+print('4/5  rewriting a component: eyes of emoticons, and a mouth that is nearly never there')
 eyes,edited = Key('model.layers.1.mlp.down_proj', 130),[]
 on,elsewhere,seen = places(32, 35, 'emo_mouth'),places(32, 36, 'emo_mouth'),places(16, 37, 'emo_mouth').toks
 def surprised(scale): return u_replaced(lm, *eyes, write_token(lm, eyes, 'o', scale, seen))
@@ -77,31 +81,21 @@ letter = generations(lm, surprised(scale), ['Ida went to the farm. She got a let
 edited.append(f'“{letter.prompt}” goes on with “{letter.before}” before and “{letter.after}” after')
 print(*('     '+t for t in edited), sep='\n')
 
-with torch.no_grad():
-    parts = [
-        ('The toy taken apart just now', ''.join(f'<li>{escape(f)}</li>' for f in facts)),
-        (None, lines(run.frame(), 'step', ['faithfulness','stochastic','layerwise'], log_y=True, title='The run', y_title='loss')),
-        (None, vectors2d(W, (cs.V[:,big], cs.U[big]), title='Columns of the weight, and what each living component writes')),
-        (None, importances(ci)),
-        (None, norms({s:d['norm'] for s,d in trust.tables['spectrum'].groupby('site')})),
-        ('Whether to believe it', trust._repr_html_()),
-        ('A language model of stories, shipped converged', ''.join(f'<li>{escape(t)}</li>' for t in told)),
-        (None, l0_bars(needed, lm.C, living.fires.to_dict())),
-        (None, points(dict(key=[*found.index, *confused.index], change=[*found.change, *confused.change], elsewhere=[*found.elsewhere, *confused.elsewhere], chosen=['by what it predicts']*len(found)+['by what it fires on']*len(confused)),
-            'elsewhere', 'change', group='chosen', text='key', title='Taking one component out', x_title='cost elsewhere (nats per token)', y_title='change of the probability of an opening quote')),
-        ('The component that opens quotations', h.component(key)._repr_html_()),
-        (None, token_heatmap([t.text for t in row], lm.ci(toks).lower[key.site][0,:,key.c], title=f'Where {key} matters')),
-        (None, changes_heatmap(token_changes(lm, gone, toks[0]), title='What taking it out changes (hover for the next tokens)')),
-        ('A component rewritten', ''.join(f'<li>{escape(t)}</li>' for t in edited)),
-        (None, pareto(curve.assign(scale=curve.scale.map(str)), 'elsewhere_kl', 'p_after', text='scale', y_better='high', log_x=True, title='Stronger and stronger', x_title='KL elsewhere (nats per token)', y_title='P(o) at emoticon eyes')),
-    ]
-html,first = [],True
-for title,part in parts:
-    if title: html.append(f'<h2>{escape(title)}</h2>')
-    if isinstance(part, str): html.append(f'<ul>{part}</ul>' if part.startswith('<li>') else part)
-    else:
-        html.append(part.to_html(full_html=False, include_plotlyjs=first))
-        first = False
-out = root/'demo.html'
-out.write_text('<!doctype html><meta charset="utf-8"><title>spd_nb demo</title><style>body{font-family:sans-serif;max-width:1000px;margin:2em auto}td,th{padding:.2em .8em}</style><h1>spd_nb: two models taken apart</h1>'+'\n'.join(html))
-print(f'done in {time.time()-began:.0f} s; open {out}')
+print('5/5  writing the page')
+browser = ComponentBrowser(h, token=' "', key=str(key))
+lens = PromptLens(lm, h, prompt='Ida went to the farm. She got a letter: "See you at the')
+diff = EditDiff(lm, gone, ['Ida went to the farm. She got a letter:', 'Tom went to the river. There he met Mia. She asked'], n=24, measured=quiet)
+picked = ParetoPicker(curve.assign(scale=curve.scale.map(str)), 'elsewhere_kl', 'p_after', text='scale', y_better='high', log_x=True, title='Stronger and stronger', x_title='KL elsewhere (nats per token)', y_title='P(o) at emoticon eyes')
+effects = points(dict(key=[*found.index, *confused.index], change=[*found.change, *confused.change], elsewhere=[*found.elsewhere, *confused.elsewhere], chosen=['by what it predicts']*len(found)+['by what it fires on']*len(confused)),
+    'elsewhere', 'change', group='chosen', text='key', title='Taking one component out', x_title='cost elsewhere (nats per token)', y_title='change of the probability of an opening quote')
+with torch.no_grad(): columns = vectors2d(W, (cs.V[:,big], cs.U[big]), title='Columns of the weight, and what each living component writes')
+out = write_page(root/'demo.html', {
+    '': 'The weight matrices of two trained models, split into rank-one components: each reads one direction and writes another, and for every input it is known which of them are needed. `make demo` has just made this page; it needs neither Python nor a network.',
+    'A language model of stories, taken apart': [*told,
+        'Every component that fires is in this table. Search for a token that is predicted or read, open a row, follow what fires with it; “says” shades the token after the one it fires on.', browser.still(examples=4)],
+    'What a text needs': ['Below each token is the number of components that it needs. Point at one to see which, site by site, and what the model expects next; click one for more.', lens.still(most=4, examples=3)],
+    'One component taken out': [f'The model without {key}: tokens are shaded by how far the next token is moved. Pick one to see from what to what.', diff, effects],
+    'Another rewritten': [*edited, picked],
+    'A toy taken apart just now': [*facts, columns, HeatmapPicker(ci['linear1'], x_title='component', y_title='feature', z_title='importance', zmin=0., zmax=1., title='Importances: each feature alone'), lines(run.frame(), 'step', ['faithfulness','stochastic','layerwise'], log_y=True, title='The run', y_title='loss'), 'Whether to believe it:', trust],
+}, 'spd_nb: two models taken apart')
+print(f'done in {time.time()-began:.0f} s; open {out} ({out.stat().st_size/1e6:.1f} MB, needs no network)')

@@ -63,9 +63,9 @@ function sites(d) {
   return h('table', { class: 'spd-sites' },
     h('thead', {}, h('tr', {}, [above ? `site in ${above}` : 'site', 'alive', 'in use per position', 'importances 0 to 1'].map((t, i) => h('th', { scope: 'col', title: i === 3 ? 'share of all importances, on a log scale from 0.01 % to 100 %' : t }, t)))),
     h('tbody', {},
+      d.sites.length > 1 ? row('all sites', h('span', { class: 'spd-num' }, `${d.sites.reduce((n, s) => n + s.alive, 0)} of ${d.sites.reduce((n, s) => n + s.C, 0)}`), total.at(-1), total, null) : null,
       d.sites.map((s, i) => row(h('code', { title: s.name }, names[i]),
-        [h('span', { class: 'spd-num' }, `${s.alive} of ${s.C}`), h('div', { class: 'spd-track' }, h('div', { class: 'spd-bar', style: `width: ${(100 * s.alive / s.C).toFixed(1)}%` }))], s.l0, s.curve, bins(s.bins))),
-      d.sites.length > 1 ? row('all sites', h('span', { class: 'spd-num' }, `${d.sites.reduce((n, s) => n + s.alive, 0)} of ${d.sites.reduce((n, s) => n + s.C, 0)}`), total.at(-1), total, null) : null))
+        [h('span', { class: 'spd-num' }, `${s.alive} of ${s.C}`), h('div', { class: 'spd-track' }, h('div', { class: 'spd-bar', style: `width: ${(100 * s.alive / s.C).toFixed(1)}%` }))], s.l0, s.curve, bins(s.bins)))))
 }
 
 function render({ model, el }) {
