@@ -1,5 +1,5 @@
 """`make bench`: CPU seconds per training step, harvests, edits and searches, peak memory and import time, one thread, medians; each case in a process of its own"""
-import json, resource, statistics, subprocess, sys, time
+import json, resource, shutil, statistics, subprocess, sys, time
 
 CASES = {  # name: toy, its arguments, C, batch
     'TMS 5-2':         ('TMS', dict(n=5, d=2), 20, 4096),
@@ -207,6 +207,72 @@ print(json.dumps(took))"""
         took = json.loads(subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout)
     return dict(took=took, disk=disk)
 
+LOOK = """
+import json, torch
+torch.set_num_threads(1)
+from spd_nb.browser import ComponentBrowser
+from spd_nb.harvest import Harvest
+from spd_nb.lens import PromptLens
+from spd_nb.model import load
+from spd_nb.studio import EditStudio
+big = Harvest({big!r})
+dm = load({data!r}+'/story')
+h = Harvest({data!r}+'/story/harvest', dm)
+def held(): return int(open('/proc/self/statm').read().split()[1])*4096/1e6
+repr(big), repr(h)
+before = held()
+"""
+CLOCK = """([start, until]) => new Promise(r => {
+    const done = new Function('return '+until), t = performance.now()
+    new Function(start)()
+    const look = () => requestAnimationFrame(() => done() ? requestAnimationFrame(() => r(performance.now()-t)) : look())
+    look()
+})"""
+
+def looked(name, n):
+    "Milliseconds from a keystroke, a click or a slider to what it shows, in a real JupyterLab, on a made-up harvest of `n` components and on the story model"
+    import tempfile
+    from pathlib import Path
+    from lab_test import FLAGS, Lab, open_nb
+    from playwright.sync_api import sync_playwright
+    root = Path(__file__).resolve().parent.parent
+    took = {}
+    with tempfile.TemporaryDirectory() as tmp, sync_playwright() as pw:
+        made_up(Path(tmp)/'big', n)
+        cells = [LOOK.format(big=str(Path(tmp)/'big'), data=str(root/'data')), 'view = ComponentBrowser(big)\nview', "PromptLens(dm, h, prompt='Ida')", "EditStudio(dm, h, keys=['model.layers.1.mlp.down_proj:80'], prompt='Ida went to the farm. She got a letter:')"]
+        code = [dict(cell_type='code', id=f'c{i}', metadata={}, execution_count=None, outputs=[], source=c) for i,c in enumerate(cells)]
+        (Path(tmp)/'a.ipynb').write_text(json.dumps(dict(nbformat=4, nbformat_minor=5, metadata=dict(kernelspec=dict(name='python3', display_name='Python 3', language='python')), cells=code)))
+        with Lab(tmp) as lab:
+            b = pw.chromium.launch(executable_path=shutil.which('chromium'), args=FLAGS)
+            page = b.new_page(viewport=dict(width=1300, height=2400))
+            open_nb(page, lab, 'a.ipynb')
+            run = "const a = window.jupyterapp; a.shell.currentWidget.content.activeCellIndex = {}; a.commands.execute('notebook:run-cell')".format
+            def cell(i): page.evaluate('async i => { const a = window.jupyterapp; a.shell.currentWidget.content.activeCellIndex = i; await a.commands.execute("notebook:run-cell") }', i)
+            def timed(what, start, until):
+                took.setdefault(what, []).append(page.evaluate(CLOCK, [start, until]))
+                page.wait_for_timeout(350)
+            cell(0)
+            timed('first paint', run(1), "document.querySelector('.spd-line')")
+            memory = float(lab.eval('a.ipynb', 'held()-before'))
+            message = int(lab.eval('a.ipynb', 'len(json.dumps(view.rows(start=0, n=60), default=str))'))
+            shown = "[...document.querySelectorAll('.spd-line')].slice(0, 3).map(l => l.dataset.key).join()+document.querySelector('.spd-filters [role=status]').textContent"
+            def typed(what, box, text): timed(what, f"window.was = {shown}; const i = document.querySelector('{box}'); i.value = {json.dumps(text)}; i.dispatchEvent(new Event('input'))", f"{shown} !== window.was")
+            for text in ('x','','xy',''): typed('label keystroke', '.spd-label-box', text)
+            for i in (105, 207, 300, 404): typed('token keystroke', '.spd-token-box', json.loads(lab.eval('a.ipynb', f'json.dumps(big.texts[{i}])')[1:-1]))
+            for i in range(1, 8): timed('detail', f"const l = document.querySelectorAll('.spd-line')[{i}]; window.want = l.dataset.key; l.click()", "document.querySelector('.spd-detail .spd-key')?.textContent === window.want")
+            memory = max(memory, float(lab.eval('a.ipynb', 'held()-before')))
+            cell(2); cell(3)
+            page.wait_for_timeout(1500)
+            for text in ('Ida went to the farm.','Tom met Mia. She asked', 'One day Tom'): timed('prompt', f"window.was = document.querySelector('.spd-prompt-tokens').textContent; const i = document.querySelector('.spd-lens .spd-prompt'); i.value = {json.dumps(text)}; i.dispatchEvent(new Event('input'))", "document.querySelector('.spd-prompt-tokens').textContent !== window.was")
+            bars = "document.querySelector('.spd-studio .spd-bars').textContent"
+            for v in (.1, .2, .3, .4, .5, .6): timed('slider', f"window.was = {bars}; const i = document.querySelector('.spd-slide'); i.value = {v}; i.dispatchEvent(new Event('input'))", f"{bars} !== window.was")
+            if (root/'demo.html').exists():
+                page.goto((root/'demo.html').as_uri())
+                page.wait_for_timeout(1500)
+                took['demo.html, first paint'] = [page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")]
+            b.close()
+    return dict(took={k:statistics.median(v) for k,v in took.items()}, worst={k:max(v) for k,v in took.items()}, memory=memory, message=message)
+
 def calibration():
     "Five 512x512 float32 products, seconds"
     import torch
@@ -250,6 +316,10 @@ if __name__=='__main__':
     print(f"edits of it: a forward pass takes {r['target']*1e3:.0f} ms, and under "+', '.join(f'{k} {v:.2f}' for k,v in r['ratios'].items())+f" of that; a step of LoRA on 8 windows of 41 tokens {r['lora']*1e3:.0f} ms; measuring {r['measure']*1e6:.0f} us per token", flush=True)
     r = apart('searched', 'x', 10_000)
     print(f"searching 10,000 components on {sum(r['disk'].values()):.0f} MB ({', '.join(f'{k} {v:.1f}' for k,v in r['disk'].items())}): "+', '.join(f'{k} {v:.0f}' for k,v in r['took'].items())+' ms (opening 500, by_token 100, component 50, components 300)', flush=True)
+    if shutil.which('chromium'):
+        r = apart('looked', 'x', 10_000)
+        print("in JupyterLab, medians (largest): "+', '.join(f"{k} {v:.0f} ({r['worst'][k]:.0f})" for k,v in r['took'].items())+f" ms; {r['memory']:.0f} MB more in the kernel, {r['message']/1e3:.0f} kB for a page of rows (at most 1,000 ms first paint, 100 keystroke, 150 detail, 1,000 prompt, 300 slider, 1,000 demo; 200 MB, 200 kB)", flush=True)
+    else: print('no chromium on PATH, so views are not timed')
     mods = 'spd_nb.train, spd_nb.eval, spd_nb.feature_space, spd_nb.plots'
     pairs = [(imported('torch'), imported(mods)) for _ in range(5)]
     t,s = (statistics.median(p[i] for p in pairs) for i in (0,1))
