@@ -8,12 +8,11 @@ export function strips(reading, t) {
 
 function answer(model, what, args) {
   if (what === 'read') {
-    const reading = model.get('readings')[args.text]
-    if (!reading) throw new Error('This file holds the texts of its list; another needs Python.')
-    return reading
+    if (!Object.hasOwn(model.get('readings'), args.text)) throw new Error('This file holds the texts of its list; another needs Python.')
+    return model.get('readings')[args.text]
   }
   const details = model.get('details')
-  if (!(args.key in details)) throw new Error(`${args.key} is not in this file`)
+  if (!Object.hasOwn(details, args.key)) throw new Error(`${args.key} is not in this file`)
   if (what === 'pick') return model.set('key', args.key)
   if (what === 'examples') return []
   return what === 'detail' ? structuredClone(details[args.key]) : details[args.key][what]
@@ -50,7 +49,7 @@ function render({ model, el }) {
     if (!reading || i === null) return
     at = i
     ;[...line.children].forEach((e, j) => { e.setAttribute('aria-selected', String(j === held)); e.tabIndex = j === held ? 0 : -1; e.classList.toggle('spd-over', j === at) })
-    const cell = o => h('button', { class: 'spd-cell', 'data-key': o.key, title: `${o.key}, importance ${short(o.ci)}${o.label ? '\n' + o.label : ''}`, style: `background: ${shade(o.ci)}`, disabled: kept && !(o.key in kept), onclick: () => ask('pick', { key: o.key }).catch(() => {}) }, `:${o.c}`)
+    const cell = o => h('button', { class: 'spd-cell', 'data-key': o.key, title: `${o.key}, importance ${short(o.ci)}${o.label ? '\n' + o.label : ''}`, style: `background: ${shade(o.ci)}`, disabled: kept && !Object.hasOwn(kept, o.key), onclick: () => ask('pick', { key: o.key }).catch(() => {}) }, `:${o.c}`)
     sites.replaceChildren(h('h3', {}, 'active at ', token(reading.tokens[i])), ...strips(reading, i).map(s => h('div', { class: 'spd-strip' },
       h('code', { class: 'spd-site' }, s.site), h('div', { class: 'spd-ticks', 'aria-hidden': 'true' }, s.cells.map(o => h('i', { style: `left: ${(100 * o.c / s.C).toFixed(2)}%; opacity: ${Math.max(.15, o.ci).toFixed(2)}` }))),
       h('div', { class: 'spd-cells' }, s.cells.length ? s.cells.map(cell) : h('span', { class: 'spd-faint' }, 'none')))))

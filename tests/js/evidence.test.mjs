@@ -1,0 +1,67 @@
+import test from 'node:test'
+import assert from 'node:assert/strict'
+import browser, { found, pages } from '../../spd_nb/static/browser.js'
+import { shades } from '../../spd_nb/static/detail.js'
+import lens, { strips } from '../../spd_nb/static/lens.js'
+import studio, { changed, withInterval } from '../../spd_nb/static/studio.js'
+
+const table = {
+  key: ['a.b:0', 'a.b:1', 'a.c:0', 'a.c:1'], count: [5, 0, 9, 2], density: [.2, 0, .7, .1], mean_ci: [.1, 0, .5, .3],
+  input_label: ['x', '', 'Quote', ''], output_label: ['', '', '', 'says x'],
+  input: [[[' he', .5, 2]], [], [['he', .3, 1]], [['she', .2, 3]]], output: [[['"', .9, 4]], [], [['"', .8, 1]], [['"', .1, 5]]],
+}
+const keys = q => found(table, q).rows.map(i => table.key[i])
+
+test('the table is filtered and sorted', () => {
+  assert.deepEqual(keys({}), ['a.c:0', 'a.b:0', 'a.c:1'])
+  assert.deepEqual(keys({ alive: false, sort: 'key', down: false }), table.key)
+  assert.deepEqual(keys({ site: 'a.b' }), ['a.b:0'])
+  assert.deepEqual(keys({ label: 'quote|SAYS' }), ['a.c:0', 'a.c:1'])
+  assert.deepEqual(keys({ sort: 'mean_ci' }), ['a.c:0', 'a.c:1', 'a.b:0'])
+  assert.throws(() => keys({ label: '(' }))
+})
+
+test('a token finds those that list it, the closest first, and none that fire nearly everywhere', () => {
+  assert.deepEqual(keys({ token: '"', sort: 'pmi' }), ['a.c:1', 'a.b:0'])
+  assert.deepEqual(keys({ token: 'he', side: 'input', sort: 'pmi' }), ['a.b:0'])
+  assert.deepEqual(keys({ token: ' he', side: 'input' }), ['a.b:0'])
+  assert.deepEqual(keys({ token: ' she', side: 'input' }), [])
+  assert.deepEqual(found(table, { token: '"' }).hits.get(3), { precision: .1, pmi: 5 })
+})
+
+test('rows are asked for by the page that they are on', () => {
+  assert.deepEqual([pages(0, 59), pages(59, 60), pages(130, 250)], [[0], [0, 1], [2, 3, 4]])
+})
+
+test('without Python the browser answers from its table, and says what it has not', () => {
+  const state = { table, details: { 'a.b:0': { key: 'a.b:0', lens: null, neighbours: [], examples: [] } } }, model = { get: k => state[k], set(k, v) { state[k] = v } }
+  const a = browser.answer(model, 'rows', { start: 1, n: 1 })
+  assert.equal(a.total, 3)
+  assert.deepEqual(a.rows.map(r => [r.key, r.output, r.count]), [['a.b:0', ['"'], 5]])
+  browser.answer(model, 'pick', { key: 'a.b:0' })
+  assert.equal(state.key, 'a.b:0')
+  assert.throws(() => browser.answer(model, 'detail', { key: 'a.c:0' }), /not in this file/)
+  assert.throws(() => browser.answer(model, 'detail', { key: 'constructor' }), /not in this file/)
+})
+
+test('examples are shaded where a component fires, or one later, on what it says', () => {
+  const e = { t: ['a', 'b', 'c'], ci: [0, 1, .5], act: [.1, -2, 1], at: 1 }
+  assert.deepEqual(shades(e), { values: [0, 1, .5], at: 1 })
+  assert.deepEqual(shades(e, { shift: 1 }), { values: [0, 0, 1], at: 2 })
+  assert.deepEqual(shades(e, { by: 'act' }), { values: [.05, 1, .5], at: 1 })
+})
+
+test('what is active at a token is told apart by site', () => {
+  const reading = { sites: [{ site: 'a', C: 4 }, { site: 'b', C: 2 }], active: [[], [[1, 0, .5, 'x'], [0, 3, 1, '']]] }
+  assert.deepEqual(strips(reading, 1), [{ site: 'a', C: 4, cells: [{ key: 'a:3', c: 3, ci: 1, label: '' }] }, { site: 'b', C: 2, cells: [{ key: 'b:0', c: 0, ci: .5, label: 'x' }] }])
+  assert.throws(() => lens.answer({ get: () => ({}) }, 'read', { text: 'constructor' }), /needs Python/)
+})
+
+test('one change is made and the others stay', () => {
+  const all = [{ key: 'a', factor: 1 }, { key: 'b', factor: 2 }]
+  assert.deepEqual(changed(all, 1, { factor: 0 }), [{ key: 'a', factor: 1 }, { key: 'b', factor: 0 }])
+  assert.equal(all[1].factor, 2)
+  assert.equal(withInterval({ value: .5, low: .25, high: 1 }), '0.5  (0.25 to 1)')
+  assert.equal(withInterval({ value: 3, low: null, high: null }), '3')
+  assert.throws(() => studio.answer({ get: () => null }, 'measure'), /needs Python/)
+})
