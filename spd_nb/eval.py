@@ -10,9 +10,11 @@ __all__ = ['steps_of', 'measure_for', 'mean_over', 'l0', 'spectrum', 'alive', 'n
 
 # %% ../nbs/16_eval.ipynb #64750830
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import NamedTuple
 import torch
 import torch.nn.functional as F
+from fastcore.basics import patch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from .components import Components, gaussian
@@ -408,3 +410,16 @@ def report(
     result = Report(checks, dict(masks=table, spectrum=spec, ladder=rungs, l0=count))
     dm.report = dict(verdict=result.verdict, checks=[c._asdict() for c in result], measure=measure.__name__, l0=count)
     return result
+
+# %% ../nbs/16_eval.ipynb #57102eec
+@patch
+def to_html(self:Report,
+    path:str|Path, # An HTML file; one that is there is replaced
+    title:str='Whether to believe a decomposition', # Of the page
+)->Path:           # The file
+    "Write the report as a page that needs neither Python nor a network"
+    import pandas as pd
+    from spd_nb.widgets import write_page
+    t = self.tables
+    return write_page(path, {f'The verdict: {self.verdict}':self, 'Run with parts taken out':t['masks'], 'Against stronger and stronger adversaries':pd.DataFrame(dict(steps=list(t['ladder']), error=list(t['ladder'].values()))),
+        'Components':[f'{t["l0"]:.3g} at a position have an importance above 0.1. Those that fire, by site:', alive(t['spectrum'])]}, title)

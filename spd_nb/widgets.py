@@ -163,7 +163,7 @@ def page(
         return f'<pre class="part">{escape(repr(part))}</pre>'
     for name,some in sections.items():
         if name: body.append(f'<h2>{escape(visible(name))}</h2>')
-        body += [one(p) for p in (some if isinstance(some, list) else [some])]
+        body += [one(p) for p in (some if type(some) is list else [some])]
     script = 'const fronts = {\n'+''.join(f'{n}: (() => {{\n{t}\n}})(),\n' for n,t in fronts.items())+f'}}\nconst parts = {json.dumps(parts)}\n'+front('page')[0]
     script,scripts = script.replace('</', r'<\/'),[]
     if plotly: data.append(f'<script type="text/plain" id="plotly">{_packed(plotly)}</script>')
