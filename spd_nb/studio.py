@@ -86,8 +86,7 @@ class EditStudio(Evidence):
     @validate('changes')
     def _possible(self, proposal):
         changes = _changes.validate_python(proposal.value)
-        for c in changes: self.h.at(c['key'])
-        if changes and self.h.dm is not None: edit_of(self.h, changes)
+        if changes: edit_of(self.h, changes)
         return changes
 
     def __repr__(self): return f'EditStudio({len(self.changes)} changes, {self.prompt!r})'

@@ -165,7 +165,6 @@ def page(
         if name: body.append(f'<h2>{escape(visible(name))}</h2>')
         body += [one(p) for p in (some if type(some) is list else [some])]
     script = 'const fronts = {\n'+''.join(f'{n}: (() => {{\n{t}\n}})(),\n' for n,t in fronts.items())+f'}}\nconst parts = {json.dumps(parts)}\n'+front('page')[0]
-    script,scripts = script.replace('</', r'<\/'),[]
     if plotly: data.append(f'<script type="text/plain" id="plotly">{_packed(plotly)}</script>')
     policy = f"default-src 'none'; script-src {_hash(script)}{' '+_hash(plotly) if plotly else ''}; style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; form-action 'none'"
     looks = _LOOKS+'\n'.join(_text(f'{n}.css') for n in dict.fromkeys(m for f in fronts for m in _needed(f)))
