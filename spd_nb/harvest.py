@@ -11,6 +11,7 @@ import hashlib, json, os, re, shutil, signal, time, warnings, zipfile, zlib
 from collections import Counter
 from collections.abc import Iterable
 from functools import cached_property
+from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 import numpy as np
@@ -18,7 +19,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from fastcore.basics import patch
-from .core import Key, SiteError, as_html, atomic, bare, get_site, hooked, html_table, nearest, provenance, settled, visible
+from .core import Key, SiteError, as_html, atomic, bare, get_site, hooked, html_table, nearest, provenance, settled
 from .lms import check_tokens, linear_sites
 from .model import Decomposed, fingerprint
 from .stats import BINS, Stats, act_edges, component_table, load_stats, pmi, save_stats, token_table
@@ -118,6 +119,7 @@ def count(
 
 # %% ../nbs/21_harvest.ipynb #4e8da81b
 LABEL_SCHEMA = 1
+_HALF = re.compile(rb'\\u[dD][89a-fA-F]') # of a character that JSON writes in two halves; a half by itself is no text, and pandas takes none
 
 class Labels:
     "A file of labels that only ever grows"
@@ -166,6 +168,7 @@ class Labels:
                 warnings.warn(f"line {i+1} of {self.path} is torn and was left out")
                 continue
             if row['schema_version']>LABEL_SCHEMA: raise ValueError(f"line {i+1} of {self.path} has schema version {row['schema_version']}, this spd_nb reads up to {LABEL_SCHEMA}; install a newer spd_nb")
+            if _HALF.search(line): row = {k:v.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace') if isinstance(v, str) else v for k,v in row.items()}
             rows.append(row)
         self._known = (stat.st_mtime_ns, stat.st_size),rows
         return rows
@@ -505,9 +508,7 @@ class Lens(NamedTuple):
     reads:object  # Series, text to what its embedding does to the activation, largest first; empty where other matrices stand between
     writes:object # Series, text to what firing does to its logit, alike
 
-    def _repr_html_(self):
-        import pandas as pd
-        return pd.DataFrame({k:[visible(t) for t in s.index[:12]]+['']*(12-len(s[:12])) for k,s in self._asdict().items()}).to_html(index=False)
+    def _repr_html_(self): return html_table(zip_longest(*(s.index[:12] for s in self), fillvalue=''), self._fields)
 
 @patch
 def contexts(self:Harvest,

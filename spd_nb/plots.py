@@ -12,6 +12,7 @@ import html
 from collections.abc import Mapping
 from math import ceil, log10
 from unicodedata import east_asian_width
+from .core import visible
 
 # %% ../nbs/01_plots.ipynb #c3775c2a
 weight_scale = ['#2166ac','#67a9cf','#d1e5f0','#f7f7f7','#fddbc7','#ef8a62','#b2182b'] # Diverging, for anything signed: 0 in the middle
@@ -30,8 +31,7 @@ theme = dict(layout=dict( # A plotly template
 # %% ../nbs/01_plots.ipynb #78f0314a
 def _safe(s):
     "`s` as a label that plotly shows verbatim"
-    s = ''.join('⏎' if c=='\n' else chr(0x2400+ord(c)) if ord(c)<32 else c for c in str(s))
-    return html.escape(s, quote=False).replace('$','&#36;').replace('%{','&#37;{')
+    return html.escape(visible(s), quote=False).replace('$','&#36;').replace('%{','&#37;{')
 
 def _fig(title='', rows=1, cols=1, **kw):
     "An empty themed figure of `rows` by `cols` panels"
@@ -371,7 +371,7 @@ def token_heatmap(
     if np.isinf(values).any(): _finite(values, 'values', 1)
     if hover is not None and len(hover)!=len(tokens): raise ValueError(f"{len(tokens)} tokens but {len(hover)} texts to hover")
     more = np.array(['']*len(tokens) if hover is None else ['<br>'+'<br>'.join(map(_safe, h.split('\n'))) if h else '' for h in hover], dtype=object)
-    wide = np.array([max(1, sum(2 if east_asian_width(c) in 'WF' else 1 for c in t)) for t in tokens])
+    wide = np.array([max(1, sum(2 if east_asian_width(c) in 'WF' else 1 for c in visible(t))) for t in tokens])
     line,start,at,row = [],[],0,0
     for w in wide.tolist():
         if at and at+w>wrap: at,row = 0,row+1

@@ -55,19 +55,19 @@ dm = load({str(ROOT/'data'/'story')!r})
 h = Harvest({str(ROOT/'data'/'story'/'harvest')!r}, dm)
 quote,other,text = 'model.layers.1.mlp.down_proj:80','model.layers.1.mlp.down_proj:130','Ida went to the farm. She got a letter:'
 """
-BROWSER = STORY+"""
+BROWSER = """
 from spd_nb.browser import ComponentBrowser
 view = ComponentBrowser(h, token=' "')
 limits = dict(keys=[*h.by_token(' "').index[:4], quote])
 view
 """
-LENS = STORY+"""
+LENS = """
 from spd_nb.lens import PromptLens
 view = PromptLens(dm, h, prompt=text)
 limits = dict(most=1, examples=1)
 view
 """
-STUDIO = STORY+"""
+STUDIO = """
 from spd_nb.studio import EditStudio
 view = EditStudio(dm, h, prompt=text, changes=[dict(key=quote, factor=1., token='', strength=1.)])
 view.key = other
@@ -84,10 +84,28 @@ view(learner)
 view
 '''
 
+HEAT = """
+import torch
+from spd_nb.pickers import HeatmapPicker
+view = HeatmapPicker(torch.arange(15.).view(5, 3), x=['a','b','<i>c</i>'], title='<b>z</b>')
+view
+"""
+PARETO = """
+from spd_nb.pickers import ParetoPicker
+view = ParetoPicker(dict(kl=[.1,.2,.3,.4,.5,.6], p=[.9,.7,.8,.3,.4,.1], edit=list('abcde')+['<b>f</b>']), 'kl', 'p', text='edit')
+view
+"""
+DIFF = """
+from spd_nb.diff import EditDiff
+from spd_nb.edit import ablated
+view = EditDiff(dm, ablated(dm, quote), [text, 'Tom said'], n=5)
+view
+"""
+
 class Case(NamedTuple):
     "What is asked of a view"
     name:str          # Of the test
-    source:str        # A cell that makes `view` and shows it
+    source:str        # A cell that makes `view` and shows it; it may use what `STORY` makes
     shows:str         # A selector, of what is there once it is drawn
     click:str         # A selector, of what is clicked
     expr:str          # Python that the click changes
@@ -102,6 +120,9 @@ CASES = [
     Case('lens', LENS, '.spd-tok', '.spd-cell:enabled', "view.key==next(f\"{r['sites'][s]['site']}:{c}\" for r in [view._read(text)] for s,c,*_ in sorted(r['active'][-1]))", True, "view.prompt = 'Tom said'", ('.spd-prompt-tokens', ' said'), ('.spd-detail .spd-key', 'model.layers')),
     Case('studio', STUDIO, '.spd-card', '.spd-offer', "[c['key'] for c in view.changes]==[quote, other]", True, "view.changes = [dict(key=quote, factor=0., token='', strength=1.)]", ('.spd-slider', 'out'), None),
     Case('monitor', MONITOR, '.spd-sites', '.stop', '(view.wanted, stopped)', (True, [1]), "view.ended('failed', 'RuntimeError: <i>why</i>')", ('.spd-said', 'RuntimeError: <i>why</i>'), None),
+    Case('heat', HEAT, 'canvas', 'canvas', '(view.cell, tuple(view.selected))', ((2, 1), (2, 'b', 7.0)), 'view.cell = 0,2', ('.spd-heat-chosen', 'column <i>c</i>: value 2'), ('.spd-heat-chosen', 'column b: value 7')),
+    Case('pareto', PARETO, '.spd-pareto .spd-point', '.spd-point >> nth=4', '(view.row, view.selected.edit)', (4, 'e'), 'view.row = 5', ('.spd-pareto-row', '<b>f</b>'), ('.spd-pareto-row', 'row 4')),
+    Case('diff', DIFF, '.spd-diff-token', '[data-prompt="0"][data-position="5"]', '(view.prompt, view.position, len(view.selected))', (0, 5, 8), 'view.prompt = 1', ('.spd-diff-written', 'after prompt 1'), ('[data-prompt="0"][data-position="5"][aria-selected=true]', ' farm')),
 ]
 each_case = pytest.mark.parametrize('case', CASES, ids=lambda c: c.name)
 
@@ -188,28 +209,57 @@ def notebook(lab):
     yield make
     for nb in opened: nb.close()
 
+@pytest.fixture(scope='module')
+def together(browser, lab):
+    "A notebook of all cases, two cells each, so that the story is loaded once"
+    nb = Notebook(browser, lab, [STORY, *(c for case in CASES for c in (case.source,'view'))], run=False)
+    nb.run_cell(0)
+    yield nb
+    nb.close()
+
+def cells_of(nb, case):
+    "The numbers of a case's cells, run"
+    i = 1+2*CASES.index(case)
+    for j in (i,i+1): nb.run_cell(j)
+    for j in (i,i+1): expect(nb.cell(j).locator(case.shows).first).to_be_visible()
+    return i,i+1
+
 @each_case
-def test_in_jupyterlab(case, notebook):
-    nb = notebook(case.source, 'view')
-    for i in (0,1): expect(nb.cell(i).locator(case.shows).first).to_be_visible()
-    nb.cell(1).locator(case.click).first.click()
+def test_in_jupyterlab(case, together):
+    nb = together
+    made,shown = cells_of(nb, case)
+    nb.cell(shown).locator(case.click).first.click()
     nb.soon(case.expr, case.value)
     nb.eval('0', case.set)
     sel,text = case.then
-    for i in (0,1): expect(nb.cell(i).locator(sel).first).to_contain_text(text)
-    nb.run_cell(0)  # a new view, beside a display of the old one
-    expect(nb.cell(0).locator(case.shows).first).to_be_visible()
-    nb.run_cell(1)
-    nb.cell(0).locator(case.click).first.click()
+    for i in (made,shown): expect(nb.cell(i).locator(sel).first).to_contain_text(text)
+    nb.run_cell(made)  # a new view, beside a display of the old one
+    expect(nb.cell(made).locator(case.shows).first).to_be_visible()
+    nb.run_cell(shown)
+    nb.cell(made).locator(case.click).first.click()
     nb.soon(case.expr, case.value)
-    expect(nb.cell(0).locator('.spd-gone').first).to_be_hidden()
+    expect(nb.cell(made).locator('.spd-gone').first).to_be_hidden()
+    nb.quiet()
+
+def test_in_jupyterlab_without_a_kernel(together):
+    "Every view says that its kernel is gone, and stays"
+    nb = together
+    cells = [(case,i) for case in CASES for i in cells_of(nb, case)]
+    for _,i in cells: expect(nb.cell(i).locator('.spd-gone').first).to_be_hidden()
     nb.shut_down()
-    for i in (0,1): expect(nb.cell(i).locator('.spd-gone').first).to_be_visible()
-    expect(nb.cell(0).locator(case.shows).first).to_be_visible()
+    for case,i in cells:
+        expect(nb.cell(i).locator('.spd-gone').first).to_be_visible()
+        expect(nb.cell(i).locator(case.shows).first).to_be_visible()
+
+@pytest.fixture(scope='module')
+def story():
+    names = {}
+    exec(STORY, names)
+    return names
 
 @each_case
-def test_page_without_python(case, browser, tmp_path):
-    names = {}
+def test_page_without_python(case, story, browser, tmp_path):
+    names = dict(story)
     exec(case.source, names)
     f = names['view'].to_html(tmp_path/'view.html', **names.get('limits', {}))
     page = browser.new_page()
