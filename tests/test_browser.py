@@ -312,6 +312,41 @@ def walk(part, name):
     part.page.keyboard.press('ArrowRight')
     part.page.keyboard.press('Enter')
 
+HOSTILE = '''
+import sys
+sys.path.insert(0, {tests!r})
+from hostile import LABELS, PROMPT, QUOTE, STORY, TEXTS, opened, views
+import torch
+torch.set_num_threads(1)
+from spd_nb.model import load
+dm = load(STORY)
+h = opened({path!r}, dm)
+made = views(h, dm, LABELS)
+'''
+
+def test_hostile_names_in_jupyterlab(hostile, notebook):
+    nb = notebook(HOSTILE.format(tests=str(ROOT/'tests'), path=str(hostile.path)), "made['browser']", "made['lens']", "made['studio']", "h", "h.component(QUOTE)", "h.lens(QUOTE)")
+    for i,name in enumerate(('browser','lens','studio'), 1):
+        cell = nb.cell(i)
+        expect(cell.locator(f'.spd-{name}')).to_be_visible()
+        expect(cell.locator('.spd-token').first).to_be_visible()
+        walk(cell, name)
+        expect(cell.locator('.spd-error')).to_have_count(0)
+        assert set(cell.locator('.spd-token').all_text_contents())<={visible(t) or '∅' for t in hostile.texts}
+        assert nb.page.evaluate('typeof window.pwned')=='undefined'
+    for i,label in enumerate(LABELS[:4]): # each label, as a search finds it
+        nb.eval('0', f"made['browser'].label = re.escape({label!r})" if i else f"import re; made['browser'].label = re.escape({label!r})")
+        expect(nb.cell(1).locator('.spd-col-input_label, .spd-col-output_label').filter(has_text=visible(label)).first).to_be_visible()
+    for t in (TEXTS[1], '__proto__', 'constructor'):
+        nb.eval('0', f"made['lens'].prompt = {t!r}")
+        expect(nb.cell(2).locator('.spd-prompt-tokens')).to_contain_text(visible(t))
+    shown(nb.cell(2).locator('.spd-prompt-tokens'), ['constructor'])
+    for i in (4,5,6):
+        assert 'pwned' in nb.cell(i).locator('.jp-RenderedHTMLCommon').first.inner_text()
+        assert nb.cell(i).locator('.MathJax, mjx-container, .jp-RenderedHTMLCommon script, .jp-RenderedHTMLCommon img').count()==0
+    assert nb.page.evaluate('typeof window.pwned')=='undefined'
+    nb.quiet()
+
 def test_hostile_names_in_a_page(hostile, story, browser, tmp_path):
     made,more = views(hostile, story['dm'], LABELS),tables(hostile, story['dm'], LABELS)
     f = write_page(tmp_path/'all.html', {**{f'{n} {LABELS[i]}':v.still(**LIMITS.get(n, {})) for i,(n,v) in enumerate(made.items())}, **more, **figures(LABELS)}, LABELS[0])
@@ -334,8 +369,13 @@ def test_hostile_names_in_a_page(hostile, story, browser, tmp_path):
         page.set_viewport_size(dict(width=1200, height=900))
     part = page.locator('.part')
     own = hostile.run(PROMPT)[0]
-    shown(part.nth(1).locator('.spd-prompt-tokens'), [hostile.texts[i] for i in own])
     shown(part.nth(3), LABELS)
+    for t in ('__proto__','constructor'):
+        part.nth(1).locator('select').select_option(t)
+        expect(part.nth(1).locator('.spd-prompt-tokens')).to_contain_text(t)
+    part.nth(1).locator('select').select_option(PROMPT)
+    expect(part.nth(1).locator('.spd-prompt-tokens')).to_contain_text(visible(hostile.texts[own[0]]))
+    shown(part.nth(1).locator('.spd-prompt-tokens'), [hostile.texts[i] for i in own])
     shown(part.nth(6), [hostile.texts[i] for i in own]+LABELS)
     for i,name in enumerate(more):
         if name in ('edit','report','run','projection','plan','generations'): shown(part.nth(len(made)+i), [t for t in LABELS if t!='\n'])

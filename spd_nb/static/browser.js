@@ -32,7 +32,7 @@ function answer(model, what, args) {
     return { total: rows.length, start: args.start, rows: rows.slice(args.start, args.start + args.n).map(i => ({ key: table.key[i], density: table.density[i], mean_ci: table.mean_ci[i], count: table.count[i],
       input_label: table.input_label[i], output_label: table.output_label[i], input: table.input[i].slice(0, 4).map(t => t[0]), output: table.output[i].slice(0, 4).map(t => t[0]), ...hits.get(i) })) }
   }
-  if (!(args.key in details)) throw new Error(`${args.key} is not in this file`)
+  if (!Object.hasOwn(details, args.key)) throw new Error(`${args.key} is not in this file`)
   if (what === 'pick') return model.set('key', args.key)
   if (what === 'detail') return structuredClone(details[args.key])
   if (what === 'examples') return []

@@ -8,12 +8,12 @@ export function strips(reading, t) {
 
 function answer(model, what, args) {
   if (what === 'read') {
-    const reading = model.get('readings')[args.text]
-    if (!reading) throw new Error('This file holds the texts of its list; another needs Python.')
-    return reading
+    const readings = model.get('readings')
+    if (!Object.hasOwn(readings, args.text)) throw new Error('This file holds the texts of its list; another needs Python.')
+    return readings[args.text]
   }
   const details = model.get('details')
-  if (!(args.key in details)) throw new Error(`${args.key} is not in this file`)
+  if (!Object.hasOwn(details, args.key)) throw new Error(`${args.key} is not in this file`)
   if (what === 'pick') return model.set('key', args.key)
   if (what === 'examples') return []
   return what === 'detail' ? structuredClone(details[args.key]) : details[args.key][what]
