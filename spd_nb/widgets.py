@@ -6,7 +6,7 @@
 __all__ = ['front', 'jsonable', 'asked', 'View', 'Still', 'page', 'write_page', 'framed']
 
 # %% ../nbs/06_widgets.ipynb #75c6095b
-import asyncio, base64, gzip, hashlib, json, math, re, threading
+import asyncio, base64, gzip, hashlib, json, math, re, reprlib, threading
 from collections.abc import Iterable, Mapping
 from functools import partial
 from html import escape
@@ -57,7 +57,10 @@ def asked(
     f.asked = True
     return f
 
-def _wrong(e): return '; '.join(f"{'.'.join(map(str, w['loc'][:3])) or 'question'}: {w['msg'][:1].lower()}{w['msg'][1:]}, got {repr(w['input'])[:80]}" for w in e.errors()[:3])
+_brief = reprlib.Repr() # long and deep things in few words
+_brief.maxstring = _brief.maxother = _brief.maxlong = 80
+
+def _wrong(e): return '; '.join(f"{'.'.join(str(o)[:80] for o in w['loc'][:3]) or 'question'}: {w['msg'][:1].lower()}{w['msg'][1:]}, got {_brief.repr(w['input'])[:80]}" for w in e.errors()[:3])
 
 class View(anywidget.AnyWidget):
     "A widget whose front end puts questions to Python"
@@ -79,6 +82,7 @@ class View(anywidget.AnyWidget):
 
     def _reply(self, question):
         to = question.get('id') if isinstance(question, dict) else None
+        if not isinstance(to, str|int): to = None  # nothing that cannot be sent back
         try: self.send(dict(id=to, answer=jsonable(self._answer(question))))
         except Exception as e: self.send(dict(id=to, error=visible(_wrong(e) if isinstance(e, ValidationError) else str(e) or type(e).__name__)))
 
@@ -88,6 +92,8 @@ class View(anywidget.AnyWidget):
         method = getattr(type(self), name, None) if isinstance(name, str) else None
         if not getattr(method, 'asked', False): raise ValueError(f"{type(self).__name__} cannot be asked {str(name)[:80]!r}")
         return method(self, **question.get('args', {}))
+
+    def set_state(self, sync_data): self.send(dict(id=None, error="a front end asks, and only Python sets what it shows"))  # without this it would set traits, also to what their checks refuse
 
     def __repr__(self): return f'{type(self).__name__}()'
 
@@ -131,7 +137,7 @@ def _hash(text): return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()
 _LOOKS = '''
 :root { color-scheme: light dark; }
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1080px; margin: 0 auto; padding: 1em; background: Canvas; color: CanvasText; }
-h1 { font-size: 1.6em; } h2 { font-size: 1.2em; margin: 2em 0 .5em; }
+h1, h2, p { overflow-wrap: anywhere; } h1 { font-size: 1.6em; } h2 { font-size: 1.2em; margin: 2em 0 .5em; }
 .part { margin: .8em 0; overflow-x: auto; } .figure { min-height: 320px; }
 table { border-collapse: collapse; font-size: 13px; } td, th { padding: .15em .8em .15em 0; text-align: left; }
 '''
@@ -160,7 +166,7 @@ def page(
             plotly = plotly or get_plotlyjs()
             return live(None, part.to_json(), '', 'figure')
         if hasattr(part, '_repr_html_'): return f'<div class="part">{part._repr_html_()}</div>'
-        return f'<pre class="part">{escape(repr(part))}</pre>'
+        return f'<pre class="part">{escape(chr(10).join(map(visible, repr(part).splitlines())))}</pre>'
     for name,some in sections.items():
         if name: body.append(f'<h2>{escape(visible(name))}</h2>')
         body += [one(p) for p in (some if type(some) is list else [some])]

@@ -13,7 +13,7 @@ STORY = Path(__file__).parent.parent/'data'/'story'
 PROMPT,QUOTE = 'Ida went to the farm. She got a letter:','model.layers.1.mlp.down_proj:80'
 TEXTS = ['<script>window.pwned=1</script>', '<img src=x onerror="window.pwned=1">', '</style><style>*{display:none}', '</script>', '"\' onmouseover="window.pwned=1', '`${window.pwned=1}`', '$x^2$', r'\(y\)', '\u202eabc', 'a\u200bb',
     '\n', '\t', '\0', '😀', '👨\u200d👩\u200d👧\u200d👦', '\ufffd', '%{x}', '&lt;b&gt;', '__proto__', 'constructor', '', 'javascript:window.pwned=1', '<!--', ']]>', '<b>' ]
-LIMITS = dict(browser=dict(keys=[QUOTE, *(f'model.layers.1.mlp.down_proj:{i}' for i in (43,80,130))], examples=2), lens=dict(most=1, examples=1)) # Of what a page keeps
+LIMITS = dict(browser=dict(keys=[QUOTE, 'model.layers.0.mlp.up_proj:103', *(f'model.layers.1.mlp.down_proj:{i}' for i in (43,130))], examples=2), lens=dict(prompts=[PROMPT, '__proto__', 'constructor'], most=1, examples=1)) # Of what a page keeps
 LABELS = [*TEXTS, '\udc80', '<i>'+'long '*600, 'x'*3000]
 
 def tame(texts): return [f'name{i}' for i in range(len(texts))]

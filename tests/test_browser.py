@@ -11,6 +11,9 @@ pytestmark = [pytest.mark.browser, pytest.mark.skipif(shutil.which('chromium') i
 sys.path.insert(0, str(ROOT/'tools'))
 from lab_test import FLAGS, Lab, run_all, watched
 from playwright.sync_api import expect, sync_playwright
+from hostile import LABELS, LIMITS, PROMPT, QUOTE, TEXTS, copied, figures, opened, tables, views
+from spd_nb.core import visible
+from spd_nb.widgets import write_page
 
 # A view of no use but for these tests. Its front end stands in the notebook, as it is not one of the package's
 COUNTER = '''
@@ -210,9 +213,9 @@ def notebook(lab):
     for nb in opened: nb.close()
 
 @pytest.fixture(scope='module')
-def together(browser, lab):
+def together(lab):
     "A notebook of all cases, two cells each, so that the story is loaded once"
-    nb = Notebook(browser, lab, [STORY, *(c for case in CASES for c in (case.source,'view'))], run=False)
+    nb = Notebook(lab, [STORY, *(c for case in CASES for c in (case.source,'view'))], run=False)
     nb.run_cell(0)
     yield nb
     nb.close()
@@ -285,6 +288,109 @@ def test_text_errors_and_questions_while_a_cell_runs(notebook):
     nb.cell(0).locator('.add').click()
     nb.soon('view.n', 2)
     assert nb.eval('(during, view.answered)')==(0, True)  # by the main thread, whichever heard it and when
+
+# Names that try to be markup, scripts or formulas
+
+@pytest.fixture(scope='module')
+def hostile(story, tmp_path_factory): return opened(copied(tmp_path_factory.mktemp('hostile')/LABELS[1]), story['dm'])
+
+ODD = "[...document.querySelectorAll('*')].filter(e => ['IMG', 'I', 'B'].includes(e.tagName) && e.textContent.includes('pwned') && e.children.length || [...e.attributes].some(a => a.name.startsWith('on'))).map(e => e.outerHTML.slice(0, 80))"
+
+def unharmed(page):
+    assert page.evaluate('typeof window.pwned')=='undefined'
+    assert page.evaluate(ODD)==[] and page.locator('img').count()==0
+
+def shown(part, texts): # as they are written, with lines broken anywhere
+    assert not [t for t in map(visible, texts) if ''.join(t.split()) not in ''.join(part.inner_text().split())], part.inner_text()[:400]
+
+def walk(part, name):
+    "Do with a view what people do: point, click, follow, press keys"
+    clicks = dict(browser=['.spd-near','#row-1','.spd-detail button >> nth=1','.spd-detail button >> nth=3'], lens=['.spd-tok >> nth=3','.spd-cell:enabled >> nth=0'], studio=['.spd-code-button','.spd-tok >> nth=2'],
+        monitor=['.spd-losses button >> nth=0','.spd-losses button >> nth=18'], heat=['canvas'], pareto=['.spd-point >> nth=4','.spd-point >> nth=0'], diff=['[data-prompt="0"][data-position="5"]','[data-prompt="1"][data-position="0"]'])
+    for sel in clicks[name]:
+        part.locator(sel).first.hover(force=True)
+        part.locator(sel).first.click(force=True)
+        part.page.wait_for_timeout(60)
+    part.page.keyboard.press('ArrowRight')
+    part.page.keyboard.press('Enter')
+
+HOSTILE = '''
+import sys
+sys.path.insert(0, {tests!r})
+from hostile import LABELS, PROMPT, QUOTE, STORY, TEXTS, opened, views
+import torch
+torch.set_num_threads(1)
+from spd_nb.model import load
+dm = load(STORY)
+h = opened({path!r}, dm)
+made = views(h, dm, LABELS)
+'''
+
+def test_hostile_names_in_jupyterlab(hostile, notebook):
+    nb = notebook(HOSTILE.format(tests=str(ROOT/'tests'), path=str(hostile.path)), "made['browser']", "made['lens']", "made['studio']", "h", "h.component(QUOTE)", "h.lens(QUOTE)")
+    for i,name in enumerate(('browser','lens','studio'), 1):
+        cell = nb.cell(i)
+        expect(cell.locator(f'.spd-{name}')).to_be_visible()
+        expect(cell.locator('.spd-token').first).to_be_visible()
+        walk(cell, name)
+        expect(cell.locator('.spd-error')).to_have_count(0)
+        assert set(cell.locator('.spd-token').all_text_contents())<={visible(t) or '∅' for t in hostile.texts}
+        assert nb.page.evaluate('typeof window.pwned')=='undefined'
+    for i,label in enumerate(LABELS[:4]): # each label, as a search finds it
+        nb.eval('0', f"made['browser'].label = re.escape({label!r})" if i else f"import re; made['browser'].label = re.escape({label!r})")
+        expect(nb.cell(1).locator('.spd-col-input_label, .spd-col-output_label').filter(has_text=visible(label)).first).to_be_visible()
+    for t in (TEXTS[1], '__proto__', 'constructor'):
+        nb.eval('0', f"made['lens'].prompt = {t!r}")
+        expect(nb.cell(2).locator('.spd-prompt-tokens')).to_contain_text(visible(t))
+    shown(nb.cell(2).locator('.spd-prompt-tokens'), ['constructor'])
+    for i in (4,5,6):
+        assert 'pwned' in nb.cell(i).locator('.jp-RenderedHTMLCommon').first.inner_text()
+        assert nb.cell(i).locator('.MathJax, mjx-container, .jp-RenderedHTMLCommon script, .jp-RenderedHTMLCommon img').count()==0
+    assert nb.page.evaluate('typeof window.pwned')=='undefined'
+    nb.quiet()
+
+def test_hostile_names_in_a_page(hostile, story, browser, tmp_path):
+    made,more = views(hostile, story['dm'], LABELS),tables(hostile, story['dm'], LABELS)
+    f = write_page(tmp_path/'all.html', {**{f'{n} {LABELS[i]}':v.still(**LIMITS.get(n, {})) for i,(n,v) in enumerate(made.items())}, **more, **figures(LABELS)}, LABELS[0])
+    page = browser.new_page(viewport=dict(width=1200, height=900))
+    outside,noise = watched(page, None)
+    page.goto(f.as_uri())
+    for i,name in enumerate(made):
+        part = page.locator('.part').nth(i)
+        part.scroll_into_view_if_needed()
+        expect(part.locator(f'.spd-{name}')).to_be_visible()
+        page.wait_for_timeout(200)
+        walk(part, name)
+        expect(part.locator('.spd-error')).to_have_count(0)
+        assert set(part.locator('.spd-token').all_text_contents())<={visible(t) or '∅' for t in hostile.texts}
+        unharmed(page)
+        for width in (1200,400):
+            page.set_viewport_size(dict(width=width, height=900))
+            page.wait_for_timeout(150)
+            assert part.evaluate("e => e.scrollWidth <= e.clientWidth + 1 && document.documentElement.scrollWidth <= innerWidth"), (name, width)
+        page.set_viewport_size(dict(width=1200, height=900))
+    part = page.locator('.part')
+    own = hostile.run(PROMPT)[0]
+    shown(part.nth(3), LABELS)
+    for t in ('__proto__','constructor'):
+        part.nth(1).locator('select').select_option(t)
+        expect(part.nth(1).locator('.spd-prompt-tokens')).to_contain_text(t)
+    part.nth(1).locator('select').select_option(PROMPT)
+    expect(part.nth(1).locator('.spd-prompt-tokens')).to_contain_text(visible(hostile.texts[own[0]]))
+    shown(part.nth(1).locator('.spd-prompt-tokens'), [hostile.texts[i] for i in own])
+    shown(part.nth(6), [hostile.texts[i] for i in own]+LABELS)
+    for i,name in enumerate(more):
+        if name in ('edit','report','run','projection','plan','generations'): shown(part.nth(len(made)+i), [t for t in LABELS if t!='\n'])
+    for i in range(len(made)+len(more), part.count()):
+        part.nth(i).scroll_into_view_if_needed()
+        expect(part.nth(i).locator('.main-svg').first).to_be_visible(timeout=15_000)
+        assert 'pwned' in part.nth(i).locator('svg').first.text_content()
+        part.nth(i).hover()
+        unharmed(page)
+    page.wait_for_timeout(300)
+    unharmed(page)
+    page.close()
+    assert not outside and not noise, (outside, noise)
 
 # A run of the real thing
 

@@ -1,5 +1,5 @@
 "Data are never markup or code: names of tokens, labels, sites and losses that try to be either come out as text"
-import json, re
+import inspect, json, re
 import pytest
 import torch
 from hostile import LABELS, LIMITS, QUOTE, STORY, TEXTS, Read, copied, figures, opened, tables, tame, views
@@ -105,3 +105,78 @@ def test_figures_are_text(name, made):
 def test_a_page_holds_them_all(made):
     def whole(m, title): return page({title:[v.still(**LIMITS.get(n, {})) for n,v in m['views'].items()], LABELS[1]:[*m['tables'].values(), *m['figures'].values(), LABELS[2]]}, title)
     same(whole(made[0], LABELS[0]), whole(made[1], 'tame'))
+
+# Messages that are no questions
+
+_change = dict(key=QUOTE, factor=0., token='', strength=1.)
+EVIDENCE = dict(pick=dict(key=QUOTE), detail=dict(key=QUOTE), examples=dict(key=QUOTE, start=0), lens=dict(key=QUOTE), neighbours=dict(key=QUOTE))
+GOOD = dict(
+    browser=EVIDENCE|dict(rows=dict(start=0, n=5, token='', side='output', label='', site='', alive=True, sort='density', down=True)),
+    lens=EVIDENCE|dict(read=dict(text='He said')),
+    studio=EVIDENCE|dict(show=dict(prompt='He said', changes=[_change], gate=False, at=0), dose=dict(prompt='He said', changes=[_change], gate=False, which=0, at=0), find=dict(token=TEXTS[0]), write_on=dict(n=1), code={}, measure=dict(token=TEXTS[0])),
+    monitor=dict(stop={}), heat=dict(pick=dict(row=0, column=1), clear={}), pareto=dict(pick=dict(row=1), clear={}), diff=dict(pick=dict(prompt=0, position=1)))
+
+def nested(n):
+    x = []
+    for _ in range(n): x = [x]
+    return x
+
+JUNK = dict(none=None, yes=True, real=1.5, below=-1, beyond=10**6, huge=10**30, nan=float('nan'), inf=float('inf'), empty='', text='no such thing', long='x'*1_000_000, half='\udc80', number='1', list=[], deep=nested(20_000),
+    dict={}, proto={'__proto__':1}, change=[dict(_change, factor=float('nan'))], changes=[_change]*33, more=[dict(_change, more=1)], deeper=[dict(_change, factor=nested(20_000))])
+FINE = dict(at={'none','beyond','huge'}, start={'beyond'}, label={'empty','text','half','number'}, token={'empty','number'}, site={'empty','text','half','number'}, gate={'yes'}, alive={'yes'}, down={'yes'}, changes={'list'}, text={'text','number'}, prompt={'text','number'}) # What is no mistake
+
+class Heard:
+    "A view and what it has sent"
+    def __init__(self, view, monkeypatch):
+        self.view,self.sent = view,[]
+        monkeypatch.setattr(type(view), 'send', lambda _, m, buffers=None: self.sent.append(m))
+    def state(self): return {k:repr(getattr(self.view, k)) for k in self.view.keys}
+    def hear(self, message):
+        self.sent.clear()
+        self.view._handle_msg(dict(content=dict(data=dict(method='custom', content=message)), buffers=[]))
+        assert len(self.sent)==1
+        json.dumps(self.sent[0], allow_nan=False).encode()
+        return self.sent[0]
+    def refused(self, message):
+        before,reply = self.state(),self.hear(message)
+        assert 'error' in reply, message
+        assert 0<len(reply['error'])<2000 and not unseen(reply) and self.state()==before
+    def answers(self, what, args): assert 'answer' in self.hear(dict(id='good', ask=what, args=args))
+
+@pytest.mark.parametrize('name,what', [(n,w) for n in GOOD for w in GOOD[n]])
+def test_bad_arguments_are_refused(name, what, made, monkeypatch):
+    v,good = Heard(made[0]['views'][name], monkeypatch),GOOD[name][what]
+    needed = {k for k,p in inspect.signature(getattr(v.view, what)).parameters.items() if p.default is p.empty}
+    for k in needed: v.refused(dict(id='1', ask=what, args={o:a for o,a in good.items() if o!=k}))
+    for k in ('more','self','__proto__','x'*100_000,'\udc80'): v.refused(dict(id='1', ask=what, args=good|{k:1}))
+    for k in good:
+        for kind,junk in JUNK.items():
+            m = dict(id='1', ask=what, args=good|{k:junk})
+            fine = kind in FINE.get(k, ()) and (what,kind)!=('find','empty') or (what,k,kind) in (('pick','key','empty'), ('rows','start','huge'))
+            if fine: assert v.hear(m)
+            else: v.refused(m)
+    if what!='measure': v.answers(what, good)
+
+def test_every_question_is_tried(made):
+    for name,v in made[0]['views'].items(): assert set(GOOD[name])=={m for c in type(v).__mro__ for m,f in vars(c).items() if getattr(f, 'asked', False)}
+
+@pytest.mark.parametrize('name', VIEWS)
+def test_what_is_no_question_is_refused(name, made, monkeypatch):
+    v = Heard(made[0]['views'][name], monkeypatch)
+    what,good = next(iter(GOOD[name].items()))
+    for odd in (*JUNK.values(), [dict(ask=what)], dict(ask=what, args=[1]), dict(ask=what, args=good, more=1), dict(ask=[what]), dict(ask=nested(20_000)), dict(ask='x'*1_000_000), dict(ask='\udc80'), dict(ask='__init__'), dict(ask='close'), dict(ask='set_state', args={'sync_data':{}}), {1:2}): v.refused(odd)
+    v.refused(dict(id=nested(20_000), ask='no'))
+    v.answers(what, good)
+
+@pytest.mark.parametrize('name', VIEWS)
+def test_only_python_sets_traits(name, made, monkeypatch):
+    "What a browser would set stays as it is, good or bad, and the connection lives"
+    v,echoed = Heard(made[0]['views'][name], monkeypatch),[]
+    monkeypatch.setattr(type(v.view), '_send', lambda _, m, buffers=None: echoed.append(m))
+    before = v.state()
+    for k in v.view.keys:
+        for junk in (*JUNK.values(), getattr(v.view, k)):
+            v.view._handle_msg(dict(content=dict(data=dict(method='update', state={k:junk}, buffer_paths=[])), buffers=[]))
+    for state in (None, [], 'x', {'no such':1}): v.view.set_state(state)
+    assert v.state()==before and not echoed
+    v.answers(*next(iter(GOOD[name].items())))

@@ -8,8 +8,9 @@ export function strips(reading, t) {
 
 function answer(model, what, args) {
   if (what === 'read') {
-    if (!Object.hasOwn(model.get('readings'), args.text)) throw new Error('This file holds the texts of its list; another needs Python.')
-    return model.get('readings')[args.text]
+    const readings = model.get('readings')
+    if (!Object.hasOwn(readings, args.text)) throw new Error('This file holds the texts of its list; another needs Python.')
+    return readings[args.text]
   }
   const details = model.get('details')
   if (!Object.hasOwn(details, args.key)) throw new Error(`${args.key} is not in this file`)
