@@ -138,9 +138,11 @@ class ComponentBrowser(Evidence):
         alive:bool=True,                           # Only those that fire
         sort:Literal['key','density','mean_ci','input_label','output_label','pmi','precision']='density',
         down:bool=True,                            # The largest first
+        follow:bool=True,                          # Leave the traits as they are; otherwise these filters become the browser's
     ):
         "A part of the table, and how long it is"
         df = self._found(token, side, label, site, alive)
+        if not follow: self.token,self.side,self.label = token,side,label
         if sort in df.columns: df = df.sort_values(sort, ascending=not down, kind='stable')
         elif sort=='key' and down: df = df[::-1]
         def tokens(side, key): return [visible(self.h.texts[t]) for t in self._tops[side][self.h.keys[key]] if t>=0]
@@ -162,7 +164,7 @@ def recorded(self:ComponentBrowser,
     table = dict(key=keys, **{c:df[c].tolist() for c in ('count','density','mean_ci')}, **{c:[visible(t) for t in df[c]] for c in ('input_label','output_label')},
         **{side:[[(t,p,m) for t,p,m in details[k][side]] for k in keys] for side in ('input','output')})
     state = dict(key=self.key if self.key in details else '', sites=list(dict.fromkeys(df.site.astype(str))), token=self.token, side=self.side, label=self.label)
-    return state|dict(table=jsonable(table, 3), details=details)
+    return state|dict(table=jsonable(table, 4), details=details)
 
 @patch
 def plain(self:ComponentBrowser):

@@ -37,10 +37,10 @@ class PromptLens(Evidence):
     def __repr__(self): return f'PromptLens({self.prompt!r})'
 
     @asked
-    def read(self, text:Annotated[str, Field(min_length=1, max_length=20_000)]):
-        "What a text needs, token by token; it becomes the prompt"
+    def read(self, text:Annotated[str, Field(min_length=1, max_length=20_000)], follow:bool=False):
+        "What a text needs, token by token; it becomes the prompt, unless a display only follows another"
         reading = self._read(text)
-        self.prompt = text
+        if not follow: self.prompt = text
         return reading
 
     @torch.no_grad()

@@ -10,9 +10,14 @@ export function found(table, { token = '', side = 'output', label = '', site = '
   const want = new RegExp(label, 'i'), hits = new Map()
   let rows = table.key.map((_, i) => i)
   if (token) {
+    // as `by_token`: several tokens that the text stands for count as one. How often each comes anywhere follows from its precision and PMI
+    const rates = new Map(), own = i => table[side][i].filter(([t]) => t === token || token[0] !== ' ' && t.trim() === token)
+    for (const i of rows) for (const [t, precision, pmi] of own(i)) rates.set(t, precision / Math.exp(pmi))
+    if (!rates.size) throw new Error(`no component in this file lists the token ‘${token}’`)
+    const rate = [...rates.values()].reduce((a, b) => a + b)
     for (const i of rows) {
-      const hit = table[side][i].find(([t]) => t === token || token[0] !== ' ' && t.trim() === token)
-      if (hit && table.density[i] <= .5) hits.set(i, { precision: hit[1], pmi: hit[2] })
+      const precision = own(i).reduce((a, [, p]) => a + p, 0)
+      if (table.density[i] <= .5 && precision * table.count[i] >= 4.99) hits.set(i, { precision, pmi: Math.log(precision / rate) })
     }
     rows = rows.filter(i => hits.has(i))
   }
@@ -40,9 +45,10 @@ function answer(model, what, args) {
 }
 
 function render({ model, el }) {
-  const { body, ask, close } = stage(el, model, 'browser')
+  const { body, note, ask, close } = stage(el, model, 'browser')
   const query = { sort: 'density', down: true }
   let total = 0, got = new Map(), asked = new Set(), generation = 0, current = -1
+  let accepted = {}, asking = {} // the filters of what is shown, and of what is being asked
   const field = (label, props) => h('input', { 'aria-label': label, placeholder: label, type: 'search', spellcheck: 'false', autocomplete: 'off', ...props })
   const tokenBox = field('a token, e.g. he', { class: 'spd-token-box', oninput: () => again() })
   const sideBox = h('select', { 'aria-label': 'side of the token', onchange: () => again() }, h('option', { value: 'output' }, 'predicted'), h('option', { value: 'input' }, 'read'))
@@ -53,9 +59,9 @@ function render({ model, el }) {
   const head = h('div', { class: 'spd-head', role: 'row' })
   const sheet = h('div', { class: 'spd-sheet' })
   const scroll = h('div', { class: 'spd-scroll', tabindex: 0, role: 'grid', 'aria-label': 'components', onscroll: () => draw(), onkeydown: key })
-  const pane = detail(ask, pick)
+  const pane = detail(ask, pick, model.get('details'))
   scroll.append(sheet)
-  body.append(h('div', { class: 'spd-row spd-filters' }, tokenBox, sideBox, labelBox, siteBox, h('label', {}, aliveBox, 'only those that fire'), count), h('div', { class: 'spd-panes' }, h('div', { class: 'spd-table' }, head, scroll), pane.el))
+  body.append(h('div', { class: 'spd-row spd-filters' }, tokenBox, sideBox, labelBox, siteBox, h('label', {}, aliveBox, 'only those that fire'), count), note, h('div', { class: 'spd-panes' }, h('div', { class: 'spd-table' }, head, scroll), pane.el))
 
   const filters = () => ({ token: tokenBox.value, side: sideBox.value, label: labelBox.value, site: siteBox.value, alive: aliveBox.checked, ...query })
   function pick(key) { ask('pick', { key }).catch(() => {}) }
@@ -68,9 +74,9 @@ function render({ model, el }) {
     }))
   }
   function cells(r, i) {
-    const share = r.precision === undefined || r.precision === null ? null : h('span', { class: 'spd-num spd-faint' }, ` ${percent(r.precision)}`)
-    const tokens = (side, list) => [list.map(t => token(t)), sideBox.value === side ? share : null]
-    return h('div', { class: 'spd-line', role: 'row', id: `row-${i}`, 'aria-selected': String(r.key === model.get('key')), 'data-key': r.key, style: `top: ${i * ROW}px`, onclick: () => { current = i; pick(r.key) } },
+    const share = r.pmi === undefined || r.pmi === null ? null : h('span', { class: 'spd-num spd-faint', title: 'PMI in nats, and the share' }, `${short(r.pmi)} · ${percent(r.precision)} `)
+    const tokens = (side, list) => [sideBox.value === side ? share : null, list.map(t => token(t))]
+    return h('div', { class: 'spd-line', role: 'row', 'aria-rowindex': i + 1, 'aria-selected': String(r.key === model.get('key')), 'data-key': r.key, style: `top: ${i * ROW}px`, onclick: () => { current = i; pick(r.key) } },
       h('div', { class: 'spd-col-key', title: r.key }, h('code', {}, r.key)), h('div', { class: 'spd-col-density spd-num' }, percent(r.density)), h('div', { class: 'spd-col-mean_ci spd-num' }, short(r.mean_ci)),
       h('div', { class: 'spd-col-input' }, tokens('input', r.input)), h('div', { class: 'spd-col-output' }, tokens('output', r.output)), h('div', { class: 'spd-col-input_label' }, r.input_label), h('div', { class: 'spd-col-output_label' }, r.output_label))
   }
@@ -87,7 +93,7 @@ function render({ model, el }) {
     asked.add(p)
     const now = generation
     try {
-      const a = await ask('rows', { ...filters(), start: p * PAGE, n: PAGE })
+      const a = await ask('rows', { ...accepted, start: p * PAGE, n: PAGE })
       if (now === generation) { take(a); draw() }
     } catch { asked.delete(p) }
   }
@@ -96,8 +102,11 @@ function render({ model, el }) {
     a.rows.forEach((r, i) => got.set(a.start + i, r))
     count.textContent = `${total.toLocaleString('en')} components`
   }
-  const reset = latest(async () => {
-    const a = await ask('rows', { ...filters(), start: 0, n: PAGE })
+  // `follow`: another display, or a cell, has set these filters already
+  const reset = latest(async (follow = false) => {
+    asking = filters()
+    const a = await ask('rows', { ...asking, start: 0, n: PAGE, follow })
+    accepted = asking
     generation++
     got = new Map(), asked = new Set([0]), current = a.rows.findIndex(r => r.key === model.get('key'))
     scroll.scrollTop = 0
@@ -105,7 +114,7 @@ function render({ model, el }) {
     header()
     draw()
   })
-  const again = settled(() => { query.sort = tokenBox.value ? 'pmi' : query.sort === 'pmi' ? 'density' : query.sort; if (tokenBox.value) query.down = true; reset() }, 10)
+  const again = settled((follow = false) => { query.sort = tokenBox.value ? 'pmi' : query.sort === 'pmi' ? 'density' : query.sort; if (tokenBox.value) query.down = true; reset(follow) }, 10)
   function key(e) {
     const step = { ArrowDown: 1, ArrowUp: -1, PageDown: 12, PageUp: -12, Home: -Infinity, End: Infinity }[e.key]
     if (!step || !total) return
@@ -120,16 +129,21 @@ function render({ model, el }) {
   function selected() {
     pane.show(model.get('key'))
     for (const line of sheet.children) line.setAttribute('aria-selected', String(line.dataset.key === model.get('key')))
+    current = [...got].find(([, r]) => r.key === model.get('key'))?.[0] ?? -1
   }
-  function pushed() { tokenBox.value = model.get('token'); sideBox.value = model.get('side'); labelBox.value = model.get('label'); again() }
+  const boxes = { token: tokenBox, side: sideBox, label: labelBox }
+  const pushed = Object.fromEntries(Object.keys(boxes).map(k => [k, () => {
+    if (model.get(k) === asking[k]) return // what this display has asked for itself
+    boxes[k].value = model.get(k)
+    again(true)
+  }]))
   model.on('change:key', selected)
-  for (const k of ['token', 'side', 'label']) model.on(`change:${k}`, pushed)
-  tokenBox.value = model.get('token'); sideBox.value = model.get('side'); labelBox.value = model.get('label')
+  for (const k in boxes) { boxes[k].value = model.get(k); model.on(`change:${k}`, pushed[k]) }
   if (tokenBox.value) query.sort = 'pmi'
   header()
-  reset()
+  reset(true)
   selected()
-  return () => { close(); model.off('change:key', selected); for (const k of ['token', 'side', 'label']) model.off(`change:${k}`, pushed) }
+  return () => { close(); model.off('change:key', selected); for (const k in boxes) model.off(`change:${k}`, pushed[k]) }
 }
 
 export default { render, answer }

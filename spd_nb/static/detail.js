@@ -26,8 +26,8 @@ export function histogram(bins) {
   h('div', { class: 'spd-legend' }, h('span', {}, h('i', { class: 'spd-all' }), 'all positions'), h('span', {}, h('i', { class: 'spd-fired' }), 'where it fires')))
 }
 
-// Everything about one component, asked piece by piece. `onpick(key)` follows a neighbour.
-export function detail(ask, onpick) {
+// Everything about one component, asked piece by piece. `onpick(key)` follows a neighbour; in a page `kept` holds those that can be followed.
+export function detail(ask, onpick, kept = null) {
   const el = h('div', { class: 'spd-detail', 'aria-live': 'polite' }, h('p', { class: 'spd-faint' }, 'Pick a component.'))
   const how = { by: 'ci', shift: 0 }
   let shown = ''
@@ -40,15 +40,19 @@ export function detail(ask, onpick) {
     const draw = () => box.replaceChildren(
       h('div', { class: 'spd-row' }, toggle([[0, 'fires on'], [1, 'says']], () => how.shift, v => { how.shift = v; draw() }), toggle([['ci', 'importance'], ['act', 'activation']], () => how.by, v => { how.by = v; draw() })),
       ...(d.examples.length ? d.examples.map(e => example(e, how, d.key)) : [h('p', { class: 'spd-faint' }, 'It never fires.')]),
-      ...(d.examples.length && d.examples.length < d.kept ? [h('button', { onclick: async () => { const more = await ask('examples', { key: d.key, start: d.examples.length }); d.examples.push(...more); draw() } }, `more of ${d.kept}`)] : []))
+      ...(d.examples.length && d.examples.length < d.kept ? [h('button', { onclick: async e => {
+        e.target.disabled = true
+        try { d.examples.push(...await ask('examples', { key: d.key, start: d.examples.length })) } catch { /* shown by `ask` */ }
+        draw()
+      } }, `more of ${d.kept}`)] : []))
     draw()
     return box
   }
   const show = latest(async key => {
     if (!key) { shown = ''; el.replaceChildren(h('p', { class: 'spd-faint' }, 'Pick a component.')); return }
     if (key === shown) return
-    shown = key
     const d = await ask('detail', { key })
+    shown = key
     const lens = h('div'), near = h('div', {}, h('p', { class: 'spd-faint' }, '…'))
     el.replaceChildren(
       h('header', {}, h('code', { class: 'spd-key' }, d.key), h('span', {}, ` fires on ${percent(d.density)} of positions (${d.count.toLocaleString('en')}), activation ${short(d.mean)} ± ${short(d.sd)} there`)),
@@ -56,12 +60,12 @@ export function detail(ask, onpick) {
       h('div', { class: 'spd-sides' },
         h('div', {}, h('div', { class: 'spd-two' }, section('fires on', shares(d.input)), section('predicts', shares(d.output))), lens, section('activation', histogram(d.bins))),
         h('div', {}, section('where it fires', examples(d)), section('fires together with', near))))
-    const [l, n] = await Promise.all([ask('lens', { key }), ask('neighbours', { key })])
+    const [l, n] = await Promise.all([ask('lens', { key }).catch(() => null), ask('neighbours', { key }).catch(() => [])])
     if (shown !== key) return
     if (l) lens.replaceChildren(h('div', { class: 'spd-two' },
       section('directions by themselves: what fires it', l.reads.length ? list(l.reads) : h('p', { class: 'spd-faint' }, 'It reads what other matrices computed.')),
       section('directions by themselves: what it raises', l.writes.length ? [list(l.writes), h('div', { class: 'spd-faint' }, 'and lowers'), list(l.lowers)] : h('p', { class: 'spd-faint' }, 'Other matrices read what it writes.'))))
-    near.replaceChildren(...(n.length ? n.map(o => h('button', { class: 'spd-near', onclick: () => onpick(o.key), title: `PMI ${short(o.pmi)} nats, together ${o.count} times` },
+    near.replaceChildren(...(n.length ? n.map(o => h(!kept || Object.hasOwn(kept, o.key) ? 'button' : 'div', { class: 'spd-near', onclick: e => e.currentTarget.tagName === 'BUTTON' && onpick(o.key), title: `PMI ${short(o.pmi)} nats, together ${o.count} times` },
       h('code', {}, o.key), h('span', { class: 'spd-num' }, percent(o.p_given_this)), h('span', { class: 'spd-faint' }, o.label))) : [h('p', { class: 'spd-faint' }, 'Nothing fires with it more than by chance.')]))
   })
   return { el, show: key => { if (!key) shown = ''; return show(key) } }

@@ -36,7 +36,6 @@ function render({ model, el }) {
     go(moved(at, e.key, lengths))
     tokens[at.prompt][at.position].focus()
     e.preventDefault()
-    e.stopPropagation() // notebooks have keys of their own
   }
   function draw() { // what Python says, unless more was asked meanwhile
     if (wanted) return

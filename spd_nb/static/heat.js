@@ -100,7 +100,6 @@ function render({ model, el }) {
       reach(cursor)
     } else return
     e.preventDefault()
-    e.stopPropagation() // notebooks have keys of their own
   }
   function reach(i) { // scroll a cell into view
     const [w, t] = sizes[zoom], cx = (i % cols) * w, cy = Math.floor(i / cols) * t, seenW = box.clientWidth - side, seenT = box.clientHeight - below.offsetHeight

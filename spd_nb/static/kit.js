@@ -27,29 +27,36 @@ export function watch(model, gone) {
 export const kernel = model => model.widget_manager?.context?.sessionContext?.session?.kernel
 
 // The frame of a view: a place for its content, a line for messages, and `ask`, which puts a question to Python and promises the answer.
+// What a question could not be answered stays said, and the frame has the class `spd-stale-QUESTION`, until one of its kind is answered.
 export function stage(el, model, name) {
   const body = h('div', { class: 'spd-body' }), note = h('div', { class: 'spd-note', role: 'status' })
   const gone = h('div', { class: 'spd-gone' }, 'The kernel is gone: what is shown stays, but nothing new can be asked. Run the cell again.')
-  const frame = h('div', { class: `spd spd-${name}` }, gone, body, note)
+  const frame = h('div', { class: `spd spd-${name}`, onkeydown: e => e.stopPropagation() }, gone, body, note) // notebooks have keys of their own
   el.replaceChildren(frame)
   const unwatch = watch(model, () => frame.classList.add('spd-lost'))
   const me = Math.random().toString(36).slice(2), waiting = new Map()
-  let asked = 0
+  let asked = 0, said = null
   function hear(reply) {
     const w = waiting.get(reply.id)
     if (!w) return // another view's
     waiting.delete(reply.id)
     clearTimeout(w.late)
-    note.textContent = 'error' in reply ? reply.error : ''
-    note.classList.toggle('spd-error', 'error' in reply)
-    'error' in reply ? w.reject(new Error(reply.error)) : w.resolve(reply.answer)
+    const wrong = 'error' in reply
+    if (wrong || said === w.what) say(wrong ? reply.error : '', w.what, wrong)
+    frame.classList.toggle(`spd-stale-${w.what}`, wrong)
+    wrong ? w.reject(new Error(reply.error)) : w.resolve(reply.answer)
+  }
+  function say(text, what, wrong) {
+    said = text ? what : null
+    note.textContent = text
+    note.classList.toggle('spd-error', wrong)
   }
   model.on('msg:custom', hear)
   function ask(what, args = {}) {
     return new Promise((resolve, reject) => {
       const id = `${me}-${++asked}`
-      const late = setTimeout(() => { note.textContent = 'Waiting for Python: it is running a cell, or the kernel is gone.' }, 3000)
-      waiting.set(id, { resolve, reject, late })
+      const late = setTimeout(() => say('Waiting for Python: it is running a cell, or the kernel is gone.', what, false), 3000)
+      waiting.set(id, { what, resolve, reject, late })
       model.send({ id, ask: what, args })
     })
   }
@@ -59,7 +66,7 @@ export function stage(el, model, name) {
     for (const w of waiting.values()) clearTimeout(w.late)
     waiting.clear()
   }
-  return { body, ask, close }
+  return { body, note, ask, close }
 }
 
 // `run` with the newest arguments only, one call at a time; a rejected call has shown its message already

@@ -20,20 +20,24 @@ function answer(model, what, args) {
 }
 
 function render({ model, el }) {
-  const { body, ask, close } = stage(el, model, 'lens')
-  let reading = null, at = 0, held = null
+  const { body, note, ask, close } = stage(el, model, 'lens')
+  let reading = null, at = 0, held = null, asking = null
   const kept = model.get('details') // in a page: not every component has its detail there
   const texts = Object.keys(model.get('readings') || {})
-  const box = texts.length ? h('select', { 'aria-label': 'text', class: 'spd-prompt', onchange: () => read(box.value) }, texts.map(t => h('option', { value: t }, t)))
+  const box = texts.length ? h('select', { 'aria-label': 'text', class: 'spd-prompt', onchange: () => read(box.value, true) }, texts.map(t => h('option', { value: t }, t)))
     : h('textarea', { 'aria-label': 'text', class: 'spd-prompt', rows: 2, spellcheck: 'false', placeholder: 'Type or paste text', oninput: () => typed() })
   const line = h('div', { class: 'spd-text spd-prompt-tokens', role: 'listbox', 'aria-label': 'tokens', onkeydown: key })
   const sites = h('div', { class: 'spd-strips' }), next = h('div', { class: 'spd-next' })
-  const pane = detail(ask, k => ask('pick', { key: k }).catch(() => {}))
-  body.append(box, line, h('div', { class: 'spd-read' }, sites, next), pane.el)
+  const result = h('div', { class: 'spd-result' }, line, h('div', { class: 'spd-read' }, sites, next))
+  const pane = detail(ask, k => ask('pick', { key: k }).catch(() => {}), kept)
+  body.append(box, note, result, kept ? h('p', { class: 'spd-faint' }, 'This file keeps the details of the components that can be clicked.') : '', pane.el)
 
-  const read = latest(async text => {
+  // `follow`: another display, or a cell, has set the text already
+  const read = latest(async (text, follow = false) => {
+    result.hidden = !text
     if (!text) return
-    reading = await ask('read', { text })
+    asking = text
+    try { reading = await ask('read', { text, follow }) } finally { asking = null }
     at = reading.tokens.length - 1
     held = at
     draw()
@@ -50,22 +54,29 @@ function render({ model, el }) {
     if (!reading || i === null) return
     at = i
     ;[...line.children].forEach((e, j) => { e.setAttribute('aria-selected', String(j === held)); e.tabIndex = j === held ? 0 : -1; e.classList.toggle('spd-over', j === at) })
-    const cell = o => h('button', { class: 'spd-cell', 'data-key': o.key, title: `${o.key}, importance ${short(o.ci)}${o.label ? '\n' + o.label : ''}`, style: `background: ${shade(o.ci)}`, disabled: kept && !Object.hasOwn(kept, o.key), onclick: () => ask('pick', { key: o.key }).catch(() => {}) }, `:${o.c}`)
-    sites.replaceChildren(h('h3', {}, 'active at ', token(reading.tokens[i])), ...strips(reading, i).map(s => h('div', { class: 'spd-strip' },
+    const look = o => ({ 'data-key': o.key, title: `${o.key}, importance ${short(o.ci)}${o.label ? '\n' + o.label : ''}`, style: `background: ${shade(o.ci)}` })
+    const cell = o => !kept || Object.hasOwn(kept, o.key) ? h('button', { ...look(o), class: 'spd-cell', onclick: () => ask('pick', { key: o.key }).catch(() => {}) }, `:${o.c}`) : h('span', { ...look(o), class: 'spd-cell' }, `:${o.c}`)
+    const shown = reading.active[i].length
+    sites.replaceChildren(h('h3', {}, 'active at ', token(reading.tokens[i]), shown < reading.l0[i] ? `, the ${shown} most telling of ${reading.l0[i]}` : ''), ...strips(reading, i).map(s => h('div', { class: 'spd-strip' },
       h('code', { class: 'spd-site' }, s.site), h('div', { class: 'spd-ticks', 'aria-hidden': 'true' }, s.cells.map(o => h('i', { style: `left: ${(100 * o.c / s.C).toFixed(2)}%; opacity: ${Math.max(.15, o.ci).toFixed(2)}` }))),
       h('div', { class: 'spd-cells' }, s.cells.length ? s.cells.map(cell) : h('span', { class: 'spd-faint' }, 'none')))))
     next.replaceChildren(h('h3', {}, 'next token after ', token(reading.tokens[i])), bars(reading.next[i]))
     if (hold) line.children[i].focus()
   }
   function key(e) {
-    const step = { ArrowRight: 1, ArrowLeft: -1 }[e.key]
+    const step = { ArrowRight: 1, ArrowLeft: -1, Home: -Infinity, End: Infinity }[e.key]
     if (!step || !reading) return
     e.preventDefault()
     held = Math.min(reading.tokens.length - 1, Math.max(0, held + step))
     look(held, true)
   }
   function picked() { pane.show(model.get('key')) }
-  function pushed() { box.value = model.get('prompt'); read(model.get('prompt')) }
+  function pushed() {
+    const text = model.get('prompt')
+    if (text === asking) return // what this display has asked for itself
+    box.value = text
+    read(text, true)
+  }
   model.on('change:key', picked)
   model.on('change:prompt', pushed)
   pushed()

@@ -50,7 +50,6 @@ function render({ model, el }) {
     else if (i >= 0 && /^Arrow/.test(e.key)) reach(all, beside(points, i, e.key)).focus()
     else if (e.key !== 'Enter' && e.key !== ' ') return
     e.preventDefault()
-    e.stopPropagation() // notebooks have keys of their own
   }
   function reach(all, i) { // one stop of the tab key for all points
     all.forEach((d, j) => d.setAttribute('tabindex', j === i ? 0 : -1))

@@ -6,9 +6,9 @@ import lens, { strips } from '../../spd_nb/static/lens.js'
 import studio, { changed, withInterval } from '../../spd_nb/static/studio.js'
 
 const table = {
-  key: ['a.b:0', 'a.b:1', 'a.c:0', 'a.c:1'], count: [5, 0, 9, 2], density: [.2, 0, .7, .1], mean_ci: [.1, 0, .5, .3],
+  key: ['a.b:0', 'a.b:1', 'a.c:0', 'a.c:1'], count: [50, 0, 90, 80], density: [.2, 0, .7, .1], mean_ci: [.1, 0, .5, .3],
   input_label: ['x', '', 'Quote', ''], output_label: ['', '', '', 'says x'],
-  input: [[[' he', .5, 2]], [], [['he', .3, 1]], [['she', .2, 3]]], output: [[['"', .9, 4]], [], [['"', .8, 1]], [['"', .1, 5]]],
+  input: [[[' he', .5, 2], ['he', .25, 3]], [], [['he', .3, 1]], [['she', .02, 3]]], output: [[['"', .9, Math.log(90)]], [], [['"', .8, Math.log(80)]], [['"', .1, Math.log(10)]]],
 }
 const keys = q => found(table, q).rows.map(i => table.key[i])
 
@@ -21,12 +21,20 @@ test('the table is filtered and sorted', () => {
   assert.throws(() => keys({ label: '(' }))
 })
 
-test('a token finds those that list it, the closest first, and none that fire nearly everywhere', () => {
-  assert.deepEqual(keys({ token: '"', sort: 'pmi' }), ['a.c:1', 'a.b:0'])
-  assert.deepEqual(keys({ token: 'he', side: 'input', sort: 'pmi' }), ['a.b:0'])
+test('a token finds those that list it often enough, the closest first, and none that fire nearly everywhere', () => {
+  assert.deepEqual(keys({ token: '"', sort: 'pmi' }), ['a.b:0', 'a.c:1'])
   assert.deepEqual(keys({ token: ' he', side: 'input' }), ['a.b:0'])
-  assert.deepEqual(keys({ token: ' she', side: 'input' }), [])
-  assert.deepEqual(found(table, { token: '"' }).hits.get(3), { precision: .1, pmi: 5 })
+  assert.deepEqual(keys({ token: 'she', side: 'input' }), [])
+  assert.throws(() => keys({ token: ' she', side: 'input' }), /lists the token/)
+  const { precision, pmi } = found(table, { token: '"' }).hits.get(3)
+  assert.equal(precision, .1)
+  assert.ok(Math.abs(pmi - Math.log(10)) < 1e-9)
+})
+
+test('a text that stands for two tokens counts them together', () => {
+  const both = found({ ...table, input: [[[' he', .5, 2], ['he', .25, 3]], [], [], []] }, { token: 'he', side: 'input' }).hits.get(0)
+  assert.equal(both.precision, .75)
+  assert.ok(Math.abs(both.pmi - Math.log(.75 / (.5 / Math.exp(2) + .25 / Math.exp(3)))) < 1e-9)
 })
 
 test('rows are asked for by the page that they are on', () => {
@@ -37,7 +45,7 @@ test('without Python the browser answers from its table, and says what it has no
   const state = { table, details: { 'a.b:0': { key: 'a.b:0', lens: null, neighbours: [], examples: [] } } }, model = { get: k => state[k], set(k, v) { state[k] = v } }
   const a = browser.answer(model, 'rows', { start: 1, n: 1 })
   assert.equal(a.total, 3)
-  assert.deepEqual(a.rows.map(r => [r.key, r.output, r.count]), [['a.b:0', ['"'], 5]])
+  assert.deepEqual(a.rows.map(r => [r.key, r.output, r.count]), [['a.b:0', ['"'], 50]])
   browser.answer(model, 'pick', { key: 'a.b:0' })
   assert.equal(state.key, 'a.b:0')
   assert.throws(() => browser.answer(model, 'detail', { key: 'a.c:0' }), /not in this file/)
