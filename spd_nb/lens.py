@@ -37,10 +37,13 @@ class PromptLens(Evidence):
     def __repr__(self): return f'PromptLens({self.prompt!r})'
 
     @asked
-    def read(self, text:Annotated[str, Field(min_length=1, max_length=20_000)]):
-        "What a text needs, token by token; it becomes the prompt"
+    def read(self,
+        text:Annotated[str, Field(min_length=1, max_length=20_000)], # What is read
+        typed:bool=True, # Make it the prompt; a display that was told of a prompt does not, as there may be a newer one by now
+    ):
+        "What a text needs, token by token"
         reading = self._read(text)
-        self.prompt = text
+        if typed: self.prompt = text
         return reading
 
     @torch.no_grad()

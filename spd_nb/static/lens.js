@@ -24,21 +24,21 @@ function render({ model, el }) {
   let reading = null, at = 0, held = null
   const kept = model.get('details') // in a page: not every component has its detail there
   const texts = Object.keys(model.get('readings') || {})
-  const box = texts.length ? h('select', { 'aria-label': 'text', class: 'spd-prompt', onchange: () => read(box.value) }, texts.map(t => h('option', { value: t }, t)))
+  const box = texts.length ? h('select', { 'aria-label': 'text', class: 'spd-prompt', onchange: () => read(box.value, true) }, texts.map(t => h('option', { value: t }, t)))
     : h('textarea', { 'aria-label': 'text', class: 'spd-prompt', rows: 2, spellcheck: 'false', placeholder: 'Type or paste text', oninput: () => typed() })
   const line = h('div', { class: 'spd-text spd-prompt-tokens', role: 'listbox', 'aria-label': 'tokens', onkeydown: key })
   const sites = h('div', { class: 'spd-strips' }), next = h('div', { class: 'spd-next' })
   const pane = detail(ask, k => ask('pick', { key: k }).catch(() => {}))
   body.append(box, line, h('div', { class: 'spd-read' }, sites, next), pane.el)
 
-  const read = latest(async text => {
+  const read = latest(async (text, typed = false) => {
     if (!text) return
-    reading = await ask('read', { text })
+    reading = await ask('read', { text, typed })
     at = reading.tokens.length - 1
     held = at
     draw()
   })
-  const typed = settled(() => read(box.value), 120)
+  const typed = settled(() => read(box.value, true), 120)
   function draw() {
     const most = Math.max(...reading.l0, 1)
     line.replaceChildren(...reading.tokens.map((t, i) => h('button', { class: 'spd-tok', role: 'option', 'aria-selected': String(i === held), tabindex: i === held ? 0 : -1,
