@@ -112,7 +112,7 @@ _change = dict(key=QUOTE, factor=0., token='', strength=1.)
 EVIDENCE = dict(pick=dict(key=QUOTE), detail=dict(key=QUOTE), examples=dict(key=QUOTE, start=0), lens=dict(key=QUOTE), neighbours=dict(key=QUOTE))
 GOOD = dict(
     browser=EVIDENCE|dict(rows=dict(start=0, n=5, token='', side='output', label='', site='', alive=True, sort='density', down=True)),
-    lens=EVIDENCE|dict(read=dict(text='He said')),
+    lens=EVIDENCE|dict(read=dict(text='He said', follow=False)),
     studio=EVIDENCE|dict(show=dict(prompt='He said', changes=[_change], gate=False, at=0), dose=dict(prompt='He said', changes=[_change], gate=False, which=0, at=0), find=dict(token=TEXTS[0]), write_on=dict(n=1), code={}, measure=dict(token=TEXTS[0])),
     monitor=dict(stop={}), heat=dict(pick=dict(row=0, column=1), clear={}), pareto=dict(pick=dict(row=1), clear={}), diff=dict(pick=dict(prompt=0, position=1)))
 
@@ -123,7 +123,7 @@ def nested(n):
 
 JUNK = dict(none=None, yes=True, real=1.5, below=-1, beyond=10**6, huge=10**30, nan=float('nan'), inf=float('inf'), empty='', text='no such thing', long='x'*1_000_000, half='\udc80', number='1', list=[], deep=nested(20_000),
     dict={}, proto={'__proto__':1}, change=[dict(_change, factor=float('nan'))], changes=[_change]*33, more=[dict(_change, more=1)], deeper=[dict(_change, factor=nested(20_000))])
-FINE = dict(at={'none','beyond','huge'}, start={'beyond'}, label={'empty','text','half','number'}, token={'empty','number'}, site={'empty','text','half','number'}, gate={'yes'}, alive={'yes'}, down={'yes'}, changes={'list'}, text={'text','number'}, prompt={'text','number'}) # What is no mistake
+FINE = dict(follow={'yes'}, at={'none','beyond','huge'}, start={'beyond'}, label={'empty','text','half','number'}, token={'empty','number'}, site={'empty','text','half','number'}, gate={'yes'}, alive={'yes'}, down={'yes'}, changes={'list'}, text={'text','number'}, prompt={'text','number'}) # What is no mistake
 
 class Heard:
     "A view and what it has sent"

@@ -54,8 +54,8 @@ function render({ model, el }) {
     if (!reading || i === null) return
     at = i
     ;[...line.children].forEach((e, j) => { e.setAttribute('aria-selected', String(j === held)); e.tabIndex = j === held ? 0 : -1; e.classList.toggle('spd-over', j === at) })
-    const look = o => ({ 'data-key': o.key, title: `${o.key}, importance ${short(o.ci)}${o.label ? '\n' + o.label : ''}`, style: `background: ${shade(o.ci)}` })
-    const cell = o => !kept || Object.hasOwn(kept, o.key) ? h('button', { ...look(o), class: 'spd-cell', onclick: () => ask('pick', { key: o.key }).catch(() => {}) }, `:${o.c}`) : h('span', { ...look(o), class: 'spd-cell' }, `:${o.c}`)
+    const about = o => ({ 'data-key': o.key, title: `${o.key}, importance ${short(o.ci)}${o.label ? '\n' + o.label : ''}`, style: `background: ${shade(o.ci)}` })
+    const cell = o => !kept || Object.hasOwn(kept, o.key) ? h('button', { ...about(o), class: 'spd-cell', onclick: () => ask('pick', { key: o.key }).catch(() => {}) }, `:${o.c}`) : h('span', { ...about(o), class: 'spd-cell' }, `:${o.c}`)
     const shown = reading.active[i].length
     sites.replaceChildren(h('h3', {}, 'active at ', token(reading.tokens[i]), shown < reading.l0[i] ? `, the ${shown} most telling of ${reading.l0[i]}` : ''), ...strips(reading, i).map(s => h('div', { class: 'spd-strip' },
       h('code', { class: 'spd-site' }, s.site), h('div', { class: 'spd-ticks', 'aria-hidden': 'true' }, s.cells.map(o => h('i', { style: `left: ${(100 * o.c / s.C).toFixed(2)}%; opacity: ${Math.max(.15, o.ci).toFixed(2)}` }))),
