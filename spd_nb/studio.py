@@ -16,7 +16,7 @@ from traitlets import Bool, Dict, List, Unicode, validate
 from typing_extensions import TypedDict # pydantic reads that of `typing` from Python 3.12 only
 from .browser import Evidence, Name
 from .core import Key, as_html, html_table, visible
-from .edit import Edit, Places, ablated, before, divergence, scaled, u_replaced, write_token
+from .edit import Edit, before, divergence, scaled, u_replaced, write_token
 from .harvest import Harvest
 from .model import Decomposed
 from .tradeoff import generations, measure
@@ -94,14 +94,18 @@ class EditStudio(Evidence):
     @property
     def edit(self)->Edit: # `RuntimeError` while there is nothing to do
         "The edit as it stands"
-        if not self.changes: raise RuntimeError("nothing is edited yet: add a component, or set `changes`")
-        return edit_of(self.h, self.changes, self.gate)
+        return self._edit(self.changes, self.gate)
+
+    def _edit(self, changes, gate):
+        if not changes: raise RuntimeError("nothing is edited yet: add a component, or set `changes`")
+        return edit_of(self.h, changes, gate)
 
     @asked
-    def show(self, prompt:Text, changes:Changes, gate:bool, at:Annotated[int, Field(ge=0)]|None=None):
-        "Make this the edit, and say what it does to the text"
+    def show(self, prompt:Text, changes:Changes, gate:bool, at:Annotated[int, Field(ge=0)]|None=None, follow:bool=False):
+        "What an edit does to a text; both become the studio's, unless a display only follows another"
         answer = self._show(prompt, changes, gate, at)
-        with self.hold_trait_notifications(): self.prompt,self.changes,self.gate = prompt,changes,gate
+        if not follow:
+            with self.hold_sync(): self.prompt,self.changes,self.gate = prompt,changes,gate
         return answer
 
     def _toks(self, prompt): return self.h.run(prompt)[0][None]
@@ -122,16 +126,17 @@ class EditStudio(Evidence):
     @asked
     def dose(self, prompt:Text, changes:Changes, gate:bool, which:Annotated[int, Field(ge=0)], at:Annotated[int, Field(ge=0)]|None=None):
         "The next token's probabilities as one change grows"
-        return self._dose(prompt, changes, gate, which, at)
+        doses = self._doses(prompt, changes, gate, which)
+        return doses[-1 if at is None or at>=len(doses) else at]
 
-    def _dose(self, prompt, changes, gate, which, at=None):
+    def _doses(self, prompt, changes, gate, which):
+        "The curve at each position"
         if which>=len(changes): raise ValueError(f"there are {len(changes)} changes, and none is number {which}")
         toks,c = self._toks(prompt),changes[which]
-        at = toks.shape[1]-1 if at is None or at>=toks.shape[1] else at
-        x = np.linspace(.25, 3, 12) if c['token'] else np.linspace(-1, 3, 17)
-        def one(v): return self._logp(toks, [*changes[:which], c|{'strength' if c['token'] else 'factor':float(v)}, *changes[which+1:]], gate)[at].exp()
-        p = torch.stack([one(v) for v in x])
-        return dict(x=x, curves=[dict(name=visible(self.h.texts[i]), p=p[:,i].tolist()) for i in p.amax(0).topk(4).indices.tolist()])
+        x = np.linspace(.25, max(3., c['strength']), 12) if c['token'] else np.linspace(min(-1., c['factor']), max(3., c['factor']), 17)
+        def one(v): return self._logp(toks, [*changes[:which], c|{'strength' if c['token'] else 'factor':float(v)}, *changes[which+1:]], gate).exp()
+        p = torch.stack([one(v) for v in x], 1) # S x vocab
+        return [dict(x=x, curves=[dict(name=visible(self.h.texts[i]), p=q[:,i].tolist()) for i in q.amax(0).topk(4).indices.tolist()]) for q in p]
 
     @asked
     def find(self, token:Annotated[str, Field(min_length=1, max_length=200)]):
@@ -139,36 +144,38 @@ class EditStudio(Evidence):
         return [dict(key=k, pmi=r.pmi, label=visible(r.output_label or r.input_label)) for k,r in self.h.by_token(token).head(8).iterrows()]
 
     @asked
-    def write_on(self, n:Annotated[int, Field(ge=1, le=200)]):
-        "How the text goes on, before and with the edit"
-        r = generations(self.dm, self.edit, self.prompt, n=n, samples=0, tokenizer=self.h.tokenizer).table.iloc[0]
+    def write_on(self, prompt:Text, changes:Changes, gate:bool, n:Annotated[int, Field(ge=1, le=200)]):
+        "How a text goes on, before and with an edit"
+        r = generations(self.dm, self._edit(changes, gate), prompt, n=n, samples=0, tokenizer=self.h.tokenizer).table.iloc[0]
         return dict(before=visible(r.before), after=visible(r.after))
 
     @asked
-    def code(self):
-        "Python that makes the same edit"
-        if not self.changes: raise RuntimeError("nothing is edited yet: add a component")
-        line = code_of(self.changes, self.gate)
+    def code(self, changes:Changes|None=None, gate:bool|None=None, prompt:Text=''):
+        "Python that makes an edit; without arguments the studio's"
+        changes,gate = self.changes if changes is None else changes,self.gate if gate is None else gate
+        self._edit(changes, gate)
+        line = code_of(changes, gate)
         names = [n for n in ('scaled','u_replaced','write_token') if f'{n}(' in line]
         return (f"from spd_nb.edit import {', '.join(names)}\n" if names else "from spd_nb.studio import edit_of\n")+f'edit = {line}'
 
     @asked
-    def measure(self, token:Annotated[str, Field(max_length=200)]):
-        "Effect and cost on the studio's text, where this token comes next"
+    def measure(self, changes:Changes, gate:bool, token:Annotated[str, Field(max_length=200)], prompt:Text=''):
+        "Effect and cost of an edit on the studio's text, where this token comes next"
         if self.text is None: raise RuntimeError("there is no text to measure on: give held-out token ids, `EditStudio(dm, h, text=toks)`")
         if not token: raise ValueError("which token? Write the one whose probability the edit should change")
         ids = self.h.token_ids(token)
         places = before(self.text, ids)
         if not places.at.any(): raise ValueError(f"{token!r} never comes in the text to measure on")
-        self.measured = measure(self.dm, self.edit, places, ids, places, resamples=300)
+        self.measured = measure(self.dm, self._edit(changes, gate), places, ids, places, resamples=300)
         return [dict(measure=k, value=r.value, low=r.low, high=r.high, what=r.what) for k,r in self.measured.table.iterrows()]
 
 # %% ../nbs/35_studio.ipynb #93f796f6
 @patch
 def recorded(self:EditStudio)->dict:
-    "The studio as it stands: no slider moves without Python"
-    state = dict(prompt=self.prompt, changes=self.changes, gate=self.gate, key='')
-    return jsonable(state|dict(shown=self._show(self.prompt, self.changes, self.gate), dosed=self._dose(self.prompt, self.changes, self.gate, 0) if self.changes else None, line=self.code() if self.changes else ''))
+    "The studio as it stands: what it edits cannot be changed without Python"
+    now = dict(prompt=self.prompt, changes=self.changes, gate=self.gate)
+    shown = [self._show(**now, at=t) for t in range(self._toks(self.prompt).shape[1])]
+    return jsonable(now|dict(key='', kept=dict(tokens=shown[0]['tokens'], kl=shown[0]['kl'], next=[s['next'] for s in shown], doses=[self._doses(**now, which=i) for i in range(len(self.changes))], code=self.code() if self.changes else '')))
 
 @patch
 def plain(self:EditStudio):

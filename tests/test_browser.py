@@ -119,7 +119,7 @@ class Case(NamedTuple):
 
 CASES = [
     Case('counter', COUNTER, '.n', '.add', 'view.n', 2, 'view.n = 41', ('.n', '41'), ('.n', '2')),
-    Case('browser', BROWSER, '.spd-line', '#row-0', "view.key==h.by_token(' \"').index[0]", True, "view.key = quote", ('.spd-detail .spd-key', 'model.layers.1.mlp.down_proj:80'), ('.spd-detail .spd-label', '→')),
+    Case('browser', BROWSER, '.spd-line', '.spd-line', "view.key==h.by_token(' \"').index[0]", True, "view.key = quote", ('.spd-detail .spd-key', 'model.layers.1.mlp.down_proj:80'), ('.spd-detail .spd-label', '→')),
     Case('lens', LENS, '.spd-tok', '.spd-cell:enabled', "view.key==next(f\"{r['sites'][s]['site']}:{c}\" for r in [view._read(text)] for s,c,*_ in sorted(r['active'][-1]))", True, "view.prompt = 'Tom said'", ('.spd-prompt-tokens', ' said'), ('.spd-detail .spd-key', 'model.layers')),
     Case('studio', STUDIO, '.spd-card', '.spd-offer', "[c['key'] for c in view.changes]==[quote, other]", True, "view.changes = [dict(key=quote, factor=0., token='', strength=1.)]", ('.spd-slider', 'out'), None),
     Case('monitor', MONITOR, '.spd-sites', '.stop', '(view.wanted, stopped)', (True, [1]), "view.ended('failed', 'RuntimeError: <i>why</i>')", ('.spd-said', 'RuntimeError: <i>why</i>'), None),
@@ -277,6 +277,47 @@ def test_page_without_python(case, story, browser, tmp_path):
     page.close()
     assert not outside and not noise, (outside, noise)
 
+def test_typing_keeps_its_letters(notebook):
+    "Two displays of each view, and someone who types; what is typed is what Python has, and what both displays show"
+    nb = notebook(STORY, LENS, 'view', STUDIO.replace('view', 'studio'), 'studio', BROWSER.replace('view', 'browser'), 'browser')
+    said = 'Tom went to the river. There he met Mia.'
+    for first,name in ((1,'view'),(3,'studio')):
+        box,other = (nb.cell(i).locator('.spd-prompt') for i in (first,first+1))
+        expect(nb.cell(first).locator('.spd-tok').first).to_be_visible()
+        box.fill('')
+        box.press_sequentially(said, delay=130)
+        nb.soon(f'{name}.prompt', said)
+        for b in (box,other): expect(b).to_have_value(said)
+        for i in (first,first+1): expect(nb.cell(i).locator('.spd-tok[aria-selected=true]')).to_contain_text('.')  # the end of the text
+    box = nb.cell(5).locator('.spd-token-box')
+    box.fill('')
+    box.press_sequentially(' said', delay=130)
+    nb.soon('browser.token', ' said')
+    expect(nb.cell(6).locator('.spd-token-box')).to_have_value(' said')
+    nb.eval('0', "browser.label = 'says'")  # leaves the other filters as they are
+    expect(nb.cell(5).locator('.spd-label-box')).to_have_value('says')
+    expect(box).to_have_value(' said')
+    nb.soon('browser.token', ' said')
+    nb.quiet()
+
+def test_what_cannot_be_answered_is_said_and_greyed(notebook):
+    nb = notebook(STORY, STUDIO, BROWSER.replace('view', 'browser'))
+    writes,studio = nb.cell(1).locator('.spd-write-token'),nb.cell(1)
+    expect(writes).to_be_visible()
+    writes.fill('no such token')
+    writes.press('Enter')
+    expect(studio.locator('.spd-error')).to_contain_text('no token reads')
+    expect(studio.locator('.spd-stale-show')).to_be_visible()
+    nb.eval('0', 'view.changes = []')  # Python is heard after an error
+    expect(studio.locator('.spd-cards')).to_contain_text('No component is edited yet')
+    expect(studio.locator('.spd-note')).to_have_text('')
+    nb.cell(2).locator('.spd-label-box').fill('(')
+    expect(nb.cell(2).locator('.spd-error')).to_contain_text('no regular expression')
+    nb.cell(2).locator('.spd-line').first.click()
+    nb.page.wait_for_timeout(300)
+    expect(nb.cell(2).locator('.spd-error')).to_contain_text('no regular expression')  # another answer does not take it away
+    nb.quiet()
+
 def test_text_errors_and_questions_while_a_cell_runs(notebook):
     nb = notebook(COUNTER, 'time.sleep(1.5); during = view.n')
     expect(nb.cell(0).locator('.label')).to_have_text('<b>as text</b>')
@@ -305,7 +346,7 @@ def shown(part, texts): # as they are written, with lines broken anywhere
 
 def walk(part, name):
     "Do with a view what people do: point, click, follow, press keys"
-    clicks = dict(browser=['.spd-near','#row-1','.spd-detail button >> nth=1','.spd-detail button >> nth=3'], lens=['.spd-tok >> nth=3','.spd-cell:enabled >> nth=0'], studio=['.spd-code-button','.spd-tok >> nth=2'],
+    clicks = dict(browser=['.spd-near','[data-row="1"]','.spd-detail button >> nth=1','.spd-detail button >> nth=3'], lens=['.spd-tok >> nth=3','.spd-cell:enabled >> nth=0'], studio=['.spd-code-button','.spd-tok >> nth=2'],
         monitor=['.spd-losses button >> nth=0','.spd-losses button >> nth=18'], heat=['canvas'], pareto=['.spd-point >> nth=4','.spd-point >> nth=0'], diff=['[data-prompt="0"][data-position="5"]','[data-prompt="1"][data-position="0"]'])
     for sel in clicks[name]:
         part.locator(sel).first.hover(force=True)

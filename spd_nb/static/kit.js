@@ -66,7 +66,12 @@ export function stage(el, model, name) {
     for (const w of waiting.values()) clearTimeout(w.late)
     waiting.clear()
   }
-  return { body, note, ask, close }
+  // When a question is no longer of interest
+  function forget(what) {
+    if (said === what) say('', what, false)
+    frame.classList.remove(`spd-stale-${what}`)
+  }
+  return { body, note, ask, forget, close }
 }
 
 // `run` with the newest arguments only, one call at a time; a rejected call has shown its message already

@@ -20,7 +20,7 @@ function answer(model, what, args) {
 }
 
 function render({ model, el }) {
-  const { body, note, ask, close } = stage(el, model, 'lens')
+  const { body, note, ask, forget, close } = stage(el, model, 'lens')
   let reading = null, at = 0, held = null, asking = null
   const kept = model.get('details') // in a page: not every component has its detail there
   const texts = Object.keys(model.get('readings') || {})
@@ -35,7 +35,7 @@ function render({ model, el }) {
   // `follow`: another display, or a cell, has set the text already
   const read = latest(async (text, follow = false) => {
     result.hidden = !text
-    if (!text) return
+    if (!text) { forget('read'); return }
     asking = text
     try { reading = await ask('read', { text, follow }) } finally { asking = null }
     at = reading.tokens.length - 1

@@ -6,109 +6,127 @@ export const changed = (changes, i, more) => changes.map((c, j) => j === i ? { .
 // A number with its interval
 export const withInterval = r => r.low === null ? short(r.value) : `${short(r.value)}  (${short(r.low)} to ${short(r.high)})`
 
-function answer(model, what) {
-  if (what === 'show') return model.get('shown')
-  if (what === 'dose') return model.get('dosed')
-  if (what === 'code') return model.get('line')
-  throw new Error('This is a picture of a studio; another edit needs Python.')
+// Whether two states of the studio are the same edit of the same text
+export const same = (a, b) => JSON.stringify([a.prompt, a.gate, a.changes.map(c => [c.key, c.factor, c.token, c.strength])]) === JSON.stringify([b.prompt, b.gate, b.changes.map(c => [c.key, c.factor, c.token, c.strength])])
+
+function answer(model, what, args) {
+  const kept = model.get('kept')
+  if (what === 'code') return kept.code
+  if (!['show', 'dose'].includes(what) || !same(args, { prompt: model.get('prompt'), gate: model.get('gate'), changes: model.get('changes') })) throw new Error('This page holds one edit of one text; another needs Python.')
+  const at = args.at ?? kept.next.length - 1
+  if (what === 'show') return { at, tokens: kept.tokens, kl: kept.kl, next: kept.next[at] }
+  return kept.doses[args.which][at]
 }
 
 function render({ model, el }) {
-  const { body, ask, close } = stage(el, model, 'studio')
-  let at = null, which = 0, changes = model.get('changes'), own = 0
-  const quiet = p => p.catch(() => {})
-  const prompt = h('textarea', { class: 'spd-prompt', rows: 2, 'aria-label': 'text', spellcheck: 'false', oninput: () => { at = null; soon() } })
-  const gate = h('input', { type: 'checkbox', class: 'spd-gate', onchange: () => { refresh(); dose() } })
+  const { body, note, ask, forget, close } = stage(el, model, 'studio')
+  const still = Boolean(model.get('kept')) // a page: what is edited stays as it is
+  let chosen = null, which = 0, changes = model.get('changes'), asking = null
+  const prompt = h('textarea', { class: 'spd-prompt', rows: 2, 'aria-label': 'text', spellcheck: 'false', readonly: still, oninput: () => { chosen = null; stale(); soon() } })
+  const gate = h('input', { type: 'checkbox', class: 'spd-gate', disabled: still, onchange: () => update() })
   const cards = h('div', { class: 'spd-cards' })
-  const line = h('div', { class: 'spd-text spd-studio-tokens', 'aria-label': 'tokens' }), next = h('div'), curve = h('div', { class: 'spd-curve' })
-  const finder = h('input', { type: 'search', 'aria-label': 'find components that predict a token', placeholder: 'predicts a token, e.g. he', spellcheck: 'false', oninput: () => search() }), hits = h('div', { class: 'spd-hits' })
+  const line = h('div', { class: 'spd-text spd-studio-tokens', role: 'listbox', 'aria-label': 'tokens', onkeydown: move }), next = h('div'), curve = h('div', { class: 'spd-curve' })
+  const finder = h('input', { type: 'search', 'aria-label': 'find components that predict a token', placeholder: 'predicts a token, e.g. he', spellcheck: 'false', disabled: still, oninput: () => search() }), hits = h('div', { class: 'spd-hits' })
   const offered = h('span'), written = h('div'), code = h('div'), result = h('div')
-  const measured = h('input', { type: 'text', 'aria-label': 'tokens to measure', placeholder: 'token to measure', spellcheck: 'false' })
-  const button = (text, cls, onclick) => h('button', { class: cls, onclick }, text)
-  body.append(prompt,
+  const measured = h('input', { type: 'text', 'aria-label': 'tokens to measure', placeholder: 'token to measure', spellcheck: 'false', disabled: still, onkeydown: e => { if (e.key === 'Enter') measure() } })
+  const button = (text, cls, onclick, props = {}) => h('button', { class: cls, onclick, ...props }, text)
+  const state = () => ({ prompt: prompt.value, changes, gate: gate.checked })
+  body.append(prompt, note,
     h('div', { class: 'spd-bench' },
       h('div', {}, h('div', { class: 'spd-row' }, h('label', {}, gate, 'only where the component is needed'), offered), cards, h('h3', {}, 'add a component'), finder, hits),
-      h('div', {}, h('h3', {}, 'KL of the next token, position by position'), line, next), h('div', {}, h('h3', {}, 'stronger and weaker'), curve)),
-    h('div', { class: 'spd-row spd-doings' }, button('write on', 'spd-write', write), button('Python', 'spd-code-button', python), button('measure', 'spd-measure', measure), measured), written, code, result)
+      h('div', { class: 'spd-result' }, h('h3', {}, 'KL of the next token, shaded from 0 to 1 nat'), line, next), h('div', { class: 'spd-result' }, h('h3', {}, 'stronger and weaker'), curve)),
+    h('div', { class: 'spd-row spd-doings' }, button('write on', 'spd-write', write, { disabled: still }), button('Python', 'spd-code-button', python), button('measure', 'spd-measure', measure, { disabled: still }), measured), written, code, result)
 
-  const refresh = latest(async () => {
-    own++
-    const a = await ask('show', { prompt: prompt.value, changes, gate: gate.checked, at })
-    own--
-    at = a.at
-    const most = Math.max(.05, ...a.kl)
-    line.replaceChildren(...a.tokens.map((t, i) => h('button', { class: 'spd-tok', 'aria-selected': String(i === at), title: `KL ${short(a.kl[i])} nats`, style: `background: ${shade(a.kl[i] / most)}`, onclick: () => { at = i; refresh(); dose() } }, t === '' ? '∅' : t)))
-    next.replaceChildren(h('p', {}, 'next token after ', token(a.tokens[at]), ` before → with the edit, KL ${short(a.kl[at])} nats`), bars(a.next))
+  // `follow`: another display, or a cell, has set all this already
+  const refresh = latest(async (follow = false) => {
+    asking = state()
+    let a
+    try { a = await ask('show', { ...asking, at: chosen, follow }) } finally { asking = null }
+    line.replaceChildren(...a.tokens.map((t, i) => h('button', { class: 'spd-tok', role: 'option', 'aria-selected': String(i === a.at), tabindex: i === a.at ? 0 : -1, title: `KL ${short(a.kl[i])} nats`, style: `background: ${shade(a.kl[i])}`, onclick: () => choose(i) }, t === '' ? '∅' : t)))
+    next.replaceChildren(h('p', {}, 'next token after ', token(a.tokens[a.at]), ` before → with the edit, KL ${short(a.kl[a.at])} nats`), bars(a.next))
   })
   const dose = latest(async () => {
-    if (!changes.length) { curve.replaceChildren(h('p', { class: 'spd-faint' }, 'Add a component.')); return }
+    if (!changes.length) { forget('dose'); curve.replaceChildren(h('p', { class: 'spd-faint' }, 'Add a component.')); return }
     which = Math.min(which, changes.length - 1)
-    const d = await ask('dose', { prompt: prompt.value, changes, gate: gate.checked, at, which })
-    const c = changes[which]
+    const c = changes[which], d = await ask('dose', { ...state(), at: chosen, which })
     curve.replaceChildren(chart({ series: d.curves.map(s => ({ name: s.name, x: d.x, y: s.p })), x: { title: c.token ? `strength of ${c.token} in ${c.key}` : `how much of ${c.key}` }, y: { title: 'probability', from: 0, to: 1 }, mark: c.token ? c.strength : c.factor, label: 'dose-response' }))
   })
-  const soon = settled(() => { refresh(); dose() }, 120)
-  function set(next, redraw = true) { changes = next; if (redraw) draw(); refresh() }
+  function stale() { for (const e of [written, code, result]) e.replaceChildren() } // they are of the edit as it was
+  function update(follow = false) { stale(); refresh(follow); dose() }
+  const soon = settled(update, 120)
+  async function choose(i) {
+    chosen = i
+    dose()
+    await refresh()
+    line.children[i]?.focus()
+  }
+  function move(e) {
+    const step = { ArrowRight: 1, ArrowLeft: -1, Home: -Infinity, End: Infinity }[e.key], now = [...line.children].findIndex(t => t.tabIndex === 0)
+    if (!step || now < 0) return
+    e.preventDefault()
+    choose(Math.min(line.children.length - 1, Math.max(0, now + step)))
+  }
+  function set(all) { changes = all; draw(); update() }
   function draw() {
     cards.replaceChildren(...(changes.length ? changes.map(card) : [h('p', { class: 'spd-faint' }, 'No component is edited yet.')]))
+    offer()
   }
   function card(c, i) {
-    const value = h('output', { class: 'spd-num' })
+    const value = h('output', { class: 'spd-num' }), now = c.token ? c.strength : c.factor
     const say = () => { value.textContent = changes[i].token ? short(changes[i].strength) : changes[i].factor === 0 ? 'out' : `× ${short(changes[i].factor)}` }
-    const slide = h('input', { type: 'range', class: 'spd-slide', min: c.token ? 0 : -1, max: 3, step: .05, value: c.token ? c.strength : c.factor, 'aria-label': `how much of ${c.key}`, oninput: e => {
-      changes = changed(changes, i, c.token ? { strength: Number(e.target.value) || .05 } : { factor: Number(e.target.value) })
+    const slide = h('input', { type: 'range', class: 'spd-slide', min: c.token ? .05 : Math.min(-1, now), max: Math.max(3, now), step: .05, value: now, disabled: still, 'aria-label': `how much of ${c.key}`, oninput: e => {
+      changes = changed(changes, i, c.token ? { strength: Number(e.target.value) } : { factor: Number(e.target.value) })
       which = i
       say()
-      refresh()
-      dose()
+      update()
     } })
-    const write = h('input', { type: 'text', class: 'spd-write-token', value: c.token, placeholder: 'its own', size: 8, spellcheck: 'false', 'aria-label': `token that ${c.key} writes`, onchange: e => { which = i; set(changed(changes, i, { token: e.target.value })); dose() } })
+    const write = e => { which = i; if (e.target.value !== changes[i].token) set(changed(changes, i, { token: e.target.value })) }
+    const writes = h('input', { type: 'text', class: 'spd-write-token', value: c.token, placeholder: 'its own', size: 8, spellcheck: 'false', disabled: still, 'aria-label': `token that ${c.key} writes`, onchange: write, onkeydown: e => { if (e.key === 'Enter') write(e) } })
     say()
-    return h('div', { class: 'spd-card' }, h('code', { class: 'spd-key' }, c.key), h('button', { title: 'leave it as it is', 'aria-label': `remove ${c.key}`, onclick: () => { set(changes.filter((_, j) => j !== i)); dose() } }, '✕'),
-      h('div', { class: 'spd-row spd-slider' }, slide, value), h('label', {}, 'writes', write))
+    return h('div', { class: 'spd-card' }, h('code', { class: 'spd-key' }, c.key), button('✕', '', () => { set(changes.filter((_, j) => j !== i)); finder.focus() }, { title: 'leave it as it is', 'aria-label': `remove ${c.key}`, disabled: still }),
+      h('div', { class: 'spd-row spd-slider' }, slide, value), h('label', {}, 'writes', writes))
   }
-  function add(key) { if (!changes.some(c => c.key === key)) { which = changes.length; set([...changes, { key, factor: 0, token: '', strength: 1 }]); dose() } }
+  function add(key) { if (!changes.some(c => c.key === key)) { which = changes.length; set([...changes, { key, factor: 0, token: '', strength: 1 }]) } }
   const search = settled(latest(async () => {
-    if (!finder.value) { hits.replaceChildren(); return }
+    hits.replaceChildren()
+    if (!finder.value) { forget('find'); return }
     const found = await ask('find', { token: finder.value })
     hits.replaceChildren(...found.map(f => h('button', { class: 'spd-near', onclick: () => add(f.key) }, h('code', {}, f.key), h('span', { class: 'spd-num' }, `PMI ${short(f.pmi)}`), h('span', { class: 'spd-faint' }, f.label))))
   }), 60)
-  async function write() {
+  // An answer is shown only if it is of what the studio shows by then
+  async function fill(place, what, args, show) {
+    const asked = state()
     try {
-      const w = await ask('write_on', { n: 30 })
-      written.replaceChildren(h('div', { class: 'spd-two' }, h('section', {}, h('h3', {}, 'before'), h('div', { class: 'spd-text' }, h('span', { class: 'spd-faint' }, prompt.value), h('b', {}, w.before))), h('section', {}, h('h3', {}, 'with the edit'), h('div', { class: 'spd-text' }, h('span', { class: 'spd-faint' }, prompt.value), h('b', {}, w.after)))))
-    } catch { /* shown */ }
+      const a = await ask(what, { ...asked, ...args })
+      if (same(asked, state())) place.replaceChildren(...show(a, asked))
+    } catch { place.replaceChildren() /* the reason is shown by `ask` */ }
   }
-  async function python() {
-    try {
-      const text = await ask('code')
-      code.replaceChildren(h('h3', {}, 'the same in Python'), h('pre', { class: 'spd-text spd-code' }, text), button('copy', '', () => navigator.clipboard?.writeText(text)))
-    } catch { /* shown */ }
-  }
-  async function measure() {
-    try {
-      result.replaceChildren(h('p', { class: 'spd-faint' }, 'measuring…'))
-      const rows = await ask('measure', { token: measured.value })
-      result.replaceChildren(h('h3', {}, 'measured'), h('table', {}, h('tr', {}, ['', 'value (95 %)', ''].map(t => h('th', {}, t))), rows.map(r => h('tr', {}, h('td', {}, r.measure), h('td', { class: 'spd-num' }, withInterval(r)), h('td', { class: 'spd-faint' }, r.what)))))
-    } catch { result.replaceChildren() }
-  }
+  const text = (title, start, more) => h('section', {}, h('h3', {}, title), h('div', { class: 'spd-text' }, h('span', { class: 'spd-faint' }, start), h('b', {}, more)))
+  function write() { return fill(written, 'write_on', { n: 30 }, (w, s) => [h('div', { class: 'spd-two' }, text('before', s.prompt, w.before), text('with the edit', s.prompt, w.after))]) }
+  function python() { return fill(code, 'code', {}, c => [h('h3', {}, 'the same in Python'), h('pre', { class: 'spd-text spd-code' }, c), button('copy', '', async e => {
+    try { await navigator.clipboard.writeText(c); e.target.textContent = 'copied' } catch { e.target.textContent = 'select it and copy: this page may not' }
+  })]) }
+  function measure() { return fill(result, 'measure', { token: measured.value }, rows => [h('h3', {}, 'measured'), h('table', {}, h('tr', {}, ['', 'value (95 %)', ''].map(t => h('th', {}, t))), rows.map(r => h('tr', {}, h('td', {}, r.measure), h('td', { class: 'spd-num' }, withInterval(r)), h('td', { class: 'spd-faint' }, r.what))))]) }
   function offer() {
     const key = model.get('key')
-    offered.replaceChildren(...(key && !changes.some(c => c.key === key) ? [button(`add ${key}`, 'spd-offer', () => { add(key); offer() })] : []))
+    offered.replaceChildren(...(key && !changes.some(c => c.key === key) ? [button(`add ${key}`, 'spd-offer', () => add(key))] : []))
   }
   function pushed() {
-    if (own) return // the answer to what this view itself has asked
-    changes = model.get('changes')
-    prompt.value = model.get('prompt')
-    gate.checked = model.get('gate')
+    const now = { prompt: model.get('prompt'), changes: model.get('changes'), gate: model.get('gate') }
+    if (asking && same(now, asking) || same(now, state())) return // what this display has asked for itself
+    if (now.prompt !== prompt.value) chosen = null
+    changes = now.changes
+    prompt.value = now.prompt
+    gate.checked = now.gate
     draw()
-    refresh()
-    dose()
+    update(true)
   }
   model.on('change:key', offer)
   for (const k of ['changes', 'prompt', 'gate']) model.on(`change:${k}`, pushed)
-  pushed()
-  offer()
+  prompt.value = model.get('prompt')
+  gate.checked = model.get('gate')
+  draw()
+  update(true)
   return () => { close(); model.off('change:key', offer); for (const k of ['changes', 'prompt', 'gate']) model.off(`change:${k}`, pushed) }
 }
 

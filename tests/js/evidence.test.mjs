@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import browser, { found, pages } from '../../spd_nb/static/browser.js'
 import { shades } from '../../spd_nb/static/detail.js'
 import lens, { strips } from '../../spd_nb/static/lens.js'
-import studio, { changed, withInterval } from '../../spd_nb/static/studio.js'
+import studio, { changed, same, withInterval } from '../../spd_nb/static/studio.js'
 
 const table = {
   key: ['a.b:0', 'a.b:1', 'a.c:0', 'a.c:1'], count: [50, 0, 90, 80], density: [.2, 0, .7, .1], mean_ci: [.1, 0, .5, .3],
@@ -71,5 +71,17 @@ test('one change is made and the others stay', () => {
   assert.equal(all[1].factor, 2)
   assert.equal(withInterval({ value: .5, low: .25, high: 1 }), '0.5  (0.25 to 1)')
   assert.equal(withInterval({ value: 3, low: null, high: null }), '3')
-  assert.throws(() => studio.answer({ get: () => null }, 'measure'), /needs Python/)
+})
+
+test('a page of a studio answers for its own edit only', () => {
+  const change = { key: 'a:0', factor: 0, token: '', strength: 1 }, state = { prompt: 'Tom', gate: false, changes: [change], kept: { tokens: ['a', 'b'], kl: [0, 1], next: [['x'], ['y']], doses: [['early', 'curve']], code: 'edit' } }
+  const model = { get: k => state[k] }, args = { prompt: 'Tom', gate: false, changes: [{ strength: 1, token: '', factor: 0, key: 'a:0' }], at: null }
+  assert.equal(same(args, state), true)
+  assert.deepEqual(studio.answer(model, 'show', args), { at: 1, tokens: ['a', 'b'], kl: [0, 1], next: ['y'] })
+  assert.deepEqual(studio.answer(model, 'show', { ...args, at: 0 }).next, ['x'])
+  assert.equal(studio.answer(model, 'dose', { ...args, which: 0 }), 'curve')
+  assert.equal(studio.answer(model, 'dose', { ...args, at: 0, which: 0 }), 'early')
+  for (const other of [{ prompt: 'Tim' }, { gate: true }, { changes: [] }, { changes: [{ ...change, factor: 1 }] }]) assert.throws(() => studio.answer(model, 'show', { ...args, ...other }), /needs Python/)
+  assert.equal(studio.answer(model, 'code'), 'edit')
+  assert.throws(() => studio.answer(model, 'measure', args), /needs Python/)
 })
