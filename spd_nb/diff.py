@@ -15,11 +15,11 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 from traitlets import Any, TraitType, observe, validate
-from .core import visible
+from .core import as_html, html_table, visible
 from .edit import Edit
 from .harvest import texts_of, tokenizer_of
 from .model import Decomposed, output_of
-from .pickers import place, plain_table
+from .pickers import place
 from .tradeoff import Measured, generations, shift
 from .widgets import View, asked, jsonable
 
@@ -123,6 +123,7 @@ class EditDiff(View):
 
     def plain(self):
         def said(parts): return ''.join(s for s,_ in parts)
-        return plain_table(['prompt','before','after','largest KL (nats)'], [[p,said(t['before']),said(t['after']),max(t['kl'])] for p,t in zip(self.prompts, self._texts)], f'{self.about}: how it goes on, greedily')
+        rows = [[p,said(t['before']),said(t['after']),max(t['kl'])] for p,t in zip(self.prompts, self._texts)]
+        return f'<p>{as_html(self.about)}: how it goes on, greedily</p>'+html_table(rows, ['prompt','before','after','largest KL (nats)'])
 
     def __repr__(self): return f"EditDiff({self.about}, {len(self._texts)} prompt{'s' if len(self._texts)!=1 else ''})"

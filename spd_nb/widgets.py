@@ -7,16 +7,15 @@ __all__ = ['front', 'jsonable', 'asked', 'View', 'Still', 'page', 'write_page', 
 
 # %% ../nbs/06_widgets.ipynb #75c6095b
 import asyncio, base64, gzip, hashlib, json, math, re, reprlib, threading
-from collections.abc import Iterable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from html import escape
 from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
-import anywidget, numpy as np
+import anywidget
 from pydantic import ValidationError, validate_call
 from fastcore.basics import patch
-from .core import atomic, visible
+from .core import as_html, atomic, visible
 
 # %% ../nbs/06_widgets.ipynb #d659a6d8
 _IMPORT = re.compile(r"^import .* from '\./(\w+)\.js'\n", re.M)
@@ -60,7 +59,9 @@ def asked(
 _brief = reprlib.Repr() # long and deep things in few words
 _brief.maxstring = _brief.maxother = _brief.maxlong = 80
 
-def _wrong(e): return '; '.join(f"{'.'.join(str(o)[:80] for o in w['loc'][:3]) or 'question'}: {w['msg'][:1].lower()}{w['msg'][1:]}, got {_brief.repr(w['input'])[:80]}" for w in e.errors()[:3])
+def _wrong(e):
+    def said(w): return f"{'.'.join(str(o)[:80] for o in w['loc'][:3]) or 'question'}: {w['msg'][:1].lower()}{w['msg'][1:]}"+('' if w['type']=='missing_argument' else f", got {_brief.repr(w['input'])[:80]}")
+    return '; '.join(map(said, e.errors()[:3]))
 
 class View(anywidget.AnyWidget):
     "A widget whose front end puts questions to Python"
@@ -136,6 +137,7 @@ def _hash(text): return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()
 
 _LOOKS = '''
 :root { color-scheme: light dark; }
+h1, h2 { overflow-wrap: anywhere; }
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1080px; margin: 0 auto; padding: 1em; background: Canvas; color: CanvasText; }
 h1, h2, p { overflow-wrap: anywhere; } h1 { font-size: 1.6em; } h2 { font-size: 1.2em; margin: 2em 0 .5em; }
 .part { margin: .8em 0; overflow-x: auto; } .figure { min-height: 320px; }
@@ -200,7 +202,9 @@ def framed(
 @patch
 def _repr_mimebundle_(self:View, **kw):
     data,meta = super(View, self)._repr_mimebundle_(**kw)
-    return data|{'text/plain':repr(self), 'text/html':self._repr_html_()},meta
+    try: still = self._repr_html_()
+    except Exception as e: still = f'<p>{as_html(e)}</p>'  # what others see later must not keep the view from those who see it now
+    return data|{'text/plain':repr(self), 'text/html':still},meta
 
 @patch
 def _repr_html_(self:View): return self.still()._repr_html_()
