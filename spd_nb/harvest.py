@@ -217,7 +217,7 @@ def write(
     top:int=20,          # As for `token_table`
 )->'Harvest':
     "Turn counts into a harvest on disk"
-    import pandas as pd, pyarrow as pa, pyarrow.parquet as pq, scipy.sparse as sp
+    import pyarrow as pa, pyarrow.parquet as pq, scipy.sparse as sp
     path,tokenizer = settled(path),tokenizer or tokenizer_of(dm.target)
     if path.exists(): raise ValueError(f"{path} is there already; give another path, or remove it")
     df = component_table(stats)

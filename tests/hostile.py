@@ -2,11 +2,10 @@
 import copy, hashlib, json, shutil
 from collections import Counter
 from html.parser import HTMLParser
-from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 import pandas as pd, torch
-from spd_nb.harvest import Harvest, texts_of
+from spd_nb.harvest import Harvest
 from spd_nb.stories import story_tokenizer
 
 STORY = Path(__file__).parent.parent/'data'/'story'

@@ -11,7 +11,9 @@ pytestmark = [pytest.mark.browser, pytest.mark.skipif(shutil.which('chromium') i
 sys.path.insert(0, str(ROOT/'tools'))
 from lab_test import FLAGS, Lab, run_all, watched
 from playwright.sync_api import expect, sync_playwright
-from hostile import LABELS, LIMITS, PROMPT, QUOTE, TEXTS, copied, figures, opened, tables, views
+
+expect.set_options(timeout=20_000)  # a busy machine is slow, not wrong
+from hostile import LABELS, LIMITS, PROMPT, TEXTS, copied, figures, opened, tables, views
 from spd_nb.core import visible
 from spd_nb.widgets import write_page
 
@@ -184,9 +186,9 @@ class Notebook:
 
     def soon(self, expr, value):
         "Wait until Python holds this"
-        for _ in range(50):
+        for _ in range(100):
             if (now := self.eval(expr))==value: return
-            self.page.wait_for_timeout(100)
+            self.page.wait_for_timeout(150)
         assert now==value
 
     def quiet(self): assert not self.outside and not self.noise, (self.outside, self.noise)
