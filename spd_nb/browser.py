@@ -164,7 +164,7 @@ def recorded(self:ComponentBrowser,
     table = dict(key=keys, **{c:df[c].tolist() for c in ('count','density','mean_ci')}, **{c:[visible(t) for t in df[c]] for c in ('input_label','output_label')},
         **{side:[[(t,p,m) for t,p,m in details[k][side]] for k in keys] for side in ('input','output')})
     state = dict(key=self.key if self.key in details else '', sites=list(dict.fromkeys(df.site.astype(str))), token=self.token, side=self.side, label=self.label)
-    return state|dict(table=jsonable(table, 4), details=details)
+    return state|dict(table=jsonable(table, 4), details=details, of=len(self.h.keys))
 
 @patch
 def plain(self:ComponentBrowser):
@@ -175,4 +175,5 @@ def plain(self:ComponentBrowser):
 @patch
 def _repr_html_(self:ComponentBrowser):
     some = [r['key'] for r in self.rows(start=0, n=8, token=self.token, side=self.side, label=self.label, sort='pmi' if self.token else 'density')['rows']]
-    return self.still(keys=[*([self.key] if self.key else []), *some], examples=3, deep=False)._repr_html_()
+    still = self.still(keys=[*([self.key] if self.key else []), *some], examples=3, deep=False)
+    return still._replace(state=still.state|dict(key=next(iter(still.state['details']), '')))._repr_html_()  # one is open, for a reader who may not know that they can be

@@ -100,7 +100,8 @@ function render({ model, el }) {
   function take(a) {
     total = a.total
     a.rows.forEach((r, i) => got.set(a.start + i, r))
-    count.textContent = `${total.toLocaleString('en')} components`
+    const here = model.get('table')?.key.length // in a page
+    count.textContent = `${total.toLocaleString('en')} components${here ? `; this page holds ${here.toLocaleString('en')} of ${model.get('of').toLocaleString('en')}` : ''}`
   }
   // `follow`: another display, or a cell, has set these filters already
   const reset = latest(async (follow = false) => {
