@@ -296,6 +296,15 @@ def test_typing_keeps_its_letters(notebook):
     box.press_sequentially(' said', delay=130)
     nb.soon('browser.token', ' said')
     expect(nb.cell(6).locator('.spd-token-box')).to_have_value(' said')
+    rows = nb.eval("[r['key'] for r in browser.rows(start=0, n=12, token=' said', sort='pmi')['rows']]")
+    expect(nb.cell(5).locator('.spd-line').first).to_have_attribute('data-key', rows[0])
+    grid = nb.cell(5).locator('.spd-scroll')
+    grid.focus()
+    for _ in range(10): nb.page.keyboard.press('ArrowDown')  # faster than answers come
+    nb.soon('browser.key', rows[9])
+    nb.page.keyboard.press('ArrowUp')
+    nb.soon('browser.key', rows[8])
+    expect(grid.locator('[aria-selected=true]')).to_have_attribute('data-key', rows[8])
     nb.eval('0', "browser.label = 'says'")  # leaves the other filters as they are
     expect(nb.cell(5).locator('.spd-label-box')).to_have_value('says')
     expect(box).to_have_value(' said')

@@ -47,7 +47,7 @@ function answer(model, what, args) {
 function render({ model, el }) {
   const { body, note, ask, close } = stage(el, model, 'browser')
   const query = { sort: 'density', down: true }
-  let total = 0, got = new Map(), asked = new Set(), generation = 0, current = -1
+  let total = 0, got = new Map(), asked = new Set(), generation = 0, current = -1, picking = 0
   let accepted = {}, asking = {} // the filters of what is shown, and of what is being asked
   const field = (label, props) => h('input', { 'aria-label': label, placeholder: label, type: 'search', spellcheck: 'false', autocomplete: 'off', ...props })
   const tokenBox = field('a token, e.g. he', { class: 'spd-token-box', oninput: () => again() })
@@ -64,7 +64,13 @@ function render({ model, el }) {
   body.append(h('div', { class: 'spd-row spd-filters' }, tokenBox, sideBox, labelBox, siteBox, h('label', {}, aliveBox, 'only those that fire'), count), note, h('div', { class: 'spd-panes' }, h('div', { class: 'spd-table' }, head, scroll), pane.el))
 
   const filters = () => ({ token: tokenBox.value, side: sideBox.value, label: labelBox.value, site: siteBox.value, alive: aliveBox.checked, ...query })
-  function pick(key) { ask('pick', { key }).catch(() => {}) }
+  // Answers to quick keys come late: where the next key goes from is looked up when the last of them is there
+  async function pick(key) {
+    picking++
+    try { await ask('pick', { key }) } catch { /* shown by `ask` */ }
+    if (--picking === 0) locate()
+  }
+  function locate() { current = [...got].find(([, r]) => r.key === model.get('key'))?.[0] ?? -1 }
   function header() {
     head.replaceChildren(...COLUMNS.map(([name, text]) => {
       const can = SORTS.includes(name) || name === 'output' && sideBox.value === 'output' || name === 'input' && sideBox.value === 'input'
@@ -130,7 +136,7 @@ function render({ model, el }) {
   function selected() {
     pane.show(model.get('key'))
     for (const line of sheet.children) line.setAttribute('aria-selected', String(line.dataset.key === model.get('key')))
-    current = [...got].find(([, r]) => r.key === model.get('key'))?.[0] ?? -1
+    if (picking === 0) locate()
   }
   const boxes = { token: tokenBox, side: sideBox, label: labelBox }
   const pushed = Object.fromEntries(Object.keys(boxes).map(k => [k, () => {
