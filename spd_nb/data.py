@@ -8,6 +8,7 @@ __all__ = ['Batches', 'Weighted', 'merged_zeros', 'sparse_features', 'repeated_t
 
 # %% ../nbs/02_data.ipynb #e3861d52
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from glob import glob
 from itertools import islice
 from pathlib import Path
@@ -20,7 +21,7 @@ from torch import Tensor
 class Batches:
     "An endless stream in which batch `i` depends on the seed and `i` alone, so a resumed run finds its place at once"
     def __init__(self,
-        make:Callable, # Makes a batch from a `torch.Generator`
+        make:Callable, # Makes a batch from a `torch.Generator`; a function of a module (or a `partial` of one) can be sent to another process
         seed:int=0,    # Another seed, another stream; 0 to 2**32-1
     ):
         if not 0<=seed<2**32: raise ValueError(f"`seed` must be from 0 to 2**32-1, got {seed}")
@@ -69,11 +70,12 @@ def sparse_features(
     "Rows of `n` independent features, each active with probability `p` (TMS and residual MLP toys)"
     if not 0<p<=1: raise ValueError(f"`p` is a probability above 0, got {p}")
     if not low<high: raise ValueError(f"`low` must be below `high`, got {low} and {high}")
-    def make(gen):
-        x = torch.rand(batch, n, generator=gen)*(high-low)+low
-        x = x*(torch.rand(batch, n, generator=gen)<p)
-        return merged_zeros(x) if merge else x
-    return Batches(make, seed)
+    return Batches(partial(_sparse_rows, n=n, batch=batch, p=p, low=low, high=high, merge=merge), seed)
+
+def _sparse_rows(gen, n, batch, p, low, high, merge):
+    x = torch.rand(batch, n, generator=gen)*(high-low)+low
+    x = x*(torch.rand(batch, n, generator=gen)<p)
+    return merged_zeros(x) if merge else x
 
 # %% ../nbs/02_data.ipynb #1f91bd21
 def repeated_tokens(
@@ -86,11 +88,12 @@ def repeated_tokens(
     "Rows of distinct random tokens, then a window of them said again: only looking back tells what comes next"
     if half<2: raise ValueError(f"`half` must be at least 2 for something to follow something, got {half}")
     if not 0<=gap<=vocab-half: raise ValueError(f"`gap` must be 0 to vocab-half={vocab-half}, for the first tokens to be distinct, got {gap}")
-    def make(gen):
-        x = torch.rand(batch, vocab, generator=gen).argsort(1)[:,:half+gap]
-        start = torch.randint(gap+1, (batch,1), generator=gen)
-        return torch.cat([x, x.gather(1, start+torch.arange(half))], 1)
-    return Batches(make, seed)
+    return Batches(partial(_repeated_rows, vocab=vocab, half=half, batch=batch, gap=gap), seed)
+
+def _repeated_rows(gen, vocab, half, batch, gap):
+    x = torch.rand(batch, vocab, generator=gen).argsort(1)[:,:half+gap]
+    start = torch.randint(gap+1, (batch,1), generator=gen)
+    return torch.cat([x, x.gather(1, start+torch.arange(half))], 1)
 
 # %% ../nbs/02_data.ipynb #6e321806
 def packed(

@@ -9,6 +9,7 @@ __all__ = ['Route', 'Mask', 'ci_masks', 'rounded_masks', 'constant_masks', 'sour
 
 # %% ../nbs/12_masks.ipynb #4eee431e
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import islice
 from typing import NamedTuple
 import torch
@@ -93,10 +94,11 @@ def one_site(
     site:str, # The only site where components stand in
 )->Callable:  # A route
     "Components stand in at a single site"
-    def route(masks:dict[str,Mask])->Route:
-        if site not in masks: raise SiteError(f"no mask for site {site!r}; masks are given for {', '.join(masks)}")
-        return {site:None}
-    return route
+    return partial(_one_site, site=site)
+
+def _one_site(masks, site):
+    if site not in masks: raise SiteError(f"no mask for site {site!r}; masks are given for {', '.join(masks)}")
+    return {site:None}
 
 def subset(
     masks:dict[str,Mask], # Site to mask, at least one; the first gives the batch's shape

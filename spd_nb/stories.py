@@ -19,7 +19,7 @@ __all__ = ['EOS', 'BOYS', 'GIRLS', 'PLACES', 'THINGS', 'FOOD', 'FAMILY', 'COLOUR
 # %% ../nbs/04_stories.ipynb #29b1b88c
 import random, re
 from collections.abc import Callable, Iterable, Iterator
-from functools import cache
+from functools import cache, partial
 from itertools import chain, islice
 from math import log
 from typing import NamedTuple
@@ -337,6 +337,11 @@ def stories(
     held_out:bool=False, # Heroes in places where training never puts them?
 )->Batches:              # Batches of B S token ids
     "Rows of stories without end, never the same twice"
-    ids = {t:i for i,t in enumerate(vocabulary())}
-    def make(gen): return torch.tensor([[ids[t.text] for t in row] for row in story_rows(batch, seq, int(torch.randint(2**62, (), generator=gen)), held_out)])
-    return Batches(make, seed)
+    return Batches(partial(_story_ids, batch=batch, seq=seq, held_out=held_out), seed)
+
+@cache
+def _ids(): return {t:i for i,t in enumerate(vocabulary())}
+
+def _story_ids(gen, batch, seq, held_out):
+    rows = story_rows(batch, seq, int(torch.randint(2**62, (), generator=gen)), held_out)
+    return torch.tensor([[_ids()[t.text] for t in row] for row in rows])
