@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['Key', 'keys_of', 'visible', 'SiteError', 'nearest', 'get_site', 'match_sites', 'weight_of', 'hooked', 'bare',
-           'cached', 'rng_state', 'restore_rng', 'seeded', 'AdamW', 'settled', 'atomic', 'provenance', 'Run', 'as_html',
-           'html_table']
+           'cached', 'rng_state', 'restore_rng', 'seeded', 'peak_memory', 'AdamW', 'settled', 'atomic', 'provenance',
+           'Run', 'as_html', 'html_table']
 
 # %% ../nbs/00_core.ipynb #a49569cf
-import json, os, re, shutil, subprocess, sys, tempfile
+import errno, json, math, os, re, shutil, subprocess, sys, tempfile
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -176,16 +176,25 @@ def cached(
     with hooked(model, {s:partial(keep, s) for s in sites}, lambda args,kw: seen.clear(), check): yield seen
 
 # %% ../nbs/00_core.ipynb #357d2b6e
+def _generators():
+    "Each device in use that has a random generator of its own: name, how to read its state, how to set it"
+    yield 'cpu', torch.get_rng_state, torch.set_rng_state
+    for kind in ('cuda','xpu'):
+        mod = torch.get_device_module(kind)
+        for i in range(mod.device_count() if mod.is_initialized() else 0):
+            yield f'{kind}:{i}', partial(mod.get_rng_state, i), partial(mod.set_rng_state, device=i)
+    if torch.backends.mps.is_available(): yield 'mps', torch.mps.get_rng_state, torch.mps.set_rng_state
+
 def rng_state()->dict[str,Tensor]: # Device to state, for `restore_rng`
-    "The state of torch's random generators, on the CPU and every CUDA device in use"
-    gpu = {f'cuda:{i}':s for i,s in enumerate(torch.cuda.get_rng_state_all())} if torch.cuda.is_initialized() else {}
-    return {'cpu':torch.get_rng_state()} | gpu
+    "The state of torch's random generators, on the CPU and every GPU in use (CUDA, Apple's, Intel's)"
+    return {device:read() for device,read,_ in _generators()}
 
 def restore_rng(
-    state:dict[str,Tensor], # From `rng_state`
+    state:dict[str,Tensor], # From `rng_state`, perhaps on another machine: devices that are not in use here are passed over
 ):
     "Set torch's random generators back to a kept state"
-    for dev,s in state.items(): torch.set_rng_state(s) if dev=='cpu' else torch.cuda.set_rng_state(s, dev)
+    for device,_,put in _generators():
+        if device in state: put(state[device])
 
 # %% ../nbs/00_core.ipynb #05fb1736
 @contextmanager
@@ -200,6 +209,20 @@ def seeded(
     try: yield
     finally: restore_rng(before)
 
+# %% ../nbs/00_core.ipynb #ada9f9d5
+def peak_memory(
+    device:torch.device|str='cpu', # A GPU, or `cpu` for this process
+)->float:                          # MB since the process began, on CUDA and XPU since `reset_peak_memory_stats`; NaN where nothing keeps count
+    "The most memory that was in use at one time"
+    kind = torch.device(device).type
+    if kind in ('cuda','xpu'): return torch.get_device_module(kind).max_memory_allocated(device)/1e6
+    if kind=='mps': return torch.mps.driver_allocated_memory()/1e6  # Apple's allocator keeps what it once took, and no peak
+    try: import resource
+    except ImportError:  # Windows
+        import psutil
+        return getattr(psutil.Process().memory_info(), 'peak_wset', math.nan)/1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss*(1 if sys.platform=='darwin' else 1024)/1e6
+
 # %% ../nbs/00_core.ipynb #4353d033
 def _plain(f): return getattr(f, '__wrapped__', f)
 
@@ -212,10 +235,16 @@ class AdamW(torch.optim.AdamW):
     step = torch.no_grad()(_plain(torch.optim.AdamW.step))
 
 # %% ../nbs/00_core.ipynb #3cd6340f
+_UNSYNCED = errno.EACCES,errno.EBADF,errno.EINVAL  # Windows opens no folder and flushes only what is open for writing; some network disks flush no folder
+
 def _sync(path):
-    fd = os.open(path, os.O_RDONLY)
-    try: os.fsync(fd)
-    finally: os.close(fd)
+    writable = path.is_file() and os.access(path, os.W_OK)
+    try:
+        fd = os.open(path, os.O_RDWR if writable else os.O_RDONLY)
+        try: os.fsync(fd)
+        finally: os.close(fd)
+    except OSError as e:
+        if writable or e.errno not in _UNSYNCED: raise
 
 def _real(path): return Path(path).resolve() if Path(path).is_symlink() else Path(path)  # a link stays a link
 
@@ -261,7 +290,7 @@ def provenance()->dict[str,str|None]: # Versions of python, torch and spd_nb, th
     def v(name):
         try: return version(name)
         except PackageNotFoundError: return None
-    git = subprocess.run(['git','rev-parse','--verify','HEAD'], capture_output=True, text=True).stdout.strip() if shutil.which('git') else ''
+    git = subprocess.run(['git','rev-parse','--verify','HEAD'], capture_output=True).stdout.decode().strip() if shutil.which('git') else ''
     return dict(python=sys.version.split()[0], torch=torch.__version__, spd_nb=v('spd_nb'), commit=git or None, time=datetime.now(timezone.utc).isoformat(timespec='seconds'))
 
 # %% ../nbs/00_core.ipynb #95bb4752
@@ -283,7 +312,7 @@ class Run:
         **args, # What to remember; values that JSON cannot hold are kept as their `repr`
     ):
         "Write `run.json`: the arguments and what they ran with"
-        with atomic(self/'run.json') as f: f.write_text(json.dumps(dict(args=args, **provenance()), indent=1, default=repr))
+        with atomic(self/'run.json') as f: f.write_text(json.dumps(dict(args=args, **provenance()), indent=1, default=repr), encoding='utf-8')
 
     def log(self,
         row:dict, # Column to number; `rewind` needs a column `step`
@@ -292,14 +321,14 @@ class Run:
         f,line = self/'history.jsonl',json.dumps(row)+'\n'
         if self._torn and f.exists(): os.truncate(f, f.read_bytes().rfind(b'\n')+1)
         self._torn = True
-        with open(f, 'a') as o: o.write(line)
+        with open(f, 'a', encoding='utf-8', newline='\n') as o: o.write(line)
         self._torn = False
 
     @property
     def history(self)->list[dict]: # The rows so far; a torn last line, as a kill leaves it, is dropped
         "Every logged row"
         f = self/'history.jsonl'
-        lines = f.read_text().split('\n')[:-1] if f.exists() else []
+        lines = f.read_text(encoding='utf-8').split('\n')[:-1] if f.exists() else []
         return [json.loads(l) for l in lines]
 
     def rewind(self,
@@ -307,7 +336,7 @@ class Run:
     ):
         "Drop the history from a step on, as a resumed run will write it again"
         rows = [r for r in self.history if r['step']<step]
-        with atomic(self/'history.jsonl') as f: f.write_text(''.join(json.dumps(r)+'\n' for r in rows))
+        with atomic(self/'history.jsonl') as f: f.write_text(''.join(json.dumps(r)+'\n' for r in rows), encoding='utf-8', newline='\n')
 
 # %% ../nbs/00_core.ipynb #d11f87a5
 def as_html(

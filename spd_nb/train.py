@@ -8,7 +8,7 @@ __all__ = ['Losses', 'Step', 'recon', 'faithful', 'sparse', 'smooth_sparse', 'st
            'load_checkpoint', 'stoppable', 'fit', 'Plan', 'plan']
 
 # %% ../nbs/15_train.ipynb #3abfb19c
-import copy, json, resource, signal, statistics, sys, threading, time
+import copy, json, signal, statistics, sys, threading, time
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager
 from functools import partial
@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from .ci import CI
 from .components import TiedComponents
-from .core import AdamW, Run, SiteError, as_html, atomic, get_site, html_table, restore_rng, rng_state, seeded, settled, weight_of
+from .core import AdamW, Run, SiteError, as_html, atomic, get_site, html_table, peak_memory, restore_rng, rng_state, seeded, settled, weight_of
 from .data import Weighted
 from .lms import check_tokens
 from .losses import anneal, cosine, faithfulness, importance_minimality, kl, mse, position_mean, smooth_l0
@@ -120,7 +120,7 @@ class Adversarial:
 
     def state_dict(self): return self.adversary.state_dict()
     def load_state_dict(self, state): self.adversary.load_state_dict(state)
-    def __repr__(self): return f'Adversarial({self.adversary!r}, measure={self.measure.__name__}, route={self.route.__name__})'
+    def __repr__(self): return f'Adversarial({self.adversary!r}, measure={_named(self.measure)}, route={_named(self.route)})'
 
 # %% ../nbs/15_train.ipynb #0867d412
 Losses = dict[str,tuple[float,Callable]]  # Name to coefficient and loss
@@ -203,11 +203,11 @@ def _moved(x, device): return {k:v.to(device) for k,v in x.items()} if isinstanc
 def _shape(x): return {k:tuple(v.shape) for k,v in x.items()} if isinstance(x, dict) else tuple(x.shape)
 
 def _named(f):
-    if isinstance(f, partial): return f'{f.func.__name__}('+', '.join(f'{k}={v}' for k,v in f.keywords.items())+')'
+    if isinstance(f, partial): return f'{f.func.__name__.lstrip("_")}('+', '.join(f'{k}={v}' for k,v in f.keywords.items())+')'
     return getattr(f, '__name__', repr(f))
 
 def _described(loss):
-    if isinstance(loss, partial): return dict(loss=loss.func.__name__, **{k:getattr(v, '__name__', v) for k,v in loss.keywords.items()})
+    if isinstance(loss, partial): return dict(loss=loss.func.__name__, **{k:_named(v) if callable(v) else v for k,v in loss.keywords.items()})
     return dict(loss=_named(loss))
 
 def unpacked(
@@ -331,7 +331,7 @@ def load_checkpoint(
     path:Path,       # From `save_checkpoint`
 ):
     "Put a run back where it was"
-    with safe_open(settled(path), 'pt') as f: meta,tensors = f.metadata(),{k:f.get_tensor(k) for k in f.keys()}
+    with safe_open(settled(path), 'pt') as f: meta,tensors = f.metadata(),{k:f.get_tensor(k).clone() for k in f.keys()}  # the optimiser would keep the file mapped, and Windows replaces no such file
     then,now = json.loads(meta['args']),json.loads(json.dumps(learner.args))
     if then!=now: raise ValueError(f"the checkpoint in {path} is of another run: "+', '.join(f'{k} was {then.get(k)!r}, now {now.get(k)!r}' for k in now if then.get(k)!=now[k]))
     part = lambda p: {k[len(p)+1:]:v for k,v in tensors.items() if k.startswith(p+'/')}
@@ -358,8 +358,10 @@ def stoppable():
     def ask(sig, frame):
         if asked: raise KeyboardInterrupt
         asked.append(sig)
-    before = {s:signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
-    try: yield asked
+    before = {s:h for s in (signal.SIGINT, signal.SIGTERM) if (h := signal.getsignal(s)) is not None}  # a handler in C cannot be set again from here
+    try:
+        for s in before: signal.signal(s, ask)
+        yield asked
     finally:
         for s,h in before.items(): signal.signal(s, h)
 
@@ -461,7 +463,7 @@ class Plan(NamedTuple):
     "What a run will cost, and what to look at first"
     seconds:float       # Per step
     total:float         # Seconds for all steps
-    memory:float        # Peak of the process (or of the GPU), in MB
+    memory:float        # Peak of the process (or of the GPU), in MB, see `peak_memory`
     warnings:list[str]  # What may go wrong
 
     def __repr__(self):
@@ -494,8 +496,8 @@ def plan(
     **options,               # As for `fit`: `view`, `autocast`, `recompute`
 )->Plan:                     # Cost and warnings
     "Take a few steps and put everything back"
-    gpu = dm.device.type=='cuda'
-    if gpu: torch.cuda.reset_peak_memory_stats()
+    device = torch.get_device_module(dm.device)
+    if dm.device.type in ('cuda','xpu'): device.reset_peak_memory_stats(dm.device)
     learner = Learner(dm, batches, losses or preset(dm), steps, 1e-3, cosine, **options)
     before,took = [p.detach().clone() for p in dm.learnt()],[]
     try:
@@ -504,7 +506,7 @@ def plan(
             for _ in range(2+sample):
                 start = time.perf_counter()
                 learner.one()
-                if gpu: torch.cuda.synchronize()
+                device.synchronize()
                 took.append(time.perf_counter()-start)
     except SiteError as e: return Plan(float('nan'), float('nan'), float('nan'), [str(e)])
     except RuntimeError as e:
@@ -515,5 +517,4 @@ def plan(
             for p,b in zip(dm.learnt(), before): p.copy_(b)
         dm.zero_grad()
     seconds = statistics.median(took[2:])
-    memory = torch.cuda.max_memory_allocated()/1e6 if gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/(1e6 if sys.platform=='darwin' else 1e3)
-    return Plan(seconds, seconds*steps, memory, warnings)
+    return Plan(seconds, seconds*steps, peak_memory(dm.device), warnings)

@@ -1,5 +1,5 @@
 "The wheel that setup.py makes: metadata from settings.ini, the modules and the widgets' front ends, nothing else"
-import re, shutil, subprocess, sys
+import re, shlex, shutil, subprocess, sys
 from configparser import ConfigParser
 from email.parser import Parser
 from pathlib import Path
@@ -28,7 +28,7 @@ def test_metadata_is_settings_ini(wheel, cfg):
     m = Parser().parsestr(wheel.read(next(n for n in wheel.namelist() if n.endswith('dist-info/METADATA'))).decode())
     assert (m['Name'],m['Version'],m['Requires-Python']) == (cfg['lib_name'],cfg['version'],'>='+cfg['min_python'])
     assert set(m.get_all('Provides-Extra')) == {k.removesuffix('_requirements') for k in cfg if k.endswith('_requirements')}
-    assert len([r for r in m.get_all('Requires-Dist') if 'extra ==' not in r]) == len(cfg['requirements'].split())
+    assert len([r for r in m.get_all('Requires-Dist') if 'extra ==' not in r]) == len(shlex.split(cfg['requirements']))
     assert f'__version__ = "{cfg["version"]}"' in (ROOT/'spd_nb/__init__.py').read_text()
 
 def test_contents(wheel):
@@ -40,5 +40,5 @@ def test_constraints_pin_every_requirement(cfg):
     lines = (ROOT/'constraints.txt').read_text().split()
     assert not [o for o in lines if '+' in o or '@' in o or o.count('==')!=1]
     pinned = {o.split('==')[0].lower().replace('_','-') for o in lines}
-    wanted = [re.match(r'[\w.-]+', r)[0].lower().replace('_','-') for k,v in cfg.items() if k.endswith('requirements') for r in v.split()]
+    wanted = [re.match(r'[\w.-]+', r)[0].lower().replace('_','-') for k,v in cfg.items() if k.endswith('requirements') for r in shlex.split(v)]
     assert not set(wanted)-pinned-{'setuptools'}
