@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Key', 'keys_of', 'visible', 'SiteError', 'nearest', 'get_site', 'match_sites', 'weight_of', 'hooked', 'bare',
-           'cached', 'rng_state', 'restore_rng', 'seeded', 'peak_memory', 'AdamW', 'settled', 'atomic', 'provenance',
-           'Run', 'as_html', 'html_table']
+           'cached', 'rng_state', 'restore_rng', 'seeded', 'peak_memory', 'AdamW', 'path_of', 'located', 'as_json',
+           'settled', 'atomic', 'provenance', 'Run', 'as_html', 'html_table']
 
 # %% ../nbs/00_core.ipynb #a49569cf
 import errno, json, math, os, re, shutil, subprocess, sys, tempfile
@@ -19,6 +19,7 @@ from functools import partial
 from html import escape
 from importlib.metadata import PackageNotFoundError, version
 from numbers import Integral, Real
+from os import PathLike
 from pathlib import Path
 from typing import NamedTuple
 from unicodedata import category
@@ -234,6 +235,33 @@ class AdamW(torch.optim.AdamW):
     load_state_dict = _plain(torch.optim.Optimizer.load_state_dict)
     step = torch.no_grad()(_plain(torch.optim.AdamW.step))
 
+# %% ../nbs/00_core.ipynb #6b1ddb8f
+def path_of(
+    path:str|PathLike, # A path, perhaps with `~` for the home folder
+)->Path:               # The same, with the home folder written out
+    "Read a path as a shell would"
+    return Path(os.path.expanduser(path))
+
+def located(
+    source:str|PathLike, # Where a model is opened from: a local folder or a name on the hub
+)->str:                  # The absolute path of a folder that exists, else `source` unchanged
+    "A model's source, valid from every working folder"
+    folder = path_of(source)
+    return str(folder.resolve()) if folder.is_dir() else str(source)
+
+# %% ../nbs/00_core.ipynb #2d3f6190
+def as_json(
+    x,                          # Data; numbers of NumPy and other libraries count as numbers
+    indent:int|None=None,       # As for `json.dumps`
+    default:Callable|None=None, # What to write for a value that JSON cannot hold; `None` raises `TypeError`
+)->str:                         # JSON, with `null` for numbers that are not finite
+    "Data as JSON that every reader accepts"
+    def plain(v):
+        if isinstance(v, Real): return int(v) if isinstance(v, Integral) else float(v)
+        if default is None: raise TypeError(f"Object of type {type(v).__name__} is not JSON serializable")
+        return default(v)
+    return json.dumps(json.loads(json.dumps(x, default=plain), parse_constant=lambda _: None), indent=indent)
+
 # %% ../nbs/00_core.ipynb #3cd6340f
 _UNSYNCED = errno.EACCES,errno.EBADF,errno.EINVAL  # Windows opens no folder and flushes only what is open for writing; some network disks flush no folder
 
@@ -246,24 +274,25 @@ def _sync(path):
     except OSError as e:
         if writable or e.errno not in _UNSYNCED: raise
 
-def _real(path): return Path(path).resolve() if Path(path).is_symlink() else Path(path)  # a link stays a link
+def _real(path): return path.resolve() if path.is_symlink() else path  # a link stays a link
 
 def _old(path): return path.with_name(f'.{path.name}.old')
 
 def settled(
-    path:str|Path, # A file or folder written by `atomic`
-)->Path:           # The same path
+    path:str|PathLike, # A file or folder written by `atomic`
+)->Path:               # From `path_of`
     "Finish a swap that was killed between its two renames, so that the old version is never lost"
+    path = path_of(path)
     real = _real(path)
     if _old(real).exists():
         if real.exists(): shutil.rmtree(_old(real))
         else: os.replace(_old(real), real)
-    return Path(path)
+    return path
 
 # %% ../nbs/00_core.ipynb #1b20cc5b
 @contextmanager
 def atomic(
-    path:str|Path,     # File or folder to write; what is there of the same kind is replaced as a whole
+    path:str|PathLike, # File or folder to write; what is there of the same kind is replaced as a whole
     folder:bool=False, # Write a folder?
 ):                     # Yields where to write: an empty folder, or the name of a file to make
     "Write a file or a folder under a temporary name and rename it when all went well; else the old one stays as it was"
@@ -297,12 +326,12 @@ def provenance()->dict[str,str|None]: # Versions of python, torch and spd_nb, th
 class Run:
     "A folder that records a run: `run.json` with every argument and version, `history.jsonl` a row per logged step"
     def __init__(self,
-        path:str|Path|None=None, # The folder; `None` makes a new dated one below `runs`
+        path:str|PathLike|None=None, # The folder; `None` makes a new dated one below `runs`
     ):
         if path is None:
             stem = Path('runs')/datetime.now().strftime('%Y-%m-%d_%H%M%S')
             path = next(p for i in range(10_000) if not (p := stem.with_name(f'{stem.name}-{i}' if i else stem.name)).exists())
-        self.path,self._torn = Path(path),True  # whether the history may end in half a row
+        self.path,self._torn = path_of(path),True  # whether the history may end in half a row
         self.path.mkdir(parents=True, exist_ok=True)
 
     def __repr__(self): return f'Run({str(self.path)!r})'
@@ -312,31 +341,31 @@ class Run:
         **args, # What to remember; values that JSON cannot hold are kept as their `repr`
     ):
         "Write `run.json`: the arguments and what they ran with"
-        with atomic(self/'run.json') as f: f.write_text(json.dumps(dict(args=args, **provenance()), indent=1, default=repr), encoding='utf-8')
+        with atomic(self/'run.json') as f: f.write_text(as_json(dict(args=args, **provenance()), indent=1, default=repr), encoding='utf-8')
 
     def log(self,
-        row:dict, # Column to number; `rewind` needs a column `step`
+        row:dict, # Column to number, not finite where something went wrong; `rewind` needs a column `step`
     ):
         "Append a row to the history"
-        f,line = self/'history.jsonl',json.dumps(row)+'\n'
+        f,line = self/'history.jsonl',as_json(row)+'\n'
         if self._torn and f.exists(): os.truncate(f, f.read_bytes().rfind(b'\n')+1)
         self._torn = True
         with open(f, 'a', encoding='utf-8', newline='\n') as o: o.write(line)
         self._torn = False
 
     @property
-    def history(self)->list[dict]: # The rows so far; a torn last line, as a kill leaves it, is dropped
+    def history(self)->list[dict]: # The rows so far, with NaN for numbers that were not finite; a torn last line, as a kill leaves it, is dropped
         "Every logged row"
         f = self/'history.jsonl'
         lines = f.read_text(encoding='utf-8').split('\n')[:-1] if f.exists() else []
-        return [json.loads(l) for l in lines]
+        return [{k:float('nan') if v is None else v for k,v in json.loads(l).items()} for l in lines]
 
     def rewind(self,
         step:int, # First step to forget
     ):
         "Drop the history from a step on, as a resumed run will write it again"
         rows = [r for r in self.history if r['step']<step]
-        with atomic(self/'history.jsonl') as f: f.write_text(''.join(json.dumps(r)+'\n' for r in rows), encoding='utf-8', newline='\n')
+        with atomic(self/'history.jsonl') as f: f.write_text(''.join(as_json(r)+'\n' for r in rows), encoding='utf-8', newline='\n')
 
 # %% ../nbs/00_core.ipynb #d11f87a5
 def as_html(
