@@ -301,7 +301,7 @@ def pmi(
     N:int, # Positions
 ):        # Nats; -inf where they never come together
     "Pointwise mutual information"
-    with np.errstate(divide='ignore', invalid='ignore'): return np.log(N*both/(n_c*n_t))
+    with np.errstate(divide='ignore', invalid='ignore'): return np.log(both/n_c*(N/n_t))  # quotients first: products of 32-bit counts would wrap
 
 # %% ../nbs/20_stats.ipynb #0af3dc50
 def token_table(
