@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['lower_leaky', 'lower_leaky_linear', 'upper_leaky', 'CI', 'private_gates', 'ScalarCI', 'VectorCI', 'SharedCI',
-           'GlobalCI', 'TransformerCI']
+           'GlobalCI', 'TransformerCI', 'check_finite']
 
 # %% ../nbs/11_ci.ipynb #3df66714
 import math
@@ -213,3 +213,15 @@ class TransformerCI(nn.Module):
         x = torch.cat([F.rms_norm(reads[s], reads[s].shape[-1:]) for s in self.names], -1)
         if x.ndim!=3: raise ValueError(f"TransformerCI reads sequences (B S d), got inputs of shape {tuple(x.shape)}; use GlobalCI for data without positions")
         return dict(zip(self.names, self.out(self.blocks(self.inp(x))).split(self.Cs, -1)))
+
+# %% ../nbs/11_ci.ipynb #31b6ce4c
+def check_finite(
+    by_site:dict[str,Float[Tensor, "*batch _C"]], # Site to importances or activations
+    what:str,     # What they are, for the message
+    where:str='', # Where they come from, such as `of batch 3`
+):                # `ValueError` for the first that is NaN or infinite
+    "Refuse numbers that are not finite; the error names the site, the component and the place"
+    for s,g in by_site.items():
+        if g.isfinite().all(): continue
+        *place,c = (~g.isfinite()).nonzero()[0].tolist()
+        raise ValueError(f"the {what} of {s}:{c} is {g[*place,c].item()} at place {tuple(place)} {where}".rstrip()+": the run has diverged, or this precision overflows")

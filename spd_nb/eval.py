@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from fastcore.basics import patch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from .ci import check_finite
 from .components import Components, gaussian
 from .core import Key, as_html, get_site, hooked, seeded, weight_of
 from .losses import kl, mse, position_mean
@@ -60,6 +61,7 @@ def l0(
     weight:Float[Tensor, "*batch"]|None=None, # How often each position counts
 )->dict[str,float]:                           # Site to components per position
     "How many components a position needs, per site"
+    check_finite(ci if weight is None else {s:g[weight>0] for s,g in ci.items()}, 'importance')
     return {s:position_mean((g>threshold).to(g), weight).sum().item() for s,g in ci.items()}
 
 @torch.no_grad()
@@ -69,6 +71,7 @@ def spectrum(
 ):                      # DataFrame, a row per component: key, site, c, norm, mean_ci, rate, max_ci
     "What each component amounts to: its size, and how often and how much it is needed"
     import pandas as pd
+    for i,o in enumerate(steps): check_finite(o.ci.lower, 'importance', f'of batch {i}')
     rows = []
     for s,cs in steps[0].dm.components.items():
         norm = cs.V.norm(dim=0)*cs.U.norm(dim=1)
