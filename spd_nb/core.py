@@ -81,7 +81,7 @@ def get_site(
     "The submodule at a dotted path; the error names the nearest path"
     here = model
     for name in site.split('.'):
-        here = here._modules.get(name)
+        here = here._modules[name] if name in here._modules else None  # traced modules have no `get` here
         if here is None: raise SiteError(f"no site {site!r} in {type(model).__name__}{nearest(site, [m for m,_ in model.named_modules() if m])}")
     return here
 
@@ -142,6 +142,14 @@ def as_stored(
 _open = []  # blocks of `hooked`
 _paused = ContextVar('paused', default=frozenset())  # those of them that `bare` holds back, in this thread
 
+def _not_compiled(model, site):
+    "Refuse a site whose hooks would not be noticed"
+    here = model
+    for name in [*site.split('.'), None]:
+        if getattr(here, '_compiled_call_impl', None) is not None or type(here).__name__=='OptimizedModule':
+            raise SiteError(f"{site!r} lies in a compiled {type(here).__name__}, which would not notice masks and edits; use the model as it was before it was compiled")
+        here = here._modules[name] if here is not None and name in here._modules else None
+
 @contextmanager
 def hooked(
     model:nn.Module,          # Module to run
@@ -150,6 +158,7 @@ def hooked(
     last:Callable|None=None,  # `f()` when it has run
 ):                            # Yields `model`, whose sites now answer with what the hooks return; `SiteError` for a site it has not
     "Change what sites return while the block runs; nested blocks apply outermost first"
+    for s in hooks: _not_compiled(model, s)
     block,handles = object(),[]
     def answer(f, args, kw, out): return None if block in _paused.get() else f(next(iter((*args, *kw.values()))), out)
     def call(f, *a):

@@ -83,4 +83,4 @@ def feature_space(
         at += k
         sites[f'layers.{i}.mlp_in'],sites[f'layers.{i}.mlp_out'] = _Read(a.U),_Write(b.V, b.U@R[:,at:])
         mods.append((_In(a.C), _Out(layer.mlp_out.weight.T@R[:,at:])))
-    return FeatureSpace(_Stream(W_E@R, mods, widths), sites, dm.ci_fn, dm.lower)
+    return FeatureSpace(_Stream(W_E@R, mods, widths), sites, dm.ci_fn, dm.lower, seats={})

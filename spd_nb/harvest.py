@@ -20,8 +20,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from fastcore.basics import patch
 from .core import Key, SiteError, as_html, atomic, bare, get_site, hooked, html_table, nearest, provenance, settled
-from .lms import check_tokens, linear_sites
+from .lms import check_tokens
 from .model import Decomposed, fingerprint
+from .sites import matrices
 from .stats import BINS, Stats, act_edges, component_table, load_stats, pmi, save_stats, token_table
 from .stories import story_tokenizer
 from .train import Feed, stoppable, unpacked
@@ -473,7 +474,7 @@ def direct_logits(
     eps:float=1e-2,         # How large a push, relative to the size of the site's output
 )->Float[Tensor, " vocab"]: # Change of each logit per unit of `u`, mean over positions, centred; all 0 where other matrices stand between
     "What writing `u` does to the logits with all other matrices held"
-    sites = [s for s in linear_sites(dm.target, exact=False).index if s==site or get_site(dm.target, s) is not dm.target.get_output_embeddings()]
+    sites = [s for s in matrices(dm.target) if s==site or get_site(dm.target, s) is not dm.target.get_output_embeddings()]
     kept = {}
     with hooked(dm.target, {s:lambda x,out,s=s: kept.setdefault(s, out) for s in sites}): base = dm(toks)
     step = eps*kept[site].norm(dim=-1).mean()/u.norm()
@@ -492,7 +493,7 @@ def direct_reads(
     embedding = dm.target.get_input_embeddings()
     if get_site(dm.target, site) is embedding: return (v-v.mean()).detach()
     start = next(n for n,m in dm.target.named_modules() if m is embedding)
-    held,kept,seen = [s for s in linear_sites(dm.target, exact=False).index if s not in (site,start)],{},{}
+    held,kept,seen = [s for s in matrices(dm.target) if s not in (site,start)],{},{}
     with torch.no_grad(), bare(), hooked(dm.target, {s:lambda x,out,s=s: kept.setdefault(s, out) for s in (*held,start)}): dm(toks)
     from_here = kept[start].detach().requires_grad_()
     with torch.enable_grad(), bare(), hooked(dm.target, {s:lambda x,out,s=s: kept[s] for s in held}|{start:lambda x,out: from_here, site:lambda x,out: seen.update(x=x)}): dm(toks)

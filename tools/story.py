@@ -16,7 +16,7 @@ from spd_nb.core import Key, atomic
 from spd_nb.data import tokens
 from spd_nb.eval import alive, auc, l0, mask_table, mean_over, pgd_ladder, report, single_ablations, spectrum, steps_of, without_masks
 from spd_nb.harvest import harvest
-from spd_nb.lms import StoryLM, by_role, fit_lm, linear_sites, load_lm
+from spd_nb.lms import StoryLM, by_role, fit_lm, load_lm
 from spd_nb.losses import cosine, kl
 from spd_nb.masks import PersistentPGD, shared
 from spd_nb.model import decompose, load, save
