@@ -11,11 +11,11 @@ from functools import partial
 from itertools import chain
 from typing import NamedTuple
 import torch
-from einops import EinopsError, rearrange
-from jaxtyping import Bool, Float
+from einops import rearrange
+from jaxtyping import Bool
 from torch import Tensor, nn
 from torch.func import functional_call
-from .core import SiteError, bare, get_site, hooked, seeded, weight_of
+from .core import bare, get_site, hooked, scale_of, seeded, weight_of
 from .lms import context, vocab_of
 
 # %% ../nbs/08_sites.ipynb #d4abfe09
@@ -108,7 +108,7 @@ def _pull(m, x, g):
     "The gradient of `m.weight` that gradients `g` of its outputs imply"
     x,g = x.flatten() if isinstance(m, nn.Embedding) else x.flatten(0, -2),g.flatten(0, -2)
     if not isinstance(m, nn.Embedding): return x.T@g if hasattr(m, 'nf') else g.T@x
-    got = torch.zeros_like(m.weight).index_add_(0, x, g*getattr(m, 'embed_scale', 1.))
+    got = torch.zeros_like(m.weight).index_add_(0, x, g*scale_of(m))
     if m.padding_idx is not None: got[m.padding_idx] = 0  # torch gives padding no gradient
     return got
 
@@ -143,6 +143,10 @@ def _watch(model, run, sites, found):
         seen.append((x.detach().clone(), off.item() if out.numel() else 0.))
     with torch.no_grad(), hooked(model, {s:partial(note, s) for s in sites}): return run()
 
+def _is_matrix(module):
+    try: return weight_of(module).is_floating_point()
+    except (TypeError, AttributeError): return False
+
 def _parameter(model, site): return get_site(model, site)._parameters.get('weight')
 
 def _holders(model, sites):
@@ -150,10 +154,8 @@ def _holders(model, sites):
     own,of = {p:[] for s in sites if (p := _parameter(model, s)) is not None},{}
     for p in own: of[p.untyped_storage().data_ptr()] = p
     for n,m in model.named_modules(remove_duplicate=False):
-        try: w = weight_of(m)
-        except (TypeError, AttributeError): continue
-        p = of.get(w.untyped_storage().data_ptr())
-        if p is not None and w.numel()==p.numel(): own[p].append(n)
+        p = of.get(m.weight.untyped_storage().data_ptr()) if _is_matrix(m) else None
+        if p is not None and m.weight.numel()==p.numel(): own[p].append(n)
     return own
 
 def _elsewhere(model, call, sites, plain, output):
@@ -235,10 +237,7 @@ def matrices(
     model:nn.Module, # Any model
 )->list[str]:        # Sites, in the model's order
     "The modules that hold a matrix: Linear, Conv1D and Embedding"
-    def holds(m):
-        try: return weight_of(m).is_floating_point()
-        except (TypeError, AttributeError): return False
-    return [n for n,m in model.named_modules() if n and holds(m)]
+    return [n for n,m in model.named_modules() if n and _is_matrix(m)]
 
 def sample_batch(
     model:nn.Module, # Any model
@@ -261,16 +260,16 @@ def linear_sites(
     sites,batch,first = matrices(model),sample_batch(model) if batch is None else batch,{}
     seats = audit(model, batch, sites, output) if batch is not None else {}
     total = sum(p.numel() for p in model.parameters())
-    def row(site, kind, W, bias, seat):
-        of = first.setdefault(W.untyped_storage().data_ptr(), site)
+    def row(site, kind, own, W, bias, seat):
+        of = first.setdefault(own.untyped_storage().data_ptr(), site)
         rank = 0 if seat.why else int(torch.linalg.matrix_rank(W.detach().float())) if exact else min(W.shape)
         return dict(site=site, kind=kind, d_in=W.shape[-1], d_out=W.shape[-2], bias=bias, rank=rank, C=max(1, round(spare*rank)) if rank or not seat.why else 0, tied='' if of==site else of, share=W.numel()/total if of==site else 0., layout=seat.layout, why=seat.why)
     def own(site):
         m = get_site(model, site)
-        return row(site, type(m).__name__, weight_of(m), getattr(m, 'bias', None) is not None, seats.get(site, Seat(0, None, (), 0., 0., '')))
+        return row(site, type(m).__name__, m.weight, weight_of(m), getattr(m, 'bias', None) is not None, seats.get(site, Seat(0, None, (), 0., 0., '')))
     rows = [own(s) for s in sites]
     for n,p in model.named_parameters():
         if p.ndim>1 and p.untyped_storage().data_ptr() not in first:
             holder = type(get_site(model, n.rpartition('.')[0])).__name__ if '.' in n else type(model).__name__
-            rows.append(row(n, holder, p, False, Seat(0, None, (), 0., 0., f'is a parameter of {p.ndim} dimensions, not the matrix of a module')))
+            rows.append(row(n, holder, p, p, False, Seat(0, None, (), 0., 0., f'is a parameter of {p.ndim} dimensions, not the matrix of a module')))
     return pd.DataFrame(rows, columns='site kind d_in d_out bias rank C tied share layout why'.split()).set_index('site')
