@@ -6,7 +6,7 @@
 __all__ = ['LM', 'context', 'vocab_of', 'is_lm', 'check_tokens', 'load_lm', 'StoryLM', 'fit_lm', 'by_role']
 
 # %% ../nbs/05_lms.ipynb #93993bf3
-import math
+import math, re
 from pathlib import Path
 from typing import NamedTuple
 import torch
@@ -55,6 +55,26 @@ def check_tokens(
     if toks.numel() and not 0<=toks.min()<=toks.max()<vocab: raise ValueError(f"token ids go from {toks.min()} to {toks.max()}, but {type(model).__name__} has {vocab}: 0 to {vocab-1}; was the text tokenized for another model?")
     if most and toks.shape[-1]>most: raise ValueError(f"sequences of {toks.shape[-1]} tokens, but {type(model).__name__} has a context of {most}; cut them shorter")
 
+# %% ../nbs/05_lms.ipynb #d96c84a8
+def _not_read(model):
+    "Parameters that `from_pretrained` found no weights for"
+    def marked(x): return getattr(x, '_is_hf_initialized', False)  # set by transformers on modules it has initialised, and on parameters it has read
+    own = [(f'{n}.{k}'.lstrip('.'), p, m) for n,m in model.named_modules() for k,p in m.named_parameters(recurse=False)]
+    read = [p for _,p,_ in own if marked(p)]
+    def copied(p): return p.ndim>1 and any(p.shape==q.shape and torch.equal(p, q) for q in read)
+    return [n for n,p,m in own if read and marked(m) and not marked(p) and not copied(p)]
+
+def _lacks(model, missing):
+    "What an error says of weights that a checkpoint does not have"
+    kind,config,missing = type(model).__name__,model.config,sorted(missing)
+    saved = (getattr(config, 'architectures', None) or [kind])[0]
+    untied = not getattr(config, 'tie_word_embeddings', True) and any(re.search(k, s) for k in model._tied_weights_keys or () for s in missing)
+    if saved!=kind: way = f"it was saved from a {saved}: open it with that class and give the model to `decompose`"
+    elif untied: way = "if it was saved with tied embeddings, open it with `tie_word_embeddings=True` and give the model to `load_lm`"
+    else: way = "give a complete checkpoint"
+    return f"{kind} has no weights for {', '.join(missing[:4])}{' ...' if len(missing)>4 else ''}, which are now random; {way}"
+
+# %% ../nbs/05_lms.ipynb #5c0a9d1e
 def load_lm(
     source,              # A name on the hub, a local folder, or a model in memory
     tokenizer=None,      # Of a model in memory; a name or folder brings its own
@@ -62,11 +82,16 @@ def load_lm(
     device='cpu',        # Where to put it
 )->LM:
     "Open any causal language model for decomposition"
-    if isinstance(source, nn.Module): model = source
+    if isinstance(source, nn.Module):
+        model = source
+        if missing := _not_read(model): raise ValueError(f"the checkpoint of this {_lacks(model, missing)}; or, if they were set since, save the model and open its folder")
     else:
+        from safetensors import SafetensorError
         from transformers import AutoModelForCausalLM, AutoTokenizer
-        try: model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
-        except (OSError, ValueError) as e: raise OSError(f"cannot open {str(source)!r} ({str(e).splitlines()[0]}); without network give a local folder with config.json and model.safetensors, or a model in memory") from e
+        try: model,info = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True)
+        except (OSError, ValueError, SafetensorError) as e: raise OSError(f"cannot open {str(source)!r} ({str(e).splitlines()[0]}); without network give a local folder with config.json and model.safetensors, or a model in memory") from e
+        for key,has,wants in sorted(info['mismatched_keys']): raise ValueError(f"{key} in {str(source)!r} has shape {tuple(has)}, but by its config.json {tuple(wants)}; one of the two belongs to another model")
+        if info['missing_keys']: raise ValueError(f"the checkpoint {str(source)!r} of a {_lacks(model, info['missing_keys'])}")
         if tokenizer is None and Path(source).is_dir() and not list(Path(source).glob('tokenizer*')): pass
         elif tokenizer is None: tokenizer = AutoTokenizer.from_pretrained(source)
     model = model.to(device=device, dtype=dtype).eval().requires_grad_(False)
