@@ -244,10 +244,13 @@ def peak_memory(
     if kind in ('cuda','xpu'): return torch.get_device_module(kind).max_memory_allocated(device)/1e6
     if kind=='mps': return torch.mps.driver_allocated_memory()/1e6  # Apple's allocator keeps what it once took, and no peak
     try: import resource
-    except ImportError:  # Windows
-        import psutil
-        return getattr(psutil.Process().memory_info(), 'peak_wset', math.nan)/1e6
+    except ImportError: return _windows_peak()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss*(1 if sys.platform=='darwin' else 1024)/1e6
+
+def _windows_peak():
+    try: import psutil
+    except ImportError: return math.nan
+    return getattr(psutil.Process().memory_info(), 'peak_wset', math.nan)/1e6
 
 # %% ../nbs/00_core.ipynb #4353d033
 def _plain(f): return getattr(f, '__wrapped__', f)

@@ -660,7 +660,7 @@ def export(self:Edit,
             model.save_pretrained(new)
         if tokenizer is not None: tokenizer.save_pretrained(new)
         save_file({f'{s}.{k}':getattr(p, k).detach().cpu().contiguous() for s,p in self.patches.items() for k in ('reads','writes')}, new/'edit.safetensors')
-        (new/'edit.json').write_text(json.dumps(_plain(about), indent=1, allow_nan=False))
+        (new/'edit.json').write_text(json.dumps(_plain(about), indent=1, allow_nan=False), encoding='utf-8')
     return path
 
 def _plain(x):

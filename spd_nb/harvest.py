@@ -249,7 +249,7 @@ def write(
         files = {f.name:dict(bytes=f.stat().st_size, sha256=hashlib.sha256(f.read_bytes()).hexdigest()) for f in sorted(new.iterdir())}
         for name,rows in dict({k:t.num_rows for k,t in made.items()}, examples=len(comp)).items(): files[f'{name}.parquet']['rows'] = rows
         (new/'manifest.json').write_text(json.dumps(dict(schema_version=HARVEST_SCHEMA, complete=True, **dict(decomposition=fingerprint(dm))|stats.args['of'], tokenizer=_tokenizer_mark(tokenizer), tokens=stats.n, batches=len(stats.seen),
-            top=top, **{k:v for k,v in stats.args.items() if k not in ('C','of')}, files=files, **provenance()), indent=1))
+            top=top, **{k:v for k,v in stats.args.items() if k not in ('C','of')}, files=files, **provenance()), indent=1), encoding='utf-8')
     return Harvest(path, dm, tokenizer)
 
 def harvest(
@@ -295,7 +295,7 @@ class Harvest:
         tokenizer=None,          # Of `transformers`; `None` takes `tokenizer_of` the target when text is run
     ):
         self.path,self.dm,self._tokenizer = settled(path),dm,tokenizer
-        try: self.manifest = json.loads((self.path/'manifest.json').read_text())
+        try: self.manifest = json.loads((self.path/'manifest.json').read_text(encoding='utf-8'))
         except FileNotFoundError as e: raise FileNotFoundError(f"no harvest in {self.path}: there is no manifest.json; `harvest(dm, batches, path)` makes one, and goes on with one that was stopped") from e
         except ValueError as e: raise ValueError(f"{self.path/'manifest.json'} is damaged ({e}); copy the folder again, or harvest again") from e
         m = self.manifest

@@ -283,7 +283,7 @@ def save(
         save_file(flat(dm.components), new/'components.safetensors')
         save_file(flat(dm.ci_fn), new/'ci.safetensors')
         if hasattr(dm.target, 'spec'): save_file(flat(dm.target), new/'target.safetensors')
-        (new/'decomposition.json').write_text(json.dumps(about, indent=1, default=repr))
+        (new/'decomposition.json').write_text(json.dumps(about, indent=1, default=repr), encoding='utf-8')
         pd.DataFrame(dm.history).to_parquet(new/'history.parquet')
     return path
 
@@ -298,7 +298,7 @@ def load(
 )->Decomposed:                    # As it was saved, on the CPU or where `target` is
     "Open a decomposition; nothing is unpickled, and the target must be the one that was decomposed"
     path = settled(path)
-    try: about = json.loads((path/'decomposition.json').read_text())
+    try: about = json.loads((path/'decomposition.json').read_text(encoding='utf-8'))
     except FileNotFoundError as e: raise FileNotFoundError(f"no decomposition in {path}: there is no decomposition.json") from e
     except json.JSONDecodeError as e: raise ValueError(f"{path/'decomposition.json'} is damaged ({e}); copy the folder again") from e
     if about['schema_version']>SCHEMA: raise ValueError(f"{path} has schema version {about['schema_version']}, this spd_nb reads up to {SCHEMA}; install a newer spd_nb")

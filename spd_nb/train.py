@@ -466,10 +466,12 @@ class Plan(NamedTuple):
     memory:float        # Peak of the process (or of the GPU), in MB, see `peak_memory`
     warnings:list[str]  # What may go wrong
 
+    def _costs(self): return f'{self.seconds*1e3:.3g} ms', f'{self.total/60:.3g} minutes', f'{self.memory:.0f} MB' if self.memory==self.memory else 'memory unknown'
     def __repr__(self):
-        return '\n'.join([f'{self.seconds*1e3:.3g} ms per step, {self.total/60:.3g} minutes in all, {self.memory:.0f} MB', *(f'warning: {w}' for w in self.warnings)])
+        step,total,memory = self._costs()
+        return '\n'.join([f'{step} per step, {total} in all, {memory}', *(f'warning: {w}' for w in self.warnings)])
     def _repr_html_(self):
-        cost = html_table([(f'{self.seconds*1e3:.3g} ms', f'{self.total/60:.3g} minutes', f'{self.memory:.0f} MB')], ['per step','in all','memory'])
+        cost = html_table([self._costs()], ['per step','in all','memory'])
         return (cost if self.seconds==self.seconds else '')+''.join(f'<p style="border-left:.3em solid #c98a00;padding-left:.6em;margin:.4em 0"><b>warning</b> {as_html(w)}</p>' for w in self.warnings)
 
 def _concerns(dm, now):

@@ -35,12 +35,12 @@ def copied(path, texts=TEXTS, labels=LABELS):
     order = dict.fromkeys([*own, *sorted(range(len(t)), key=lambda i: -t['count'][i].as_py())])
     named = {i:texts[k%len(texts)]+(str(k//len(texts)) if k>=len(texts) else '') for k,i in enumerate(order)}
     pq.write_table(t.set_column(1, 'text', pa.array([named[i] for i in range(len(t))])), f, write_page_checksum=True)
-    about = json.loads((path/'manifest.json').read_text())
+    about = json.loads((path/'manifest.json').read_text(encoding='utf-8'))
     about['files'][f.name] |= dict(bytes=f.stat().st_size, sha256=hashlib.sha256(f.read_bytes()).hexdigest())
-    (path/'manifest.json').write_text(json.dumps(about))
-    rows = [json.loads(l) for l in (path/'labels.jsonl').read_text().splitlines()]
+    (path/'manifest.json').write_text(json.dumps(about), encoding='utf-8')
+    rows = [json.loads(l) for l in (path/'labels.jsonl').read_text(encoding='utf-8').splitlines()]
     each = [r|dict(input_label=labels[i%len(labels)], output_label=labels[(i+7)%len(labels)], strategy=labels[i%4]) for i,r in enumerate(rows)]
-    (path/'labels.jsonl').write_text('\n'.join(map(json.dumps, each))+'\n')
+    (path/'labels.jsonl').write_text('\n'.join(map(json.dumps, each))+'\n', encoding='utf-8')
     return path
 
 def opened(path, dm):

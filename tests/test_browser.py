@@ -159,7 +159,7 @@ class Notebook:
         self.lab,self.path = lab,f'{next(self.numbers)}.ipynb'
         code = [dict(cell_type='code', id=f'cell-{i}', metadata={}, execution_count=None, outputs=[], source=c) for i,c in enumerate(cells)]
         spec = dict(name='python3', display_name='Python 3', language='python')
-        (lab.root/self.path).write_text(json.dumps(dict(nbformat=4, nbformat_minor=5, metadata=dict(kernelspec=spec), cells=code)))
+        (lab.root/self.path).write_text(json.dumps(dict(nbformat=4, nbformat_minor=5, metadata=dict(kernelspec=spec), cells=code)), encoding='utf-8')
         self.page,self.outside,self.noise = lab.page,lab.outside,lab.noise
         self.noise.clear()
         self.page.evaluate('''async path => { const w = await window.jupyterapp.commands.execute('docmanager:open', { path }); await w.sessionContext.ready; await w.sessionContext.session.kernel.info }''', self.path)

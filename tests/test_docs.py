@@ -35,8 +35,8 @@ if __name__=='__main__':
 def built(tmp_path_factory):
     "A folder with what nbdev hands to Quarto, and each page as nbconvert's HTML; outputs are those that git holds"
     tmp = tmp_path_factory.mktemp('site')
-    (tmp/'settings.ini').write_text((ROOT/'settings.ini').read_text())
-    (tmp/'process.py').write_text(SCRIPT)
+    (tmp/'settings.ini').write_text((ROOT/'settings.ini').read_text(encoding='utf-8'), encoding='utf-8')
+    (tmp/'process.py').write_text(SCRIPT, encoding='utf-8')
     env = os.environ|dict(PYTHONPATH=os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')]), OMP_NUM_THREADS='1')
     ran = subprocess.run([sys.executable, 'process.py'], cwd=tmp, env=env, capture_output=True, text=True)
     assert ran.returncode==0, ran.stderr[-3000:]
@@ -115,16 +115,16 @@ def test_links_in_pages_lead_somewhere(pages):
 
 def test_links_in_readme_lead_somewhere():
     def heads(p):
-        if not p.endswith('.ipynb'): return anchors([(ROOT/p).read_text()])
-        return anchors([''.join(c['source']) for c in json.loads((ROOT/p).read_text())['cells'] if c['cell_type']=='markdown'])
-    src = (ROOT/'README.md').read_text()
+        if not p.endswith('.ipynb'): return anchors([(ROOT/p).read_text(encoding='utf-8')])
+        return anchors([''.join(c['source']) for c in json.loads((ROOT/p).read_text(encoding='utf-8'))['cells'] if c['cell_type']=='markdown'])
+    src = (ROOT/'README.md').read_text(encoding='utf-8')
     assert len(links(src))>30 and not broken('README.md', src, {}, lambda p: (ROOT/p).is_file(), heads)
 
 def test_every_public_name_has_a_place_on_its_page(pages):
     home = {re.sub(r'^\d+_', '', p).removesuffix('.ipynb'):p for p in pages if '/' not in p}
     missing = []
     for f in sorted((ROOT/'spd_nb').glob('[a-z]*.py')):
-        tree = ast.parse(f.read_text())
+        tree = ast.parse(f.read_text(encoding='utf-8'))
         names = next(ast.literal_eval(o.value) for o in tree.body if isinstance(o, ast.Assign) and o.targets[0].id=='__all__')
         defined = {o.name for o in tree.body if isinstance(o, (ast.FunctionDef,ast.ClassDef))}
         nb = pages[home[f.stem]]
@@ -141,7 +141,7 @@ def listed(items):
             yield from listed(o.get('contents', []))
 
 def test_sidebar_lists_every_page_once():
-    contents = yaml.safe_load((ROOT/'nbs'/'sidebar.yml').read_text())['website']['sidebar']['contents']
+    contents = yaml.safe_load((ROOT/'nbs'/'sidebar.yml').read_text(encoding='utf-8'))['website']['sidebar']['contents']
     assert sorted(listed(contents))==sorted(notebooks()|BUILT)
     sections = [o['section'] for o in contents if 'section' in o]
     assert sections==['Tutorials','How-to','API'] and contents[0]['href']=='index.ipynb'
@@ -153,6 +153,6 @@ def test_sidebar_lists_every_page_once():
     assert [{p[0] for p in part['contents']} for part in api]==[{str(i)} for i in range(len(api))]  # a layer each
 
 def test_navbar_points_at_the_repository():
-    bar = yaml.safe_load((ROOT/'_quarto.yml').read_text())['website']['navbar']
+    bar = yaml.safe_load((ROOT/'_quarto.yml').read_text(encoding='utf-8'))['website']['navbar']
     assert cfg['git_url'] in [o.get('href') for o in bar['right']]
     assert cfg.getboolean('custom_sidebar')

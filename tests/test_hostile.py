@@ -51,7 +51,7 @@ def test_tables_show_the_names(made):
 @pytest.mark.parametrize('name', VIEWS)
 def test_views_are_text(name, made, tmp_path):
     bad,good = (m['views'][name] for m in made)
-    for how in (lambda v: v._repr_html_(), lambda v: v.plain(), lambda v: v.to_html(tmp_path/'view.html', **LIMITS.get(name, {})).read_text()):
+    for how in (lambda v: v._repr_html_(), lambda v: v.plain(), lambda v: v.to_html(tmp_path/'view.html', **LIMITS.get(name, {})).read_text(encoding='utf-8')):
         read = same(how(bad), how(good))
         assert all(t.replace('\n', '')==visible(t.replace('\n', '')) for t in seen(read))
 

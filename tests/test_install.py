@@ -29,7 +29,7 @@ def test_metadata_is_settings_ini(wheel, cfg):
     assert (m['Name'],m['Version'],m['Requires-Python']) == (cfg['lib_name'],cfg['version'],'>='+cfg['min_python'])
     assert set(m.get_all('Provides-Extra')) == {k.removesuffix('_requirements') for k in cfg if k.endswith('_requirements')}
     assert len([r for r in m.get_all('Requires-Dist') if 'extra ==' not in r]) == len(shlex.split(cfg['requirements']))
-    assert f'__version__ = "{cfg["version"]}"' in (ROOT/'spd_nb/__init__.py').read_text()
+    assert f'__version__ = "{cfg["version"]}"' in (ROOT/'spd_nb/__init__.py').read_text(encoding='utf-8')
 
 def test_contents(wheel):
     held = {n for n in wheel.namelist() if '.dist-info/' not in n}
@@ -37,7 +37,7 @@ def test_contents(wheel):
 
 def test_constraints_pin_every_requirement(cfg):
     "One line per package, exact, without a local version that only one machine has"
-    lines = (ROOT/'constraints.txt').read_text().split()
+    lines = (ROOT/'constraints.txt').read_text(encoding='utf-8').split()
     assert not [o for o in lines if '+' in o or '@' in o or o.count('==')!=1]
     pinned = {o.split('==')[0].lower().replace('_','-') for o in lines}
     wanted = [re.match(r'[\w.-]+', r)[0].lower().replace('_','-') for k,v in cfg.items() if k.endswith('requirements') for r in shlex.split(v)]

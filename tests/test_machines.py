@@ -1,11 +1,12 @@
 "What other systems lack: Windows' files and signals, processes that do not fork"
-import multiprocessing
+import ast, multiprocessing, os, re, subprocess, sys, textwrap
 from pathlib import Path
-import torch
+import pytest, torch
 from spd_nb.harvest import count
 from spd_nb.model import load
 from spd_nb.stats import load_stats
 from spd_nb.stories import stories
+from windows import bad_names
 
 ROOT = Path(__file__).parent.parent
 
@@ -27,3 +28,40 @@ def test_spawned_processes_count_their_shares(tmp_path):
     both = shares[0]+shares[1]
     assert [s.seen for s in shares]==[{0,2},{1}] and both.seen==whole.seen
     assert all(torch.equal(v, whole.sums[k]) for k,v in both.sums.items())
+
+def test_main_paths_as_on_windows(tmp_path):
+    "No `resource`, no fork, folders that cannot be opened, files in use that cannot be replaced, names without colons"
+    ran = subprocess.run([sys.executable, ROOT/'tests'/'windows.py', ROOT/'tests'/'main_paths.py', tmp_path], cwd=ROOT, capture_output=True, encoding='utf-8')
+    assert ran.stdout=='done\n', ran.stderr[-3000:]
+    assert not [f for f in tmp_path.rglob('*') if bad_names(f)]
+
+def test_windows_is_stood_in_for(tmp_path):
+    "What the test before this one relies on"
+    code = textwrap.dedent('''
+        import os, sys
+        from windows import become_windows
+        become_windows()
+        os.chdir(sys.argv[1])
+        def refused(f):
+            try: f()
+            except (OSError, ImportError, AttributeError) as e: return type(e).__name__
+        open('a', 'w').close()
+        held = open('a', 'rb')
+        print(*map(refused, [lambda: os.replace('a', 'b'), lambda: os.remove('a'), lambda: os.fsync(held.fileno()), lambda: os.open('.', os.O_RDONLY), lambda: open('a:b', 'w'),
+            lambda: os.mkdir('aux'), lambda: __import__('resource'), lambda: os.fork()]))
+        held.close()
+        print(refused(lambda: os.replace('a', 'b')))''')
+    ran = subprocess.run([sys.executable, '-c', code, tmp_path], env=os.environ|dict(PYTHONPATH=str(ROOT/'tests')), capture_output=True, encoding='utf-8')
+    assert ran.stdout.splitlines()==['PermissionError PermissionError OSError PermissionError OSError OSError ModuleNotFoundError AttributeError','None'], ran.stderr
+
+def unencoded(tree):
+    "Calls that read or write text in whatever encoding a system has"
+    for n in ast.walk(tree):
+        if not isinstance(n, ast.Call) or 'encoding' in {k.arg for k in n.keywords}: continue
+        binary = any(isinstance(a, ast.Constant) and isinstance(a.value, str) and re.fullmatch('[rwaxt+]*b[rwaxt+]*', a.value) for a in [*n.args[1:], *(k.value for k in n.keywords)])
+        if isinstance(n.func, ast.Attribute) and n.func.attr in ('read_text','write_text') or isinstance(n.func, ast.Name) and n.func.id=='open' and not binary: yield ast.unparse(n)
+
+@pytest.mark.parametrize('folder', ['spd_nb','tools','tests'])
+def test_text_is_utf_8_wherever_it_is_read_or_written(folder):
+    assert list(unencoded(ast.parse("open(f); open(f, 'rb'); p.read_text(); p.write_text(t, encoding='utf-8'); open(f, mode='ab+')")))==['open(f)','p.read_text()']
+    assert not [(f.name, call) for f in sorted((ROOT/folder).glob('*.py')) for call in unencoded(ast.parse(f.read_text(encoding='utf-8')))]

@@ -121,5 +121,5 @@ s.serve_forever()'''
         warnings.simplefilter('ignore')  # a kill may have torn a line
         rows = labels.rows
     assert len(rows)==len({r['key'] for r in rows})==120
-    answered = len((tmp_path/'answered').read_text())
+    answered = len((tmp_path/'answered').read_text(encoding='utf-8'))
     assert 120<=answered<=120+10*3  # at most those under way at each kill were asked for again

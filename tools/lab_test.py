@@ -25,17 +25,17 @@ class Lab:
         env.pop('PLOTLY_RENDERER', None)
         for k,v in SETTINGS.items():
             f = self.tmp/'set'/'@jupyterlab'/f'{k}.jupyterlab-settings'
-            f.parent.mkdir(parents=True, exist_ok=True); f.write_text(json.dumps(v))
+            f.parent.mkdir(parents=True, exist_ok=True); f.write_text(json.dumps(v), encoding='utf-8')
         (self.tmp/'cfg'/'labconfig').mkdir(parents=True)
-        (self.tmp/'cfg'/'labconfig'/'page_config.json').write_text('{"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": true}}')
+        (self.tmp/'cfg'/'labconfig'/'page_config.json').write_text('{"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": true}}', encoding='utf-8')
         cmd = [sys.executable, '-m', 'jupyterlab', '--no-browser', '--allow-root', '--ServerApp.ip=127.0.0.1', f'--ServerApp.port={self.port}', '--ServerApp.port_retries=0',
                f'--ServerApp.root_dir={root}', '--LabApp.news_url=', '--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate', '--LabApp.extension_manager=readonly', '--LabApp.expose_app_in_browser=True']
-        self.log = open(self.tmp/'log', 'w')
+        self.log = open(self.tmp/'log', 'w', encoding='utf-8')
         self.p = subprocess.Popen(cmd, env=env, stdout=self.log, stderr=self.log)
         for _ in range(240):
             try: self.get('/api/status'); return
             except OSError: time.sleep(.5)
-        log = (self.tmp/'log').read_text(); self.close()
+        log = (self.tmp/'log').read_text(encoding='utf-8'); self.close()
         raise RuntimeError(f'JupyterLab did not start:\n{log}')
     def __enter__(self): return self
     def __exit__(self, *exc): self.close()

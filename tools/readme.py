@@ -21,4 +21,4 @@ def markdown(nb):
                 if text := o.get('data', {}).get('text/plain'): parts.append('```\n'+''.join(text)+'\n```')
     return '\n\n'.join(parts)+'\n'
 
-if __name__=='__main__': (root/'README.md').write_text(markdown(json.loads((root/'nbs'/'index.ipynb').read_text())))
+if __name__=='__main__': (root/'README.md').write_text(markdown(json.loads((root/'nbs'/'index.ipynb').read_text(encoding='utf-8'))), encoding='utf-8')
