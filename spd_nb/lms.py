@@ -52,6 +52,7 @@ def check_tokens(
     "Refuse a batch that the model cannot run, or would run without having learnt to"
     vocab,most = vocab_of(model),context(model)
     if toks.is_floating_point(): raise TypeError(f"{type(model).__name__} reads token ids, got {toks.dtype}")
+    if toks.ndim!=2: raise ValueError(f"a batch of token ids has rows and positions, `B S`; got shape {tuple(toks.shape)}")
     if toks.numel() and not 0<=toks.min()<=toks.max()<vocab: raise ValueError(f"token ids go from {toks.min()} to {toks.max()}, but {type(model).__name__} has {vocab}: 0 to {vocab-1}; was the text tokenized for another model?")
     if most and toks.shape[-1]>most: raise ValueError(f"sequences of {toks.shape[-1]} tokens, but {type(model).__name__} has a context of {most}; cut them shorter")
 
