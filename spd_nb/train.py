@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['Losses', 'Step', 'recon', 'faithful', 'sparse', 'smooth_sparse', 'stochastic', 'layerwise', 'Adversarial',
-           'spd_losses', 'vpd_losses', 'warm_up', 'Feed', 'unpacked', 'preset', 'Learner', 'save_checkpoint',
+           'spd_losses', 'vpd_losses', 'warm_up', 'measure_for', 'preset', 'Learner', 'save_checkpoint',
            'load_checkpoint', 'stoppable', 'fit', 'Plan', 'plan']
 
 # %% ../nbs/15_train.ipynb #3abfb19c
 import copy, json, signal, statistics, sys, threading, time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -19,11 +19,11 @@ from fastcore.basics import patch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from .batches import Feed, unpacked, weight_for
 from .ci import CI
 from .components import TiedComponents
 from .core import AdamW, Run, SiteError, as_html, atomic, get_site, html_table, peak_memory, restore_rng, rng_state, seeded, settled, weight_of
-from .data import Weighted
-from .lms import check_tokens
+from .lms import is_lm
 from .losses import anneal, cosine, faithfulness, importance_minimality, kl, mse, position_mean, smooth_l0
 from .masks import Mask, PersistentPGD, everywhere, one_site, stochastic_masks, subset
 from .model import Clean, Decomposed
@@ -33,12 +33,24 @@ class Step(NamedTuple):
     "What a loss may look at"
     dm:Decomposed        # The model being learnt
     run:Decomposed       # The same, or an equal and cheaper one to run
-    x:Tensor             # The batch
-    weight:Tensor|None   # How often each position counts
+    x:Tensor|dict        # The batch, as the target reads it
+    weight:Tensor|None   # How often each position counts, `B` or `B S`; `None` counts each once
     clean:Clean          # The target's own run on it
     ci:CI                # Causal importances on it
     t:float              # How far the run is, in [0,1]
     recompute:bool=False # Run masked models again in the backward pass instead of keeping what they computed?
+
+    def weights(self,
+        x:Tensor, # Importances or an output, with positions first
+    )->Tensor|None:
+        "How often each position of a site or an output counts"
+        return weight_for(self.weight, x.shape[:-1])
+
+    @property
+    def positions(self)->float: # Padding is none
+        "How many positions of the output count"
+        w = self.weights(self.clean.out)
+        return float(self.clean.out.shape[:-1].numel() if w is None else w.sum())
 
 def recon(
     step:Step,                 # The batch, and what the target makes of it
@@ -48,7 +60,7 @@ def recon(
 )->Tensor:                     # How far the masked model's output is from the target's
     "Run with masks and compare with the target"
     def run():
-        with step.run.masked(masks, route): return measure(step.run(step.x), step.clean.out, step.weight)
+        with step.run.masked(masks, route): return measure(step.run(step.x), step.clean.out, step.weights(step.clean.out))
     if not step.recompute: return run()
     from torch.utils.checkpoint import checkpoint
     return checkpoint(run, use_reentrant=False)
@@ -68,7 +80,7 @@ def sparse(
 )->Tensor:            # Components per position
     "The importance-minimality loss over all sites, with a frequency term"
     q = anneal(step.t, *p) if isinstance(p, tuple) else p
-    return sum(importance_minimality(g, q, weight=step.weight, beta=beta, n_ref=n_ref) for g in step.ci.upper.values())
+    return sum(importance_minimality(g, q, weight=step.weights(g), beta=beta, n_ref=n_ref) for g in step.ci.upper.values())
 
 def smooth_sparse(
     step:Step,                     # What this step is about
@@ -78,7 +90,7 @@ def smooth_sparse(
 )->Tensor:                         # Components per position
     "The smooth L0 over all sites, with a frequency term: what later versions of VPD use in place of `sparse`"
     w = anneal(step.t, *gamma) if isinstance(gamma, tuple) else gamma
-    return sum(smooth_l0(g, w, step.weight, beta, n_ref) for g in step.ci.upper.values())
+    return sum(smooth_l0(g, w, step.weights(g), beta, n_ref) for g in step.ci.upper.values())
 
 def stochastic(
     step:Step,                       # What this step is about
@@ -167,39 +179,7 @@ def warm_up(
         opt.step()
     return faithfulness(dm.deltas()).item()
 
-# %% ../nbs/15_train.ipynb #a4ceeb5a
-class Feed:
-    "Any source of batches, by step, with randomness of its own"
-    def __init__(self,
-        batches,    # Something indexable (`Batches`, a list), or an iterable that can be iterated again (a `DataLoader`)
-        seed:int=0, # Of the randomness an iterable draws, e.g. its shuffles
-    ):
-        if hasattr(batches, '__len__') and not len(batches): raise ValueError("there are no batches")
-        self.batches,self.seed = batches,seed
-        self.it,self.at,self.epoch = None,0,0
-
-    def __getitem__(self, i:int): # The batch of step `i`; an iterable is replayed up to it
-        if hasattr(self.batches, '__getitem__'): return self.batches[i%len(self.batches) if hasattr(self.batches, '__len__') else i]
-        while self.at<=i: self.last,self.at = self._next(),self.at+1
-        return self.last
-
-    def _next(self):
-        outside = rng_state()
-        try:
-            for _ in range(2):
-                if self.it is None:
-                    torch.manual_seed(self.seed+self.epoch)
-                    self.it,self.epoch = iter(self.batches),self.epoch+1
-                else: restore_rng(self.rng)
-                try: return next(self.it)
-                except StopIteration: self.it = None
-                finally: self.rng = rng_state()
-            raise ValueError(f"the batches ran out after {self.at}; give a list, a `DataLoader` or `Batches`, which can be read again")
-        finally: restore_rng(outside)
-
 # %% ../nbs/15_train.ipynb #1ae6b620
-def _moved(x, device): return {k:v.to(device) for k,v in x.items()} if isinstance(x, dict) else x.to(device)
-
 def _shape(x): return {k:tuple(v.shape) for k,v in x.items()} if isinstance(x, dict) else tuple(x.shape)
 
 def _named(f):
@@ -210,22 +190,29 @@ def _described(loss):
     if isinstance(loss, partial): return dict(loss=loss.func.__name__, **{k:_named(v) if callable(v) else v for k,v in loss.keywords.items()})
     return dict(loss=_named(loss))
 
-def unpacked(
-    batch,               # A tensor, a dict of tensors, `Weighted`, or a tuple that starts with a tensor
-    device:torch.device, # Where to put it
-)->tuple:                # What the target reads, and how often each position counts, or `None`
-    "What a batch holds"
-    x,weight = batch if isinstance(batch, Weighted) else (batch, None)
-    if isinstance(x, (tuple,list)): x = x[0]
-    return _moved(x, device),(None if weight is None else weight.to(device))
+def _classifies(target):
+    "Is it a model of `transformers` that answers with logits of one class?"
+    config = getattr(target, 'config', None)
+    return 'Classification' in type(target).__name__ and getattr(config, 'problem_type', None) in (None,'single_label_classification') and getattr(config, 'num_labels', 1)>1
+
+def measure_for(
+    dm:Decomposed, # Any decomposed model
+    x=None,        # What the target reads, which decides for models of plain torch: logits of token ids, numbers of numbers
+)->Callable:       # `kl` where the answer is logits, else `mse`
+    "How to compare outputs where nothing else is said"
+    if not hasattr(dm.target, 'main_input_name'):
+        x = next((v for v in x.values() if isinstance(v, Tensor)), None) if isinstance(x, dict) else x
+        return mse if x is None or x.is_floating_point() else kl
+    logits = _classifies(dm.target) or dm.target.get_output_embeddings() is not None
+    return kl if logits and dm.output in (None,'logits') else mse
 
 def preset(
     dm:Decomposed, # Any decomposed model
-)->Losses:         # `vpd_losses()` for a language model, else `spd_losses()`
+    x=None,        # As for `measure_for`
+)->Losses:         # `vpd_losses()` for a language model whose logits are meant, else `spd_losses()` of the measure that fits
     "The losses to start from when none are given"
-    return vpd_losses() if _is_lm(dm) else spd_losses()
-
-def _is_lm(dm): return hasattr(dm.target, 'get_input_embeddings')
+    measure = measure_for(dm, x)
+    return vpd_losses() if is_lm(dm.target) and measure is kl else spd_losses(measure=measure)
 
 class Learner:
     "A run: the model, its losses, optimiser and data, and how far it is"
@@ -255,14 +242,10 @@ class Learner:
         self.history,self.asked = [],[]
         self.ci,self.l0 = {},{} # of the newest row of the history: importances at the positions that count, and components in use per position
 
-    def batch(self)->tuple: # Input and, for `Weighted` batches, how often each row counts
+    def batch(self)->tuple: # What the target reads, and how often each position counts, or `None`
         "The next step's batch, on the model's device, checked"
-        x,weight = unpacked(self.feed[self.step], self.dm.device)
-        if isinstance(x, Tensor) and x.is_floating_point() and not x.isfinite().all():
-            raise ValueError(f"batch {self.step} has {int((~x.isfinite()).sum())} values that are not finite, the first at {tuple((~x.isfinite()).nonzero()[0].tolist())}")
-        ids = x.get('input_ids') if isinstance(x, dict) else x
-        if isinstance(ids, Tensor) and _is_lm(self.dm): check_tokens(self.dm.target, ids)
-        return x,weight
+        try: return unpacked(self.feed[self.step], self.dm.target, self.dm.device)
+        except (TypeError, ValueError) as e: raise type(e)(f"batch {self.step}: {e}") from e
 
     def now(self)->Step: # With the target's run and the importances on the next batch
         "What the losses of the next step will look at"
@@ -291,7 +274,7 @@ class Learner:
     def look(self, now:Step)->dict: # Site to components in use per position
         "Keep what a monitor shows of a step"
         with torch.no_grad():
-            self.ci = {s:g.detach() if now.weight is None else g.detach().flatten(0,-2)[now.weight.flatten()>0] for s,g in now.ci.lower.items()}
+            self.ci = {s:g.detach() if now.weight is None else g.detach().flatten(0,-2)[now.weights(g).flatten()>0] for s,g in now.ci.lower.items()}
             self.l0 = _l0(now)
         return self.l0
 
@@ -366,6 +349,11 @@ def stoppable():
         for s,h in before.items(): signal.signal(s, h)
 
 # %% ../nbs/15_train.ipynb #07e99c20
+def _started(dm, batches):
+    "The losses to start from on these batches"
+    known = hasattr(dm.target, 'main_input_name') or isinstance(batches, Iterator)  # an iterator would lose its first batch
+    return preset(dm, None if known else unpacked(Feed(batches)[0], dm.target)[0])
+
 def _in_notebook():
     ip = sys.modules.get('IPython')
     shell = ip and ip.get_ipython()
@@ -388,7 +376,7 @@ def _told(learner, callbacks, path):
 def fit(
     dm:Decomposed,                 # Moved in place; usable whenever the cell stops
     batches,                       # `Batches`, a list, a `DataLoader`, anything that gives the target's input
-    losses:Losses|None=None,       # `spd_losses()`, `vpd_losses()` or your own; `None` takes `preset(dm)`
+    losses:Losses|None=None,       # `spd_losses()`, `vpd_losses()` or your own; `None` takes `preset` of the model and its first batch
     steps:int=10_000,              # How many in all
     lr:float=1e-3,                 # Peak learning rate of AdamW
     schedule:Callable=cosine,      # `cosine`, `quarter_cosine`, `constant`, or from [0,1] to a factor
@@ -409,7 +397,7 @@ def fit(
 )->Learner:                        # The run: `.history`, `.frame()`, `.step`
     "Learn components and importances; stop it at any time, and `resume=True` goes on as if it had never stopped"
     from tqdm.auto import tqdm
-    learner,run = Learner(dm, batches, losses or preset(dm), steps, lr, schedule, clip, weight_decay, seed, view, autocast, recompute, compile),Run(path)
+    learner,run = Learner(dm, batches, losses or _started(dm, batches), steps, lr, schedule, clip, weight_decay, seed, view, autocast, recompute, compile),Run(path)
     checkpoint,callbacks = run/'checkpoint.safetensors',list(callbacks)
     watched = progress and _in_notebook()
     if watched:
@@ -456,7 +444,7 @@ def _out_of_memory(e): return isinstance(e, torch.OutOfMemoryError) or "can't al
 
 def _finite(v): return v==v and abs(v)!=float('inf')
 
-def _l0(now, threshold=.1): return {s:position_mean((g>threshold).to(g), now.weight).sum().item() for s,g in now.ci.lower.items()}
+def _l0(now, threshold=.1): return {s:position_mean((g>threshold).to(g), now.weights(g)).sum().item() for s,g in now.ci.lower.items()}
 
 # %% ../nbs/15_train.ipynb #73148c99
 class Plan(NamedTuple):
@@ -485,9 +473,8 @@ def _concerns(dm, now):
         loose = [s for s in group if not isinstance(dm.at(s), TiedComponents)]
         if len(loose)>1: yield f"{' and '.join(loose)} share one weight but have components of their own; `tied={{{loose[1]!r}: {loose[0]!r}}}` shares those too"
     if not torch.equal(now.run(now.x), now.clean.out): yield "the target answers differently when run twice on one batch, so no decomposition can reproduce it"
-    whole = {s:Mask(torch.ones_like(g), torch.ones_like(g[...,0])) for s,g in now.ci.lower.items()}
-    off = recon(now, whole).item()
-    if off>1e-6*now.clean.out.square().mean().item(): yield f"with every component and delta on, the output is off by {off:.2g} (mean square); a site's output may not be its weight times its input"
+    for s,seat in dm.audit(now.x).items():
+        if seat.elsewhere!=seat.elsewhere and get_site(dm.target, s)._parameters.get('weight') is not None: yield f"{s} does not move the output, or not by a gradient, so training would find all of its components unimportant; leave it out, or name another part of the answer with `output`"
 
 def plan(
     dm:Decomposed,           # Left as it was
@@ -500,7 +487,7 @@ def plan(
     "Take a few steps and put everything back"
     device = torch.get_device_module(dm.device)
     if dm.device.type in ('cuda','xpu'): device.reset_peak_memory_stats(dm.device)
-    learner = Learner(dm, batches, losses or preset(dm), steps, 1e-3, cosine, **options)
+    learner = Learner(dm, batches, losses or _started(dm, batches), steps, 1e-3, cosine, **options)
     before,took = [p.detach().clone() for p in dm.learnt()],[]
     try:
         with seeded(0):
