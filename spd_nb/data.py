@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from glob import glob
 from itertools import islice
+from os import PathLike
 from pathlib import Path
 from typing import NamedTuple
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from .core import path_of
 
 # %% ../nbs/02_data.ipynb #ada9bbe4
 class Batches:
@@ -149,8 +151,9 @@ def _column(column, names, where):
 
 def _documents(source, column, tokenizer):
     "Documents as lists of ids, one after the other"
-    if isinstance(source, (str,Path)):
-        files = sorted(map(Path, glob(str(source)))) if '*' in str(source) else [Path(source)]
+    if isinstance(source, (str,PathLike)):
+        source = path_of(source)
+        files = sorted(map(Path, glob(str(source)))) if '*' in str(source) else [source]
         if not files or not all(f.is_file() for f in files): raise FileNotFoundError(f"no file {str(source)!r}; give a .parquet or .txt file, a pattern, a list of strings or a data set")
         for f in files:
             if f.suffix!='.parquet':

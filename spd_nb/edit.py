@@ -8,7 +8,7 @@ __all__ = ['EDIT_SCHEMA', 'Patch', 'Edit', 'u_replaced', 'v_replaced', 'scaled',
            'divergence', 'Learning', 'fit_edit', 'fit_u', 'fit_scale', 'Boost', 'boost', 'baked']
 
 # %% ../nbs/30_edit.ipynb #c7865825
-import copy, json
+import copy
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -22,7 +22,7 @@ from fastcore.basics import patch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from safetensors.torch import save_file
-from .core import AdamW, Key, as_html, atomic, bare, cached, get_site, hooked, html_table, keys_of, provenance, settled, weight_of
+from .core import AdamW, Key, as_html, as_json, atomic, bare, cached, get_site, hooked, html_table, keys_of, provenance, settled, weight_of
 from .harvest import direct_logits, texts_of, tokenizer_of
 from .model import Decomposed, fingerprint, reference
 
@@ -660,11 +660,5 @@ def export(self:Edit,
             model.save_pretrained(new)
         if tokenizer is not None: tokenizer.save_pretrained(new)
         save_file({f'{s}.{k}':getattr(p, k).detach().cpu().contiguous() for s,p in self.patches.items() for k in ('reads','writes')}, new/'edit.safetensors')
-        (new/'edit.json').write_text(json.dumps(_plain(about), indent=1, allow_nan=False), encoding='utf-8')
+        (new/'edit.json').write_text(as_json(about, indent=1), encoding='utf-8')
     return path
-
-def _plain(x):
-    "`x` as JSON has it: numbers that are not finite are `null`"
-    if isinstance(x, dict): return {k:_plain(v) for k,v in x.items()}
-    if isinstance(x, (list,tuple)): return [_plain(v) for v in x]
-    return None if isinstance(x, float) and not isfinite(x) else x

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from fastcore.basics import patch
-from .core import Key, SiteError, as_html, atomic, bare, get_site, hooked, html_table, nearest, provenance, settled
+from .core import Key, SiteError, as_html, as_json, atomic, bare, get_site, hooked, html_table, nearest, path_of, provenance, settled
 from .lms import check_tokens
 from .model import Decomposed, fingerprint
 from .sites import matrices
@@ -126,7 +126,7 @@ class Labels:
     "A file of labels that only ever grows"
     def __init__(self,
         path:str|Path, # `labels.jsonl`
-    ): self.path = Path(path)
+    ): self.path = path_of(path)
 
     def counts(self)->dict[str,int]: # Strategy to components it has labelled
         "How much there is"
@@ -148,7 +148,7 @@ class Labels:
         rows:Iterable[dict], # With `key`, `strategy` and the rest
     ):
         "Write many labels at once"
-        lines = [json.dumps(dict(schema_version=LABEL_SCHEMA)|r|dict(key=str(Key.parse(r['key'])))) for r in rows]
+        lines = [as_json(dict(schema_version=LABEL_SCHEMA)|r|dict(key=str(Key.parse(r['key'])))) for r in rows]
         with open(self.path, 'ab+') as f:
             if f.tell() and (f.seek(-1, os.SEEK_END), f.read(1))[1]!=b'\n': f.write(b'\n')  # after a torn line
             f.write(''.join(l+'\n' for l in lines).encode())
@@ -248,7 +248,7 @@ def write(
         sp.save_npz(new/'cofiring.npz', sp.vstack([sp.csr_matrix(np.triu(both[i:i+512], i)) for i in range(0, len(both), 512)], format='csr'))  # a band at a time, so that memory stays small
         files = {f.name:dict(bytes=f.stat().st_size, sha256=hashlib.sha256(f.read_bytes()).hexdigest()) for f in sorted(new.iterdir())}
         for name,rows in dict({k:t.num_rows for k,t in made.items()}, examples=len(comp)).items(): files[f'{name}.parquet']['rows'] = rows
-        (new/'manifest.json').write_text(json.dumps(dict(schema_version=HARVEST_SCHEMA, complete=True, **dict(decomposition=fingerprint(dm))|stats.args['of'], tokenizer=_tokenizer_mark(tokenizer), tokens=stats.n, batches=len(stats.seen),
+        (new/'manifest.json').write_text(as_json(dict(schema_version=HARVEST_SCHEMA, complete=True, **dict(decomposition=fingerprint(dm))|stats.args['of'], tokenizer=_tokenizer_mark(tokenizer), tokens=stats.n, batches=len(stats.seen),
             top=top, **{k:v for k,v in stats.args.items() if k not in ('C','of')}, files=files, **provenance()), indent=1), encoding='utf-8')
     return Harvest(path, dm, tokenizer)
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Int
 from torch import Tensor, nn
-from .core import AdamW, seeded
+from .core import AdamW, located, seeded
 from .stories import Token, surprisal, vocabulary
 
 # %% ../nbs/05_lms.ipynb #fc43eed1
@@ -89,10 +89,11 @@ def load_lm(
     else:
         from safetensors import SafetensorError
         from transformers import AutoModelForCausalLM, AutoTokenizer
+        source = located(source)
         try: model,info = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True)
-        except (OSError, ValueError, SafetensorError) as e: raise OSError(f"cannot open {str(source)!r} ({str(e).splitlines()[0]}); without network give a local folder with config.json and model.safetensors, or a model in memory") from e
-        for key,has,wants in sorted(info['mismatched_keys']): raise ValueError(f"{key} in {str(source)!r} has shape {tuple(has)}, but by its config.json {tuple(wants)}; one of the two belongs to another model")
-        if info['missing_keys']: raise ValueError(f"the checkpoint {str(source)!r} of a {_lacks(model, info['missing_keys'])}")
+        except (OSError, ValueError, SafetensorError) as e: raise OSError(f"cannot open {source!r} ({str(e).splitlines()[0]}); without network give a local folder with config.json and model.safetensors, or a model in memory") from e
+        for key,has,wants in sorted(info['mismatched_keys']): raise ValueError(f"{key} in {source!r} has shape {tuple(has)}, but by its config.json {tuple(wants)}; one of the two belongs to another model")
+        if info['missing_keys']: raise ValueError(f"the checkpoint {source!r} of a {_lacks(model, info['missing_keys'])}")
         if tokenizer is None and Path(source).is_dir() and not list(Path(source).glob('tokenizer*')): pass
         elif tokenizer is None: tokenizer = AutoTokenizer.from_pretrained(source)
     model = model.to(device=device, dtype=dtype).eval().requires_grad_(False)

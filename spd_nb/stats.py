@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from .core import atomic
+from .core import as_json, atomic, settled
 
 # %% ../nbs/20_stats.ipynb #870e5c42
 class Fires(NamedTuple):
@@ -266,23 +266,23 @@ class Stats:
 
 # %% ../nbs/20_stats.ipynb #9a139d94
 def save_stats(
-    stats:Stats, # Counts so far
-    path:Path,   # A file, replaced as a whole
-    **about,     # More to remember, as JSON
+    stats:Stats,   # Counts so far
+    path:str|Path, # A file, replaced as a whole
+    **about,       # More to remember, as JSON
 ):
     "Keep counts, so that a killed harvest goes on from here"
     arrays = {f'{kind}.{k}':v.cpu().numpy() for kind,of in (('sums',stats.sums), ('most',stats.most)) for k,v in of.items()}
     arrays |= {f'examples.{k}':v for k,v in stats.examples.arrays.items()}
-    about = json.dumps(dict(args=stats.args, seen=sorted(stats.seen), **about))
+    about = as_json(dict(args=stats.args, seen=sorted(stats.seen), **about))
     with atomic(path) as new, open(new, 'wb') as f: np.savez(f, about=np.frombuffer(about.encode(), np.uint8), **arrays)  # an array at a time, where safetensors would copy them all
 
 def load_stats(
-    path:Path,    # From `save_stats`
-    device='cpu', # As for `Stats`
+    path:str|Path, # From `save_stats`
+    device='cpu',  # As for `Stats`
 )->tuple[Stats,dict]: # The counts, and what else was remembered
     "Go on from kept counts; a damaged file is refused"
     try:
-        with open(path, 'rb') as f, np.load(f, allow_pickle=False) as z: arrays = dict(z)
+        with open(settled(path), 'rb') as f, np.load(f, allow_pickle=False) as z: arrays = dict(z)
         about = json.loads(arrays.pop('about').tobytes())
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as e: raise ValueError(f"{path} is missing or damaged ({e}); remove it and harvest again") from e
     stats = Stats(**about.pop('args'), device=device)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import anywidget
 from pydantic import ValidationError, validate_call
 from fastcore.basics import patch
-from .core import as_html, atomic, visible
+from .core import as_html, as_json, atomic, path_of, visible
 
 # %% ../nbs/06_widgets.ipynb #d659a6d8
 _IMPORT = re.compile(r"^import .* from '\./(\w+)\.js'\n", re.M)
@@ -162,7 +162,7 @@ def page(
         if isinstance(part, View): part = part.still()
         if isinstance(part, Still):
             fronts[part.front] = _inner(part.front)
-            return live(part.front, json.dumps(part.state), part.plain, '')
+            return live(part.front, as_json(part.state), part.plain, '')
         if hasattr(part, 'to_plotly_json'):
             from plotly.offline import get_plotlyjs
             plotly = plotly or get_plotlyjs()
@@ -187,8 +187,8 @@ def write_page(
 )->Path:           # The file
     "Write a page, whole or not at all"
     text = page(sections, title)
-    with atomic(Path(path)) as f: f.write_text(text, encoding='utf-8')
-    return Path(path)
+    with atomic(path) as f: f.write_text(text, encoding='utf-8')
+    return path_of(path)
 
 # %% ../nbs/06_widgets.ipynb #3bee83b6
 def framed(
