@@ -18,13 +18,13 @@ from einops import EinopsError
 from fastcore.basics import patch
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from .ci import CI, GlobalCI, ScalarCI, SharedCI, TransformerCI, VectorCI, lower_leaky, lower_leaky_linear, upper_leaky
 from .components import Components, EmbeddingComponents, SiteDict, TiedComponents, components_like, delta, gaussian
 from .core import Run, SiteError, as_html, as_json, atomic, bare, cached, get_site, hooked, html_table, located, match_sites, provenance, seeded, settled
 from .masks import Mask, everywhere
-from .lms import StoryLM
+from .lms import StoryLM, pretrained
 from .sites import Seat, audit, laid_out, lead_of, output_of, sample_batch
 from .toys import TMS, InductionHead, ResidMLP, toy_from
 
@@ -291,11 +291,9 @@ def _class(name):
     raise ValueError(f"{name!r} is not a model of transformers {transformers.__version__}; pass the model itself as `target`")
 
 def _pretrained(made, name, revision, dtype):
-    "A model of `transformers` with every weight from its checkpoint"
-    try: model,found = made.from_pretrained(name, revision=revision, dtype=getattr(torch, dtype), output_loading_info=True)
-    except (OSError, ValueError) as e: raise OSError(f"cannot open the target {name!r} ({str(e).splitlines()[0]}); pass the model itself as `target`") from e
-    if lacks := sorted(found['missing_keys']): raise ValueError(f"the checkpoint {name!r} lacks {', '.join(lacks[:3])}{' ...' if lacks[3:] else ''} of {made.__name__}, which would be drawn at random; pass the model itself as `target`")
-    return model.eval()
+    "A model from its checkpoint; the error says what else there is"
+    try: return pretrained(made, name, getattr(torch, dtype), revision)
+    except (OSError, ValueError) as e: raise type(e)(f"the target was not found: {e}. Pass the original model as `target`") from e
 
 def find_target(
     ref:dict,         # From `reference`
@@ -323,8 +321,13 @@ def _named(f):
     if not hasattr(f, '__qualname__'): return f'{_path(type(f))}()'
     return f.__name__ if OWN.get(f.__name__) is f else _path(f)
 
+def _kept(f):
+    "A choice of output as JSON: a name or place as it is, a function as a dict"
+    if not callable(f): return f
+    return named if isinstance(named := _named(f), dict) else dict(kind=named)
+
 def _part(name, saved, given, trust, path):
-    "The importance function or sigmoid of a save: as given, one of ours, or imported where that is trusted"
+    "A function or class of a save: as given, one of ours, or imported where that is trusted"
     if given is not None: return given
     args = dict(saved) if isinstance(saved, dict) else dict(kind=saved)
     kind = args.pop('kind')
@@ -349,7 +352,7 @@ def describe(
     tied = {s:next(o for o,c in dm.components.items() if c is cs._of[0]) for s,cs in dm.components.items() if isinstance(cs, TiedComponents)}
     ci = getattr(dm.ci_fn, 'spec', {})
     about = dict(schema_version=SCHEMA, target=_beside(reference(dm.target), at), fingerprint=fingerprint(dm.target), sites=dm.C, tied=tied,
-        ci=dict(ci if isinstance(ci, dict) else {}, kind=_named(type(dm.ci_fn))), lower=_named(dm.lower), training=dm.training_run, report=dm.report, **provenance())
+        ci=dict(ci if isinstance(ci, dict) else {}, kind=_named(type(dm.ci_fn))), lower=_named(dm.lower), output=_kept(dm.output), training=dm.training_run, report=dm.report, **provenance())
     if _recipe(dm.target):
         with atomic(folder/'target.safetensors') as f: save_file(tensors_of(dm.target), f)
     with atomic(folder/'decomposition.json') as f: f.write_text(as_json(about, indent=1, default=repr), encoding='utf-8')
@@ -425,16 +428,18 @@ def load(
     trust:bool=False,             # Import classes and functions that the save names and that are not part of spd_nb?
     ci:Callable|None=None,        # Your own causal-importance function, as for `decompose`; `None` takes the saved one
     lower:Callable|None=None,     # Your own sigmoid for masks; `None` takes the saved one
+    output:Callable|None=None,    # Your own function of the target's answer; `None` takes what was saved
 )->Decomposed:                    # On the CPU or where `target` is
     "Open a decomposition; nothing is unpickled, and the target must be the one that was decomposed"
     path = settled(path)
     about = _about(path)
     ci,lower = (_part(k, about[k], given, trust, path) for k,given in dict(ci=ci, lower=lower).items())
+    if isinstance(about.get('output'), dict): output = _part('output', about['output'], output, trust, path)
     components,importance,history,training = _learnt(about, path)
     if target is None: target = _target(about, path, trust)
     if fingerprint(target)!=about['fingerprint']:
         raise ValueError(f"the target's weights are not those that {path} decomposes ({about['target']}); pass the original model as `target`, or decompose this one anew")
-    dm = decompose(target, about['sites'], ci, tied=about['tied'], lower=lower)
+    dm = decompose(target, about['sites'], ci, tied=about['tied'], lower=lower, output=about.get('output') if output is None else output)
     device = dm.device
     try:
         _fill(dm.components, components)
