@@ -19,13 +19,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from fastcore.basics import patch
+from .batches import Feed, unpacked
 from .core import Key, SiteError, as_html, as_json, atomic, bare, get_site, hooked, html_table, nearest, path_of, provenance, settled
-from .lms import check_tokens
+from .lms import check_tokens, is_lm, vocab_of
 from .model import Decomposed, fingerprint
 from .sites import matrices
 from .stats import BINS, Stats, act_edges, component_table, load_stats, pmi, save_stats, token_table
 from .stories import story_tokenizer
-from .train import Feed, stoppable, unpacked
+from .train import stoppable
 
 # %% ../nbs/21_harvest.ipynb #04573628
 def tokenizer_of(
@@ -51,23 +52,26 @@ def texts_of(
 def _tokenizer_mark(tokenizer): return hashlib.sha256(json.dumps(sorted(tokenizer.get_vocab().items())).encode()).hexdigest()
 
 # %% ../nbs/21_harvest.ipynb #49446b1e
-def _how_many(batches, n):
-    "The number of batches to look at, each of them once"
-    end = getattr(batches, 'per_pass', None) or (len(batches) if hasattr(batches, '__len__') else None)
-    if n is None and end is None: raise ValueError("these batches have no end; say how many to look at with `n`")
-    if n is not None and end is not None and n>end: raise ValueError(f"`n` is {n}, but there are {end} batches, and none should count twice")
-    return end if n is None else n
-
 def ids_of(
-    batch,               # As for `fit`
-    device='cpu',        # Where to put it
-)->Int[Tensor, "B S"]:   # `ValueError` for padded or weighted batches, which would count as text what is none
-    "The token ids of a batch"
-    x,weight = unpacked(batch, torch.device(device))
-    if weight is not None or isinstance(x, dict) and not x.get('attention_mask', torch.ones(())).all(): raise ValueError("a batch has padding or weights, which would count as text; pack documents into full rows, as `tokens` does")
+    batch,            # As for `fit`
+    target:nn.Module, # The model that reads it
+    device=None,      # Where to put it
+)->Int[Tensor, "B S"]:   # `ValueError` for padded or weighted batches
+    "The token ids of a batch whose rows are all text"
+    x,weight = unpacked(batch, target, device)
+    if weight is not None: raise ValueError("a batch has padding or weights, which would count as text here; pack documents into full rows, as `tokens` does")
     return x['input_ids'] if isinstance(x, dict) else x
 
-def _data_mark(feed): return hashlib.sha256(ids_of(feed[0]).numpy().tobytes()).hexdigest()
+def _data_mark(batch, target):
+    x,_ = unpacked(batch, target)
+    h = hashlib.sha256()
+    for v in (x.values() if isinstance(x, dict) and len(x)>1 else [x['input_ids'] if isinstance(x, dict) else x]): h.update(v.cpu().numpy().tobytes())
+    return h.hexdigest()
+
+def _by_token(acts, shape):
+    "Refuse sites that do not have the rows and positions of a batch"
+    for s,x in acts.items():
+        if x.shape[:-1]!=shape: raise SiteError(f"{s!r} has {tuple(x.shape[:-1])} where this batch has {tuple(shape)} rows and positions, so its components cannot be counted by token; leave it out of the decomposition")
 
 def count(
     dm:Decomposed,        # A decomposed language model
@@ -87,10 +91,11 @@ def count(
     "Run over batches and count; a stopped or killed count goes on where its file ends"
     from tqdm.auto import tqdm
     if not 0<=rank<world: raise ValueError(f"`rank` must be 0 to world-1={world-1}, got {rank}")
-    n,feed,path = _how_many(batches, n),Feed(batches),settled(path)
-    vocab = dm.target.get_input_embeddings().num_embeddings if hasattr(dm.target, 'get_input_embeddings') else None
-    if vocab is None: raise TypeError(f"a harvest counts tokens, and {type(dm.target).__name__} is no language model; `spectrum` has the components of other models")
-    stats = Stats(dm.C, vocab, threshold, examples, window, seed, dict(decomposition=fingerprint(dm), data=_data_mark(feed)), dm.device)
+    feed,path = Feed(batches),settled(path)
+    n = feed.how_many(n)
+    if not is_lm(dm.target): raise TypeError(f"a harvest counts tokens, and {type(dm.target).__name__} is no language model; `spectrum` has the components of other models")
+    vocab = vocab_of(dm.target)
+    stats = Stats(dm.C, vocab, threshold, examples, window, seed, dict(decomposition=fingerprint(dm), data=_data_mark(feed[0], dm.target)), dm.device)
     what = dict(rank=rank, world=world)
     if path.exists():
         kept,then = load_stats(path, dm.device)
@@ -102,13 +107,16 @@ def count(
     todo,saved = [i for i in range(rank, n, world) if i not in stats.seen],time.monotonic()
     with torch.no_grad(), stoppable() as asked, tqdm(total=len(range(rank, n, world)), initial=len(range(rank, n, world))-len(todo), disable=not progress, unit='batch') as bar:
         for i in todo:
-            x = ids_of(feed[i], dm.device)
-            check_tokens(dm.target, x)
+            x,weight = unpacked(feed.once(i), dm.target, dm.device)
+            toks = x['input_ids'] if isinstance(x, dict) else x
+            if weight is not None and not ((weight==0)|(weight==1)).all(): raise ValueError(f"batch {i} has weights, and a harvest counts each position once or not at all")
             clean = dm.clean(x)
+            if clean.out.shape!=(*toks.shape, vocab): raise TypeError(f"{type(dm.target).__name__} answers with {tuple(clean.out.shape)}, and a harvest needs logits over {vocab} tokens at each position; decompose it without `output`")
             acts = dm.acts(inputs=clean.inputs)
+            _by_token(acts, toks.shape)
             ci = {s:dm.lower(g) for s,g in dm.pre(clean.inputs, acts).items()}
             p = torch.softmax(clean.out.float(), -1, out=clean.out) if clean.out.dtype==torch.float32 else clean.out.float().softmax(-1)
-            stats.update(i, x, ci, acts, p, scale)
+            stats.update(i, toks, ci, acts, p, scale, text=None if weight is None else weight>0)
             bar.update()
             if asked or time.monotonic()-saved>save_every:
                 save_stats(stats, path, **what)
@@ -266,7 +274,7 @@ def harvest(
     if {'rank','world'}&set(options): raise ValueError("a harvest is whole; let each process `count` its share, and `write` the sum")
     if path.exists():
         h = Harvest(path, dm, tokenizer)
-        want = dict(batches=_how_many(batches, n), top=top, data=_data_mark(Feed(batches))) | {k:v for k,v in options.items() if k in h.manifest}
+        want = dict(batches=Feed(batches).how_many(n), top=top, data=_data_mark(Feed(batches)[0], dm.target)) | {k:v for k,v in options.items() if k in h.manifest}
         if wrong := [f"{k} {h.manifest[k]}" for k,v in want.items() if h.manifest[k]!=v]: raise ValueError(f"{path} holds a harvest with {' and '.join(wrong)}; give another path, or remove it")
         return h
     counts = path.with_name(f'{path.name}.counts')

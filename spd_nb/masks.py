@@ -101,14 +101,16 @@ def _one_site(masks, site):
     return {site:None}
 
 def subset(
-    masks:dict[str,Mask], # Site to mask, at least one; the first gives the batch's shape
+    masks:dict[str,Mask], # Site to mask, at least one
 )->Route:                 # Site to bool per position
-    "At each position components stand in at a random number of sites, 1 to all, chosen at random (VPD)"
-    sites = list(masks)
-    m = next(iter(masks.values())).mask
-    rank = torch.rand(len(sites), *m.shape[:-1], device=m.device).argsort(0).argsort(0)
-    k = torch.randint(1, len(sites)+1, m.shape[:-1], device=m.device)
-    return dict(zip(sites, rank<k))
+    "At each position components stand in at a random number of sites, 1 to all, chosen at random (VPD); sites with positions of their own draw for themselves, with the same chances"
+    n,device = len(masks),next(iter(masks.values())).mask.device
+    def drawn(shape):
+        rank = torch.rand(n, *shape, device=device).argsort(0).argsort(0)
+        return rank<torch.randint(1, n+1, shape, device=device)
+    shapes = {s:tuple(m.mask.shape[:-1]) for s,m in masks.items()}
+    on = {shape:drawn(shape) for shape in dict.fromkeys(shapes.values())}
+    return {s:on[shape][i] for i,(s,shape) in enumerate(shapes.items())}
 
 # %% ../nbs/12_masks.ipynb #8a2af035
 def each(

@@ -17,11 +17,11 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from .autointerp import in_thread
+from .batches import Feed
 from .core import Key
 from .eval import single_ablations, without_masks
 from .harvest import Harvest, ids_of
 from .model import Decomposed
-from .train import Feed
 
 # %% ../nbs/23_scoring.ipynb #c1e1f463
 class Watched(NamedTuple):
@@ -39,8 +39,7 @@ def watch(
 )->Watched:
     "See what fires on held-out text"
     dm,feed = h.needed_dm(),Feed(batches)
-    if hasattr(batches, '__len__') and n>len(batches): raise ValueError(f"`n` is {n}, but there are {len(batches)} batches, and none should count twice")
-    toks = [ids_of(feed[i], dm.device) for i in range(n)]
+    toks = [ids_of(feed.once(i), dm.target, dm.device) for i in range(feed.how_many(n))]
     if len(lengths := {t.shape[1] for t in toks})>1: raise ValueError(f"the batches have rows of {' and '.join(map(str, sorted(lengths)))} tokens; give rows of one length")
     on = [torch.cat([dm.ci(t).lower[s] for s in dm.sites], -1)>h.manifest['threshold'] for t in toks]
     return Watched(torch.cat(toks), torch.cat(on))

@@ -122,7 +122,7 @@ class Examples:
     def update(self,
         batch:int,                # Which batch
         f:Fires,                  # Where components fire in it
-        toks:Int[Tensor, "B S"],  # Its ids
+        toks:Int[Tensor, "B S"],  # Its ids; -1 for padding, which is not shown
         ci:Float[Tensor, "C n"],  # Importances, `n=B*S`
         act:Float[Tensor, "C n"], # Activations
     ):
@@ -147,7 +147,9 @@ class Examples:
         near = (at%S)[:,None]+np.arange(-self.window, self.window+1)
         inside = (near>=0)&(near<S)
         flat = np.clip(near, 0, S-1)+(at//S*S)[:,None]
-        self.arrays['toks'][who,place] = np.where(inside, toks.reshape(-1).take(flat), -1)
+        near = toks.reshape(-1).take(flat)
+        inside &= near>=0
+        self.arrays['toks'][who,place] = np.where(inside, near, -1)
         flat += who[:,None]*ci.shape[1]
         for name,x in (('ci',ci), ('act',act)): self.arrays[name][who,place] = (x.reshape(-1).take(flat)*inside).astype(np.float16)
 
@@ -216,16 +218,19 @@ class Stats:
         acts:dict[str,Float[Tensor, "B S _C"]],        # Site to activations
         p:Float[Tensor, "B S vocab"],                  # The target's next-token distributions
         scale:Float[Tensor, " C_all"],                 # What to multiply activations by: the norms of `U`, site after site
+        text:Bool[Tensor, "B S"]|None=None,            # Which positions are text; the others, padding, are neither counted nor shown. `None` counts all
     ):
         "Count a batch"
         if batch in self.seen: raise ValueError(f"batch {batch} has been counted already")
         flat = lambda of: torch.cat([of[s].flatten(0,1).T for s in self.args['C']]).float()
         ci,act,toks = flat(ci).clamp_(min=0),flat(acts).mul_(scale[:,None]),toks.to(p.device)
         on = ci>self.args['threshold']
-        f = fires(on)
-        self._strengths(f, ci, act)
-        self._tokens(f, toks.flatten(), p.flatten(0,1).float())
-        for i,block in pairs(on, f): self.sums['together'][:len(block),i:i+block.shape[1]] += block.int()
+        real = slice(None) if text is None else text.to(p.device).flatten().nonzero()[:,0]
+        f = fires(on[:,real])
+        self._strengths(f, ci[:,real], act[:,real])
+        self._tokens(f, toks.flatten()[real], p.flatten(0,1)[real].float())
+        for i,block in pairs(on[:,real], f): self.sums['together'][:len(block),i:i+block.shape[1]] += block.int()
+        if text is not None: f,toks = f._replace(at=real[f.at]),toks.where(text.to(toks.device), -1)
         self.examples.update(batch, f, toks, ci, act)
         self.seen.add(batch)
 
