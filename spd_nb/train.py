@@ -8,7 +8,7 @@ __all__ = ['Losses', 'Step', 'recon', 'faithful', 'sparse', 'smooth_sparse', 'st
            'load_checkpoint', 'stoppable', 'fit', 'Plan', 'plan']
 
 # %% ../nbs/15_train.ipynb #3abfb19c
-import copy, json, signal, statistics, sys, threading, time
+import copy, inspect, json, re, signal, statistics, sys, threading, time, warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -22,11 +22,11 @@ from torch import Tensor, nn
 from .batches import Feed, unpacked, weight_for
 from .ci import CI
 from .components import TiedComponents
-from .core import AdamW, Run, SiteError, as_html, atomic, get_site, html_table, peak_memory, restore_rng, rng_state, seeded, settled, weight_of
+from .core import AdamW, Run, SiteError, as_html, as_json, atomic, get_site, html_table, peak_memory, restore_rng, rng_state, seeded, settled, weight_of
 from .lms import is_lm
 from .losses import anneal, cosine, faithfulness, importance_minimality, kl, mse, position_mean, smooth_l0
 from .masks import Mask, PersistentPGD, everywhere, one_site, stochastic_masks, subset
-from .model import Clean, Decomposed
+from .model import Clean, Decomposed, describe, tensors_of
 
 # %% ../nbs/15_train.ipynb #09c7ed64
 class Step(NamedTuple):
@@ -183,11 +183,13 @@ def warm_up(
 def _shape(x): return {k:tuple(v.shape) for k,v in x.items()} if isinstance(x, dict) else tuple(x.shape)
 
 def _named(f):
-    if isinstance(f, partial): return f'{f.func.__name__.lstrip("_")}('+', '.join(f'{k}={v}' for k,v in f.keywords.items())+')'
-    return getattr(f, '__name__', repr(f))
+    if isinstance(f, partial): return f'{_named(f.func).lstrip("_")}('+', '.join(f'{k}={_named(v) if callable(v) else v}' for k,v in f.keywords.items())+')'
+    return getattr(f, '__name__', _said(f))
+
+def _said(x): return re.sub(' at 0x[0-9a-f]+', '', repr(x))  # an address is another in each process
 
 def _described(loss):
-    if isinstance(loss, partial): return dict(loss=loss.func.__name__, **{k:_named(v) if callable(v) else v for k,v in loss.keywords.items()})
+    if isinstance(loss, partial): return dict(loss=_named(loss.func), **{k:_named(v) if callable(v) else v for k,v in loss.keywords.items()})
     return dict(loss=_named(loss))
 
 def _classifies(target):
@@ -233,8 +235,9 @@ class Learner:
     ):
         if steps<1: raise ValueError(f"`steps` must be at least 1, got {steps}")
         self.dm,self.losses,self.steps,self.lr,self.schedule,self.clip,self.view,self.autocast,self.recompute = dm,copy.deepcopy(losses),steps,lr,schedule,clip,view,autocast,recompute
-        self.args = dict(losses={k:dict(coefficient=c, **_described(f)) for k,(c,f) in losses.items()}, steps=steps, lr=lr, schedule=_named(schedule), clip=clip,
-            weight_decay=weight_decay, seed=seed, view=view.__name__ if view else None, autocast=str(autocast) if autocast else None, recompute=recompute, compile=compile)
+        args = dict(losses={k:dict(coefficient=c, **_described(f)) for k,(c,f) in losses.items()}, steps=steps, lr=lr, schedule=_named(schedule), clip=clip,
+            weight_decay=weight_decay, seed=seed, view=_named(view) if view else None, autocast=str(autocast) if autocast else None, recompute=recompute, compile=compile)
+        self.args = json.loads(as_json(args, default=_said))  # as it is saved, so that it compares
         if compile:
             for m in (dm.ci_fn, *dm.components.values()): m.compile()  # not the target: a compiled module would not notice that `masked` changes its hooks
         self.feed,self.step = Feed(batches, seed),0
@@ -298,25 +301,26 @@ def _repr_html_(self:Learner):
 # %% ../nbs/15_train.ipynb #c7c65b7f
 def save_checkpoint(
     learner:Learner, # The run, between two steps
-    path:Path,       # A `.safetensors` file
+    path:str|Path,   # A `.safetensors` file
 ):
     "Write everything that the next step depends on"
     opt = learner.opt.state_dict()['state']
-    tensors = {f'components/{k}':v for k,v in learner.dm.components.state_dict().items()}
-    tensors |= {f'ci/{k}':v for k,v in learner.dm.ci_fn.state_dict().items()}
+    tensors = {f'components/{k}':v for k,v in tensors_of(learner.dm.components).items()}
+    tensors |= {f'ci/{k}':v for k,v in tensors_of(learner.dm.ci_fn).items()}
     tensors |= {f'opt/{i}/{k}':v for i,s in opt.items() for k,v in s.items()}
     tensors |= {f'rng/{k}':v for k,v in rng_state().items()}
-    tensors |= {f'loss/{name}/{k}':v for name,(_,loss) in learner.losses.items() if hasattr(loss, 'state_dict') for k,v in loss.state_dict().items()}
-    with atomic(path) as f: save_file({k:v.contiguous() for k,v in tensors.items()}, f, metadata=dict(schema_version='1', step=str(learner.step), args=json.dumps(learner.args)))
+    tensors |= {f'loss/{name}/{k}':torch.as_tensor(v) for name,(_,loss) in learner.losses.items() if hasattr(loss, 'state_dict') for k,v in loss.state_dict().items()}
+    meta = dict(schema_version='1', step=str(learner.step), args=as_json(learner.args))
+    with atomic(path) as f: save_file({k:v.contiguous() for k,v in tensors.items()}, f, metadata=meta)
 
 def load_checkpoint(
-    learner:Learner, # A fresh run with the same arguments
-    path:Path,       # From `save_checkpoint`
+    learner:Learner, # A fresh run with the same arguments; `steps` may be another number, `view`, `recompute` and `compile` are free
+    path:str|Path,   # From `save_checkpoint`
 ):
     "Put a run back where it was"
     with safe_open(settled(path), 'pt') as f: meta,tensors = f.metadata(),{k:f.get_tensor(k).clone() for k in f.keys()}  # the optimiser would keep the file mapped, and Windows replaces no such file
-    then,now = json.loads(meta['args']),json.loads(json.dumps(learner.args))
-    if then!=now: raise ValueError(f"the checkpoint in {path} is of another run: "+', '.join(f'{k} was {then.get(k)!r}, now {now.get(k)!r}' for k in now if then.get(k)!=now[k]))
+    learner.step = int(meta['step'])
+    _continued(learner, json.loads(meta['args']), Path(path).parent)
     part = lambda p: {k[len(p)+1:]:v for k,v in tensors.items() if k.startswith(p+'/')}
     learner.dm.components.load_state_dict(part('components'))
     learner.dm.ci_fn.load_state_dict(part('ci'))
@@ -328,7 +332,37 @@ def load_checkpoint(
     for name,(_,loss) in learner.losses.items():
         if hasattr(loss, 'load_state_dict'): loss.load_state_dict({k:v.to(learner.dm.device) for k,v in part(f'loss/{name}').items()})
     restore_rng(part('rng'))
-    learner.step = int(meta['step'])
+
+_FREE = 'steps','view','recompute','compile'  # what a run may change on its way: its length, and how the same numbers are computed
+
+def _differences(then, now, name=''):
+    "What differs between two nested dictionaries, argument by argument"
+    for k in dict.fromkeys([*then, *now]):
+        a,b = then.get(k),now.get(k)
+        if isinstance(a, dict) and isinstance(b, dict): yield from _differences(a, b, f'{name}{k}.')
+        elif a!=b: yield f"{name}{k} was {a!r}, now {b!r}"
+
+def _jumps(learner, then):
+    "What moves along with the run and jumps where a run planned for `then` steps becomes one of `learner.steps`"
+    last,here = min(1., (learner.step-1)/max(1, then-1)),learner.step/max(1, learner.steps-1)
+    a,b = (learner.lr*learner.schedule(t) for t in (last, here))
+    if a!=b: yield f'the learning rate goes from {a:.3g} to {b:.3g}'
+    for name,(_,loss) in learner.losses.items():
+        if getattr(loss, 'func', loss) not in (sparse, smooth_sparse): continue
+        pairs = {k:p.default for k,p in inspect.signature(loss).parameters.items() if isinstance(p.default, tuple)}
+        for k,pair in pairs.items(): yield f'{k} of {name!r} from {anneal(last, *pair):.3g} to {anneal(here, *pair):.3g}'
+
+def _continued(learner, then, path):
+    "Check the arguments of a run against those of its checkpoint; another number of steps is allowed, and noted"
+    def fixed(args): return {k:v for k,v in args.items() if k in then and k in learner.args and k not in _FREE}
+    if changed := list(_differences(fixed(then), fixed(learner.args))):
+        raise ValueError(f"the run in {path} was made with other arguments: {'; '.join(changed)}. Give the same ones, or start a new run from what this one has learnt: `fit(load({str(path)!r}), ...)` with another `path`")
+    if learner.steps<learner.step: raise ValueError(f"the run in {path} has done {learner.step} steps; `steps` is the number in all, so give at least {learner.step}")
+    if before := then.get('extended', []): learner.args['extended'] = before
+    if learner.steps in (then['steps'], learner.step): return
+    learner.args['extended'] = [*before, [learner.step, then['steps']]]
+    if jumps := list(_jumps(learner, then['steps'])):
+        warnings.warn(f"the run in {path} was planned for {then['steps']} steps and goes on at step {learner.step} as one of {learner.steps}: {', '.join(jumps)}. It will differ from a run of {learner.steps} steps from the start; only with `schedule=constant` and fixed exponents is it the same")
 
 # %% ../nbs/15_train.ipynb #20a19a2d
 @contextmanager
@@ -384,8 +418,8 @@ def fit(
     clip:float=0.,                 # Largest gradient norm of the components; 0 does not clip
     weight_decay:float=0.,         # Of AdamW
     seed:int=0,                    # Of masks, routes and the batches' order
-    path:str|Path|None=None,       # Folder for history and checkpoint; `None` makes a dated one below `runs`
-    resume:bool=False,             # Go on from the checkpoint in `path`, if there is one
+    path:str|Path|None=None,       # Folder of the run, which `load` opens: target and settings, history, checkpoint; `None` makes a dated one below `runs`
+    resume:bool=False,             # Go on from the checkpoint in `path`, if there is one; with more `steps` than it was planned for, the run becomes longer
     every:int=100,                 # Steps between rows of the history
     save_every:int=1000,           # Steps between checkpoints
     view:Callable|None=None,       # An equal model that is cheaper to run, such as `feature_space`
@@ -399,6 +433,8 @@ def fit(
     from tqdm.auto import tqdm
     learner,run = Learner(dm, batches, losses or _started(dm, batches), steps, lr, schedule, clip, weight_decay, seed, view, autocast, recompute, compile),Run(path)
     checkpoint,callbacks = run/'checkpoint.safetensors',list(callbacks)
+    if (run/'components.safetensors').exists(): raise ValueError(f"{run.path} holds a saved decomposition; give the run another `path`")
+    learner.args['warm'],dm.report = warm,{}  # a report is about what was learnt before
     watched = progress and _in_notebook()
     if watched:
         from spd_nb.monitor import TrainingMonitor
@@ -411,9 +447,11 @@ def fit(
             load_checkpoint(learner, checkpoint)
             run.rewind(learner.step)
             learner.history = run.history
+            if 'extended' in learner.args: run.record(**learner.args, sites=dm.C, target=type(dm.target).__name__)
         elif checkpoint.exists(): raise ValueError(f"{run.path} already holds a run; give another `path`, or `resume=True` to go on with it")
         else:
-            run.record(**learner.args, warm=warm, sites=dm.C, target=type(dm.target).__name__)
+            describe(dm, run.path, run.path)
+            run.record(**learner.args, sites=dm.C, target=type(dm.target).__name__)
             run.rewind(0)
             if warm: warm_up(dm, warm)
         bar = tqdm(total=steps, initial=learner.step, disable=not progress or watched, unit='step', mininterval=.5)
@@ -422,21 +460,26 @@ def fit(
                 try: values,now = learner.one()
                 except RuntimeError as e:
                     if not _out_of_memory(e): raise
-                    raise RuntimeError(f"out of memory at step {learner.step}: {_LOWER}; `plan` says what a step takes. The last good state is {checkpoint}") from e
+                    raise RuntimeError(f"out of memory at step {learner.step}: {_LOWER}; `plan` says what a step takes. {_kept(run)}") from e
                 done = learner.step==steps
                 if (learner.step-1)%every==0 or done:
                     row = dict(step=learner.step-1, **{k:v.item() for k,v in values.items()}, l0=sum(learner.look(now).values()))
-                    if not all(map(_finite, row.values())): raise RuntimeError(f"a loss is not finite at step {row['step']}: {row}; the last good state is {checkpoint}; try a lower `lr` or `clip`")
+                    if not all(map(_finite, row.values())): raise RuntimeError(f"a loss is not finite at step {row['step']}: {row}; try a lower `lr` or a `clip`. {_kept(run)}")
                     run.log(row)
                     learner.history.append(row)
                     bar.set_postfix({k:f'{v:.3g}' for k,v in row.items() if k!='step'}, refresh=False)
                     for f in callbacks: f(learner)
                 if learner.step%save_every==0 or done or asked: save_checkpoint(learner, checkpoint)
                 bar.update()
-    dm.training_run = dict(learner.args, warm=warm, stopped_at=learner.step)
+    dm.training_run = dict(learner.args, stopped_at=learner.step)
     dm.history = learner.history
     if signal.SIGTERM in asked: raise SystemExit(143)
     return learner
+
+def _kept(run):
+    "What can be done after an error"
+    if not (run/'checkpoint.safetensors').exists(): return f'Nothing was saved yet, so {run.path} is free for another try'
+    return f'The last good state is in {run.path}: `resume=True` goes on with it, also with another `recompute`, and `load` opens it for a new run with other settings'
 
 _LOWER = 'smaller batches or shorter rows need less, then fewer components, `recompute=True`, `autocast=torch.bfloat16`'
 
