@@ -14,6 +14,7 @@ from pydantic import Field
 from traitlets import CUnicode, Enum, List, Unicode, validate
 from .core import Key, html_table, visible
 from .harvest import Component, Harvest
+from .texts import spans
 from .widgets import View, asked, jsonable
 
 # %% ../nbs/33_browser.ipynb #f9d0282e
@@ -76,7 +77,10 @@ class Evidence(View):
         return [dict(key=k, pmi=r.pmi, count=r['count'], p_given_this=r.p_given_this, label=visible(r.output_label or r.input_label)) for k,r in df.iterrows()]
 
     def _examples(self, key, start, n):
-        def row(e): return dict(t=[visible(t) for t in e.texts], ci=[round(float(x), 2) for x in e.ci], act=[float(f'{x:.2g}') for x in e.act], at=e.at)
+        def row(e):
+            whole = spans(e.texts) # a character of several tokens is shown as one, with the largest of their values
+            ci,act = ([max(v[s], key=abs) for s in whole] for v in (e.ci, e.act))
+            return dict(t=[visible(e.texts[s[-1]]) for s in whole], ci=[round(float(x), 2) for x in ci], act=[float(f'{x:.2g}') for x in act], at=next(i for i,s in enumerate(whole) if e.at in s))
         return [row(e) for e in self.h.examples(key, start+n)[start:]]
 
     def _label(self, key):

@@ -365,7 +365,7 @@ def token_heatmap(
 ): # A `go.Figure`. A bar per token, line `y`, starting at character `base`; the second trace, if any, holds the NaN tokens
     "Tokens as coloured cells, line by line"
     import numpy as np
-    if isinstance(tokens,str) or not all(isinstance(t,str) for t in tokens): raise TypeError("`tokens` must be a list of texts: decode token ids one by one first")
+    if isinstance(tokens,str) or not all(isinstance(t,str) for t in tokens): raise TypeError("`tokens` must be a list of texts; `texts.names_of` has them for token ids")
     values = _array(values, 'values', 1)
     if len(tokens)!=len(values): raise ValueError(f"{len(tokens)} tokens but {len(values)} values")
     if np.isinf(values).any(): _finite(values, 'values', 1)

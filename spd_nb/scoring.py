@@ -22,6 +22,7 @@ from .core import Key
 from .eval import single_ablations, without_masks
 from .harvest import Harvest, ids_of
 from .model import Decomposed
+from .texts import assembled, marked
 
 # %% ../nbs/23_scoring.ipynb #c1e1f463
 class Watched(NamedTuple):
@@ -48,10 +49,10 @@ def watch(
 class Text(NamedTuple):
     "A stretch of tokens with some of them marked"
     tokens:list[int] # Ids
-    texts:list[str]  # As people read them
+    texts:list[str]  # As they read in the text (see `assembled`)
     marks:list[int]  # Positions
 
-    def __str__(self): return ''.join(f'<<{t}>>' if i in self.marks else t for i,t in enumerate(self.texts)).replace('\n', '⏎')
+    def __str__(self): return marked(self.texts, [i in self.marks for i in range(len(self.texts))]).replace('\n', '⏎')
     def __repr__(self): return f'Text({str(self)!r})'
 
 class Question(NamedTuple):
@@ -64,7 +65,7 @@ class Question(NamedTuple):
 def _text(h, w, row, at, window, marks):
     first,end = max(0, at-window),min(w.toks.shape[1], at+window+1)
     ids = w.toks[row,first:end].tolist()
-    return Text(ids, [h.texts[i] for i in ids], sorted(m-first for m in marks if first<=m<end))
+    return Text(ids, assembled([h.texts[i] for i in ids]), sorted(m-first for m in marks if first<=m<end))
 
 def questions(
     h:Harvest,        # Where the component is

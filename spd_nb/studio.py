@@ -19,6 +19,7 @@ from .core import Key, as_html, html_table, visible
 from .edit import Edit, before, divergence, scaled, u_replaced, write_token
 from .harvest import Harvest
 from .model import Decomposed
+from .texts import names_of
 from .tradeoff import generations, measure
 from .widgets import asked, jsonable
 
@@ -121,7 +122,7 @@ class EditStudio(Evidence):
         p,q = self._logp(toks, [], gate),self._logp(toks, changes, gate)
         at = len(p)-1 if at is None or at>=len(p) else at
         most = torch.maximum(p[at], q[at]).topk(top).indices.tolist()
-        return dict(at=at, tokens=[visible(texts[i]) for i in toks[0]], kl=divergence(p, q).tolist(), next=[(visible(texts[i]), p[at,i].exp().item(), q[at,i].exp().item()) for i in most])
+        return dict(at=at, tokens=[visible(t) for t in names_of([texts[i] for i in toks[0]])], kl=divergence(p, q).tolist(), next=[(visible(texts[i]), p[at,i].exp().item(), q[at,i].exp().item()) for i in most])
 
     @asked
     def dose(self, prompt:Text, changes:Changes, gate:bool, which:Annotated[int, Field(ge=0)], at:Annotated[int, Field(ge=0)]|None=None):

@@ -17,9 +17,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from .core import Key, SiteError, as_html, bare, html_table, keys_of, seeded
 from .edit import Edit, Places, ablated, divergence, scaled, token_ids
-from .harvest import texts_of, tokenizer_of
+from .harvest import tokenizer_of
 from .model import Decomposed, output_of
 from .plots import on_front, token_heatmap
+from .texts import decoded, names_of, texts_of
 
 # %% ../nbs/32_tradeoff.ipynb #6dfa0efd
 class Shift(NamedTuple):
@@ -167,7 +168,7 @@ def token_changes(
     names = texts_of(tokenizer or tokenizer_of(dm.target), p.shape[-1])
     most = (q.exp()-p.exp()).abs().topk(top).indices
     def said(t): return '\n'.join(f'{names[i]!r} {p[t,i].exp():.3f} → {q[t,i].exp():.3f}' for i in most[t].tolist() if (q[t,i].exp()-p[t,i].exp()).abs()>=5e-4)
-    return pd.DataFrame(dict(token=[names[i] for i in toks.tolist()], kl=divergence(p, q).tolist(), kl_back=divergence(q, p).tolist(), changes=[said(t) for t in range(len(toks))])).rename_axis('position')
+    return pd.DataFrame(dict(token=names_of([names[i] for i in toks.tolist()]), kl=divergence(p, q).tolist(), kl_back=divergence(q, p).tolist(), changes=[said(t) for t in range(len(toks))])).rename_axis('position')
 
 def changes_heatmap(
     df,          # From `token_changes`
@@ -215,7 +216,7 @@ def generations(
             with bare(): before = write(dm.target, x, i)
             with nullcontext() if isinstance(edit, nn.Module) else edit: after = write(edit if isinstance(edit, nn.Module) else dm.target, x, i)
             counts = dict(count_before=sum(t in counted for t in before), count_after=sum(t in counted for t in after)) if counted else {}
-            rows.append(dict(prompt=prompt, how=f'drawn, seed {seed+i}' if i else 'greedy', before=tok.decode(before), after=tok.decode(after), **counts))
+            rows.append(dict(prompt=prompt, how=f'drawn, seed {seed+i}' if i else 'greedy', before=decoded(tok, before), after=decoded(tok, after), **counts))
     return Generations(pd.DataFrame(rows))
 
 # %% ../nbs/32_tradeoff.ipynb #f1c0181a
