@@ -242,7 +242,7 @@ class Learner:
             for m in (dm.ci_fn, *dm.components.values()): m.compile()  # not the target: a compiled module would not notice that `masked` changes its hooks
         self.feed,self.step = Feed(batches, seed),0
         self.opt = AdamW(dm.learnt(), lr=lr, weight_decay=weight_decay, fused=True)
-        self.history,self.asked = [],[]
+        self.history,self.asked,self.path = [],[],None  # `fit` sets the folder of the run
         self.ci,self.l0 = {},{} # of the newest row of the history: importances at the positions that count, and components in use per position
 
     def batch(self)->tuple: # What the target reads, and how often each position counts, or `None`
@@ -428,7 +428,7 @@ def fit(
     autocast:torch.dtype|None=None, # Compute in this precision, e.g. `torch.bfloat16` on a GPU
     recompute:bool=False,          # Less memory for more time: run masked models again in the backward pass
     compile:bool=False,            # Run components and importances through `torch.compile`? It takes a minute first, and a CPU gains nothing
-)->Learner:                        # The run: `.history`, `.frame()`, `.step`
+)->Learner:                        # The run: `.history`, `.frame()`, `.step`, `.path`
     "Learn components and importances; stop it at any time, and `resume=True` goes on as if it had never stopped"
     from tqdm.auto import tqdm
     learner,run = Learner(dm, batches, losses or _started(dm, batches), steps, lr, schedule, clip, weight_decay, seed, view, autocast, recompute, compile),Run(path)
@@ -442,7 +442,7 @@ def fit(
         for f in callbacks:
             if isinstance(f, TrainingMonitor) and not f.handle: f.show()
     with _told(learner, callbacks, run.path), seeded(seed), stoppable() as asked:
-        learner.asked = asked
+        learner.asked,learner.path = asked,run.path
         if resume and settled(checkpoint).exists():
             load_checkpoint(learner, checkpoint)
             run.rewind(learner.step)
