@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from .components import SiteDict
 from .toys import rotary
@@ -113,6 +113,7 @@ class _PerSite(nn.Module):
     def forward(self,
         reads:dict[str,Float[Tensor, "*batch _d_read"]], # Site to what it reads, as vectors
         acts:dict[str,Float[Tensor, "*batch _C"]],       # Site to activations
+        text:Bool[Tensor, "B S"]|None=None,              # Not used: what is said of a position does not depend on others
     )->dict[str,Float[Tensor, "*batch _C"]]:             # Site to importances before the sigmoid
         return {s:f(reads[s], acts[s]) for s,f in self.sites.items()}
 
@@ -162,6 +163,11 @@ class SharedCI(_PerSite):
     ): super().__init__(sites, lambda cs: _Shared(cs.d_read, cs.C, hidden), hidden=hidden)
 
 # %% ../nbs/11_ci.ipynb #f869e57c
+def _alike(kind, reads):
+    "Refuse sites that do not have the same rows and positions, which one network could not read side by side"
+    shapes = {s:tuple(x.shape[:-1]) for s,x in reads.items()}
+    if len(set(shapes.values()))>1: raise ValueError(f"{kind} reads all sites side by side, but they have other rows and positions: {', '.join(f'{s} {shape}' for s,shape in {v:(k,v) for k,v in shapes.items()}.values())}; use SharedCI, or leave some out")
+
 class GlobalCI(nn.Module):
     "All importances of all sites from all they read, by one MLP"
     def __init__(self,
@@ -175,7 +181,9 @@ class GlobalCI(nn.Module):
     def forward(self,
         reads:dict[str,Float[Tensor, "*batch _d_read"]], # Site to what it reads, as vectors
         acts:dict[str,Float[Tensor, "*batch _C"]],       # Not used
+        text:Bool[Tensor, "B S"]|None=None,              # Not used
     )->dict[str,Float[Tensor, "*batch _C"]]:             # Site to importances before the sigmoid
+        _alike(type(self).__name__, reads)
         pre = self.mlp(torch.cat([reads[s] for s in self.names], -1))
         return dict(zip(self.names, pre.split(self.Cs, -1)))
 
@@ -186,9 +194,9 @@ class _Block(nn.Module):
         self.heads = heads
         self.qkv,self.o = nn.Linear(d, 3*d, bias=False),nn.Linear(d, d, bias=False)
         self.up,self.down = nn.Linear(d, ff),nn.Linear(ff, d)
-    def forward(self, x):
+    def forward(self, x, seen=None):
         q,k,v = rearrange(self.qkv(F.rms_norm(x, x.shape[-1:])), 'B S (n h d) -> n B h S d', n=3, h=self.heads)
-        x = x+self.o(rearrange(F.scaled_dot_product_attention(rotary(q), rotary(k), v), 'B h S d -> B S (h d)'))
+        x = x+self.o(rearrange(F.scaled_dot_product_attention(rotary(q), rotary(k), v, seen), 'B h S d -> B S (h d)'))
         return x+self.down(F.gelu(self.up(F.rms_norm(x, x.shape[-1:]))))
 
 class TransformerCI(nn.Module):
@@ -204,15 +212,20 @@ class TransformerCI(nn.Module):
         self.spec = dict(kind='TransformerCI', d=d, blocks=blocks, heads=heads)
         self.names,self.Cs = sorted(sites.keys()),[sites[s].C for s in sorted(sites.keys())]
         self.inp = nn.Linear(sum(sites[s].d_read for s in self.names), d)
-        self.blocks = nn.Sequential(*(_Block(d, heads, 4*d) for _ in range(blocks)))
+        self.blocks = nn.ModuleList(_Block(d, heads, 4*d) for _ in range(blocks))
         self.out = nn.Linear(d, sum(self.Cs))
     def forward(self,
         reads:dict[str,Float[Tensor, "*batch _d_read"]], # Site to what it reads, as vectors; `*batch` is `B S`
         acts:dict[str,Float[Tensor, "*batch _C"]],       # Not used
+        text:Bool[Tensor, "B S"]|None=None,              # Which positions are text; no position looks at the others. `None` is all
     )->dict[str,Float[Tensor, "*batch _C"]]:             # Site to importances before the sigmoid
+        _alike(type(self).__name__, reads)
         x = torch.cat([F.rms_norm(reads[s], reads[s].shape[-1:]) for s in self.names], -1)
         if x.ndim!=3: raise ValueError(f"TransformerCI reads sequences (B S d), got inputs of shape {tuple(x.shape)}; use GlobalCI for data without positions")
-        return dict(zip(self.names, self.out(self.blocks(self.inp(x))).split(self.Cs, -1)))
+        x = self.inp(x)
+        seen = None if text is None else (text|~text.any(1, keepdim=True))[:,None,None]  # a row without text sees itself, which is better than nothing: NaN
+        for block in self.blocks: x = block(x, seen)
+        return dict(zip(self.names, self.out(x).split(self.Cs, -1)))
 
 # %% ../nbs/11_ci.ipynb #31b6ce4c
 def check_finite(

@@ -25,6 +25,7 @@ from safetensors.torch import save_file
 from .core import AdamW, Key, as_html, as_json, atomic, bare, cached, get_site, hooked, html_table, keys_of, provenance, settled, weight_of
 from .harvest import direct_logits, tokenizer_of
 from .model import Decomposed, fingerprint, reference
+from .sites import batch_of
 from .texts import ids_named, texts_of
 
 # %% ../nbs/30_edit.ipynb #1480492f
@@ -101,7 +102,7 @@ class Edit:
     def __enter__(self)->Decomposed: # The model, whose forward now includes the edit
         self._check()
         with ExitStack() as stack:
-            stack.enter_context(hooked(self.dm.target, {s:partial(self._add, s) for s in self.patches}, *((self._look, self._forget) if self.local else ())))
+            stack.enter_context(self.dm.hooked({s:partial(self._add, s) for s in self.patches}, *((self._look, self._forget) if self.local else ())))
             self._leave = stack.pop_all()
         self.dm.edits.append(self)
         return self.dm
@@ -120,8 +121,7 @@ class Edit:
     def _look(self, args, kw):
         if any(hasattr(v, 'get_seq_length') or k=='past_key_values' and v is not None for k,v in (*enumerate(args), *kw.items())): raise RuntimeError("an edit that acts at some places needs to see the whole text at every step; generate with `use_cache=False`")
         if self.ci_threshold is None: return
-        with torch.no_grad(), bare(), cached(self.dm.target, self.dm.sites) as inputs: self.dm.target(*args, **kw)
-        ci = self.dm.ci(inputs=inputs).lower
+        with torch.no_grad(): ci = self.dm.ci(batch_of(self.dm.target, args, kw)).lower
         self._on = {s:ci[s][...,list(p.cs)]>self.ci_threshold for s,p in self.patches.items()}
 
     def _forget(self): self._on = None
@@ -132,8 +132,15 @@ class Edit:
         if self.ci_threshold is not None:
             if self._on is None: raise RuntimeError(f"an edit that goes by importance needs the whole of {type(self.dm.target).__name__} to be called, not a part of it")
             acts = acts*self._on[site]
-        if self.positions is not None: acts = acts*_where(self.positions, acts.shape[:-1], acts.device)[...,None]
+        if self.positions is not None:
+            self._need_positions(site)
+            acts = acts*_where(self.positions, acts.shape[:-1], acts.device)[...,None]
         return out+(acts@p.writes).to(out)
+
+    def _need_positions(self, site):
+        seat = self.dm.seats[site]
+        one_row = seat.layout is None and len(seat.shape)==2 and seat.shape[0]==1  # a position embedding, the same for every row
+        if not (one_row or 'S' in (seat.layout or '')): raise ValueError(f"{site!r} sees {seat.shape} for a batch of two rows, which is not laid out by rows and positions, so an edit there cannot go by `positions`")
 
     def __add__(self, other:'Edit')->'Edit': # Both at once
         if self.local or other.local: raise ValueError("an edit that acts at some places cannot be added to another; open one block inside the other")
@@ -150,7 +157,9 @@ class Edit:
 
 def _few(names, n=3): return ', '.join(names[:n])+(f' and {len(names)-n} more' if len(names)>n else '')
 
-def _hooked_site(dm): return next((n or type(dm.target).__name__ for n,m in dm.target.named_modules() if m._forward_hooks or m._forward_pre_hooks), None)
+def _hooked_site(dm):
+    "A module with a hook, the deepest known first, or `None`"
+    return next((n or type(dm.target).__name__ for n,m in reversed(list(dm.target.named_modules())) if m._forward_hooks or m._forward_pre_hooks), None)
 
 def _disjoint(a, b):
     if both := set(a.keys)&set(b.keys): raise RuntimeError(f"{min(both)} is edited by {b} already, and a component can do only one thing; leave that block, or edit it once")
@@ -312,8 +321,8 @@ def firings(
     "Activations of a component where it fires"
     site,c = Key.parse(key)
     dm.at(site, c)
-    inputs = dm.clean(toks).inputs
-    acts = dm.acts(inputs=inputs)[site][...,c][dm.ci(inputs=inputs).lower[site][...,c]>threshold]
+    clean = dm.clean(toks)
+    acts = dm.acts(inputs=clean.inputs)[site][...,c][dm.ci(clean=clean).lower[site][...,c]>threshold]
     mean = acts.mean()
     return Firings(acts.numel(), mean.item(), (acts.sign()==mean.sign()).float().mean().item())
 

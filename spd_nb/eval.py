@@ -37,7 +37,7 @@ def steps_of(
     def one(batch):
         x,weight = unpacked(batch, dm.target, dm.device)
         clean = dm.clean(x)
-        return Step(dm, dm, x, weight, clean, dm.ci(inputs=clean.inputs), 1.)
+        return Step(dm, dm, x, weight, clean, dm.ci(clean=clean), 1.)
     return [one(batch) for batch in Feed(batches).some(n)]
 
 def mean_over(

@@ -105,7 +105,7 @@ def count(
             if clean.out.shape!=(*toks.shape, vocab): raise TypeError(f"{type(dm.target).__name__} answers with {tuple(clean.out.shape)}, and a harvest needs logits over {vocab} tokens at each position; decompose it without `output`")
             acts = dm.acts(inputs=clean.inputs)
             _by_token(acts, toks.shape)
-            ci = {s:dm.lower(g) for s,g in dm.pre(clean.inputs, acts).items()}
+            ci = {s:dm.lower(g) for s,g in dm.pre(clean, acts).items()}
             p = torch.softmax(clean.out.float(), -1, out=clean.out) if clean.out.dtype==torch.float32 else clean.out.float().softmax(-1)
             stats.update(i, toks, ci, acts, p, scale, text=None if weight is None else weight>0)
             bar.update()

@@ -25,7 +25,7 @@ from .components import Components, EmbeddingComponents, SiteDict, TiedComponent
 from .core import Run, SiteError, as_html, as_json, atomic, bare, cached, get_site, hooked, html_table, located, match_sites, provenance, seeded, settled
 from .masks import Mask, everywhere
 from .lms import StoryLM, pretrained
-from .sites import Seat, audit, laid_out, lead_of, output_of, sample_batch
+from .sites import Seat, audit, batch_of, laid_out, lead_of, output_of, sample_batch
 from .toys import TMS, InductionHead, ResidMLP, toy_from
 
 # %% ../nbs/14_model.ipynb #05bdbf55
@@ -33,6 +33,7 @@ class Clean(NamedTuple):
     "What the target does by itself on a batch"
     out:Tensor              # Its output
     inputs:dict[str,Tensor] # Site to what came in there
+    text:Tensor|None=None   # B S, bool: which positions are text, where a batch has padding
 
     def __repr__(self): return f'Clean(out of shape {tuple(self.out.shape)}, inputs of {len(self.inputs)} sites)'
 
@@ -88,7 +89,9 @@ class Decomposed(nn.Module):
         "Run the target by itself, whatever blocks are open"
         if self.seats is None: self.audit(x)
         with torch.no_grad(), bare(), cached(self.target, self.sites) as inputs: out = self(x)
-        return Clean(out, self.laid_out(inputs, lead_of(*(((), x) if isinstance(x, Mapping) else ((x,),)))))
+        mask = x.get('attention_mask') if isinstance(x, Mapping) else None
+        text = mask!=0 if isinstance(mask, Tensor) and mask.ndim==2 and not mask.bool().all() else None
+        return Clean(out, self.laid_out(inputs, lead_of(*(((), x) if isinstance(x, Mapping) else ((x,),)))), text)
 
     def laid_out(self,
         inputs:dict[str,Tensor], # Site to what came in, as the target has it
@@ -113,7 +116,7 @@ class Decomposed(nn.Module):
         "Change what sites return while the block runs; hooks see and return tensors laid out as the batch is"
         lead = []
         def note(args, kw):
-            if self.seats is None: self.audit(kw if kw else args[0])
+            if self.seats is None: self.audit(batch_of(self.target, args, kw))
             lead[:] = [lead_of(args, kw)]
             if first is not None: first(args, kw)
         def placed(site, f, x, out):
@@ -132,21 +135,21 @@ class Decomposed(nn.Module):
         return {s:cs.acts(inputs[s]) for s,cs in self.components.items()}
 
     def pre(self,
-        inputs:dict[str,Tensor], # What came into each site, from `clean`
-        acts:dict[str,Tensor],   # Activations there
+        clean:Clean,           # From `clean`
+        acts:dict[str,Tensor], # Activations there
     )->dict[str,Float[Tensor, "*batch C"]]: # Site to importances before the sigmoid
         "What the causal-importance function says"
-        reads = {s:cs.read(get_site(self.target, s), inputs[s]) for s,cs in self.components.items()}
-        pre = self.ci_fn(reads, acts)
+        reads = {s:cs.read(get_site(self.target, s), clean.inputs[s]) for s,cs in self.components.items()}
+        pre = self.ci_fn(reads, acts) if clean.text is None else self.ci_fn(reads, acts, clean.text)
         return {s:pre[s] for s in self.sites}
 
     def ci(self,
-        x=None,                          # A batch
-        inputs:dict[str,Tensor]|None=None, # Or what came into each site, from `clean`
-    )->CI:                               # Causal importances of every site
+        x=None,                # A batch
+        clean:Clean|None=None, # Or what the target makes of it, from `clean`
+    )->CI:                     # Causal importances of every site
         "How much of each component this batch needs"
-        inputs = self.clean(x).inputs if inputs is None else inputs
-        pre = self.pre(inputs, self.acts(inputs=inputs))
+        clean = self.clean(x) if clean is None else clean
+        pre = self.pre(clean, self.acts(inputs=clean.inputs))
         return CI({s:self.lower(a) for s,a in pre.items()}, {s:upper_leaky(a) for s,a in pre.items()}, pre)
 
     def deltas(self)->dict[str,Float[Tensor, "d_out d_in"]]: # Site to `W-(V@U).T`

@@ -256,7 +256,7 @@ class Learner:
         run = self.view(self.dm) if self.view else self.dm
         try: clean = run.clean(x)
         except (RuntimeError, IndexError) as e: raise ValueError(f"{type(self.dm.target).__name__} cannot run batch {self.step} of shape {_shape(x)}: {e}") from e
-        return Step(self.dm, run, x, weight, clean, run.ci(inputs=clean.inputs), self.step/max(1, self.steps-1), self.recompute)
+        return Step(self.dm, run, x, weight, clean, run.ci(clean=clean), self.step/max(1, self.steps-1), self.recompute)
 
     def one(self)->tuple[dict,Step]: # Losses without coefficients, and what they looked at
         "Take one step"

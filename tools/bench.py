@@ -115,7 +115,7 @@ def harvested(ci, rows):
     with torch.no_grad():  # importances of an uneven crowd: rates between 0 and 17 %
         rate,bar,sd = torch.rand(2560)**4,[],[]
         for s in dm.ci_fn.names:  # site by site, so that the peak below is the harvest's
-            pre = torch.cat([dm.pre(i := dm.clean(b).inputs, dm.acts(inputs=i))[s].flatten(0,1) for b in batches[:8192//(rows*S)]])
+            pre = torch.cat([dm.pre(c := dm.clean(b), dm.acts(inputs=c.inputs))[s].flatten(0,1) for b in batches[:8192//(rows*S)]])
             bar += [p.quantile(1-r) for p,r in zip(pre.T, (rate*87/rate.sum())[len(bar):])]
             sd += pre.std(0)
         bar,sd = torch.stack(bar),torch.stack(sd)
@@ -123,7 +123,7 @@ def harvested(ci, rows):
         dm.ci_fn.out.bias.sub_(bar).mul_(2/sd).add_(.1)
         def bare():
             t = time.process_time()
-            dm.ci(inputs=dm.clean(batches[1]).inputs)
+            dm.ci(batches[1])
             return time.process_time()-t
         bare = statistics.median(bare() for _ in range(9))/(rows*S)
         l0 = sum((g>.1).float().sum(-1).mean() for g in dm.ci(batches[1]).lower.values()).item()
