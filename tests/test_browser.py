@@ -246,6 +246,31 @@ def test_in_jupyterlab(case, together):
     expect(nb.cell(made).locator('.spd-gone').first).to_be_hidden()
     nb.quiet()
 
+LISTENS_FIRST = "() => document.addEventListener('keydown', window.early = e => window.jupyterapp.commands.processKeydownEvent(e), true)"  # as Jupyter Notebook 7 does
+CELLS = "() => { const n = window.jupyterapp.shell.currentWidget.content; return [n.activeCellIndex, n.mode, n.widgets.length] }"
+
+def test_keys_stay_in_the_view(together):
+    "No key pressed in a view moves, adds or deletes cells, whether the notebook hears of it after the view or before"
+    nb,page = together,together.page
+    def pressed(i):
+        "Each kind of element that takes keys, in the view of cell `i`"
+        kinds = [nb.cell(i).locator(f'.spd {kind}').first for kind in ('button:enabled', 'input:enabled', 'select', 'textarea', '[tabindex="0"]:not(button)')]
+        for e in [e for e in kinds if e.count() and e.is_visible()]:
+            nb.cell(i).evaluate('(e, i) => { window.jupyterapp.shell.currentWidget.content.activeCellIndex = i }', i)
+            before = page.evaluate(CELLS)
+            e.focus()
+            for key in ('ArrowDown','j','a','d','d'): page.keyboard.press(key)
+            yield str(e),before,page.evaluate(CELLS)
+    for first in (False, True):
+        if first: page.evaluate(LISTENS_FIRST)
+        try:
+            for case in CASES:
+                made,_ = cells_of(nb, case)
+                seen = list(pressed(made))
+                assert seen and all(a==b for _,a,b in seen), (case.name, first, seen)
+        finally:
+            if first: page.evaluate("() => document.removeEventListener('keydown', window.early, true)")
+
 def test_in_jupyterlab_without_a_kernel(together):
     "Every view says that its kernel is gone, and stays"
     nb = together

@@ -31,7 +31,8 @@ export const kernel = model => model.widget_manager?.context?.sessionContext?.se
 export function stage(el, model, name) {
   const body = h('div', { class: 'spd-body' }), note = h('div', { class: 'spd-note', role: 'status' })
   const gone = h('div', { class: 'spd-gone' }, 'The kernel is gone: what is shown stays, but nothing new can be asked. Run the cell again.')
-  const frame = h('div', { class: `spd spd-${name}`, onkeydown: e => e.stopPropagation() }, gone, body, note) // notebooks have keys of their own
+  // Notebooks have keys of their own. Most of them listen where keys bubble to. Jupyter Notebook 7 listens before the view does, and passes over an element that has this attribute itself
+  const frame = h('div', { class: `spd spd-${name}`, onkeydown: e => e.stopPropagation(), onfocusin: e => e.target.setAttribute('data-lm-suppress-shortcuts', '') }, gone, body, note)
   el.replaceChildren(frame)
   const unwatch = watch(model, () => frame.classList.add('spd-lost'))
   const me = Math.random().toString(36).slice(2), waiting = new Map()
