@@ -84,8 +84,13 @@ class View(anywidget.AnyWidget):
     def _reply(self, question):
         to = question.get('id') if isinstance(question, dict) else None
         if not isinstance(to, str|int): to = None  # nothing that cannot be sent back
-        try: self.send(dict(id=to, answer=jsonable(self._answer(question))))
-        except Exception as e: self.send(dict(id=to, error=visible(_wrong(e) if isinstance(e, ValidationError) else str(e) or type(e).__name__)))
+        set_ = []
+        def note(change): set_.append(change.name)
+        self.observe(note, self._shown())
+        try: reply = dict(answer=jsonable(self._answer(question)))
+        except Exception as e: reply = dict(error=visible(_wrong(e) if isinstance(e, ValidationError) else str(e) or type(e).__name__))
+        finally: self.unobserve(note, self._shown())
+        self.send(dict(id=to, **reply, **(dict(changed=list(dict.fromkeys(set_))) if set_ else {})))
 
     def _answer(self, question):
         if not isinstance(question, dict) or not set(question)<={'id','ask','args'} or not isinstance(question.get('args', {}), dict): raise ValueError("a question is a dict of `id`, `ask` and `args`")
@@ -94,7 +99,12 @@ class View(anywidget.AnyWidget):
         if not getattr(method, 'asked', False): raise ValueError(f"{type(self).__name__} cannot be asked {str(name)[:80]!r}")
         return method(self, **question.get('args', {}))
 
-    def set_state(self, sync_data): self.send(dict(id=None, error="a front end asks, and only Python sets what it shows"))  # without this it would set traits, also to what their checks refuse
+    def _shown(self): return [k for k in self.traits(sync=True) if k[0]!='_' and k not in anywidget.AnyWidget.class_trait_names()]
+
+    def set_state(self, sync_data): # without this a front end would set traits, also to what their checks refuse
+        "Sets nothing: a front end may repeat what Python has set, and anything else is refused"
+        def held(k): return k in self._shown() and jsonable(getattr(self, k), 17)==sync_data[k]
+        if not isinstance(sync_data, dict) or not all(map(held, sync_data)): self.send(dict(id=None, error="a front end asks, and only Python sets what it shows"))
 
     def __repr__(self): return f'{type(self).__name__}()'
 
@@ -112,7 +122,7 @@ class Still(NamedTuple):
 @patch
 def recorded(self:View)->dict: # Some views take arguments that say how much to keep
     "The state of a view, with all that its front end needs without Python"
-    return {k:jsonable(getattr(self, k)) for k in self.traits(sync=True) if k[0]!='_' and k not in anywidget.AnyWidget.class_trait_names()}
+    return {k:jsonable(getattr(self, k)) for k in self._shown()}
 
 @patch
 def plain(self:View)->str: # HTML without scripts

@@ -41,7 +41,8 @@ export default { render, answer }
 """
 class Counter(View):
     front = 'counter'
-    n,label = Int(0).tag(sync=True),Unicode('<b>as text</b>').tag(sync=True)
+    n,label,updates = Int(0).tag(sync=True),Unicode('<b>as text</b>').tag(sync=True),[]
+    def set_state(self, state): self.updates.append(state)
     @asked
     def add(self, by:Annotated[int, Field(ge=1)]):
         self.n += by
@@ -365,6 +366,8 @@ def test_text_errors_and_questions_while_a_cell_runs(notebook):
     nb.cell(0).locator('.add').click()
     nb.soon('view.n', 2)
     assert nb.eval('(during, view.answered)')==(0, True)  # by the main thread, whichever heard it and when
+    nb.page.wait_for_timeout(300)
+    assert nb.eval('view.updates')==[]  # no second message after an answer that changed something
 
 # Names that try to be markup, scripts or formulas
 

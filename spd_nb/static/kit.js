@@ -26,6 +26,12 @@ export function watch(model, gone) {
 // The kernel behind a view, in front ends that let it be reached: JupyterLab and its kin
 export const kernel = model => model.widget_manager?.context?.sessionContext?.session?.kernel
 
+// Sets traits to what Python has set them to. Where cells run again only after a front end sets something (marimo), they do; elsewhere nothing differs, and nothing is sent
+export function repeated(model, names) {
+  for (const k of names) model.set(k, model.get(k))
+  if (names.length) model.save_changes()
+}
+
 // The frame of a view: a place for its content, a line for messages, and `ask`, which puts a question to Python and promises the answer.
 // What a question could not be answered stays said, and the frame has the class `spd-stale-QUESTION`, until one of its kind is answered.
 export function stage(el, model, name) {
@@ -45,6 +51,7 @@ export function stage(el, model, name) {
     const wrong = 'error' in reply
     if (wrong || said === w.what) say(wrong ? reply.error : '', w.what, wrong)
     frame.classList.toggle(`spd-stale-${w.what}`, wrong)
+    repeated(model, reply.changed || [])
     wrong ? w.reject(new Error(reply.error)) : w.resolve(reply.answer)
   }
   function say(text, what, wrong) {

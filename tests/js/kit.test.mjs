@@ -1,6 +1,6 @@
 import test from 'node:test'
 import assert from 'node:assert/strict'
-import { ticks, scale, extent, short, percent, latest, settled, shade, watch } from '../../spd_nb/static/kit.js'
+import { ticks, scale, extent, short, percent, latest, settled, shade, stage, watch } from '../../spd_nb/static/kit.js'
 
 const wait = ms => new Promise(done => setTimeout(done, ms))
 
@@ -75,6 +75,33 @@ test('settled waits until nothing has happened for a while', async () => {
   assert.deepEqual(seen, [])
   await wait(60)
   assert.deepEqual(seen, [[2, 'b']])
+})
+
+// As much of a page as the frame of a view needs
+class Element {
+  constructor() { this.classList = { toggle() {}, add() {}, remove() {} } }
+  setAttribute() {} append() {} replaceChildren() {} addEventListener() {}
+}
+
+test('what an answer changed is set to the same again, for notebooks that follow front ends only', async () => {
+  globalThis.document = { createElement: () => new Element() }
+  const state = { key: 'a', n: 1 }, hears = [], sent = [], updates = [], dirty = new Set()
+  const model = { // as marimo's: what is set is sent, also where it is the same
+    get: k => state[k], set(k, v) { state[k] = v; dirty.add(k) }, save_changes() { updates.push(Object.fromEntries([...dirty].map(k => [k, state[k]]))); dirty.clear() },
+    on: (_, f) => hears.push(f), off() {}, send: q => sent.push(q),
+  }
+  const { ask, close } = stage(new Element(), model, 'test')
+  const answered = (more, then) => { then?.(); hears.forEach(f => f({ id: sent.at(-1).id, answer: 3, ...more })) }
+  let reply = ask('pick', { key: 'b' })
+  answered({ changed: ['key'] }, () => { state.key = 'b' }) // Python's update comes before its answer
+  assert.deepEqual(updates, [{ key: 'b' }])
+  assert.equal(await reply, 3)
+  reply = ask('detail', { key: 'b' })
+  answered({})
+  await reply
+  hears.forEach(f => f({ id: 'another', answer: 1, changed: ['n'] })) // of another display
+  assert.equal(updates.length, 1)
+  close()
 })
 
 test('a kernel that has ended is noticed, in front ends that say so', () => {
