@@ -1,5 +1,5 @@
 "Collect the notebooks: `pytest` runs each one as `nbdev_test` does (same skip flags, `#| eval: false`, `skip_exec`)."
-import os, pytest
+import gc, os, pytest
 
 # read when the libraries are imported: no browser tab for a figure, no network, no thread oversubscription under xdist
 os.environ.setdefault('PLOTLY_RENDERER', 'plotly_mimetype')
@@ -25,6 +25,7 @@ class NbItem(pytest.Item):
         from nbdev.config import get_config
         cfg = get_config(path=self.config.rootpath)
         ok,_ = test_nb(self.path, skip_flags=cfg.tst_flags.split(), force_flags=self.config.getoption('--nbflags').split(), basepath=cfg.config_path)
+        gc.collect()  # what a page left open is reported for the page, not for whichever test runs when it is collected
         if not ok: raise NbFailed
     def repr_failure(self, excinfo):
         return 'notebook failed, see stderr below' if excinfo.errisinstance(NbFailed) else super().repr_failure(excinfo)

@@ -290,10 +290,10 @@ def auc(
 )->Float[Tensor, "C R"]:         # NaN for a label that every position has, or none
     "How well each component's importance tells each label's positions from the others"
     from scipy.stats import rankdata
-    rank = torch.from_numpy(rankdata(ci.detach().cpu().numpy(), axis=0)).to(labels.device)
-    y = labels.double()
+    rank = torch.from_numpy(rankdata(ci.detach().cpu().numpy(), axis=0))
+    y = labels.cpu().double()
     pos = y.sum(0)
-    return ((rank.T@y-pos*(pos+1)/2)/(pos*(len(y)-pos))).float()
+    return ((rank.T@y-pos*(pos+1)/2)/(pos*(len(y)-pos))).to(labels.device, torch.float32)
 
 # %% ../nbs/16_eval.ipynb #1cde8a3b
 class Contributions(NamedTuple):

@@ -53,7 +53,7 @@ class Projection(NamedTuple):
 class _Basis:
     "The components of a site as a basis for matrices"
     def __init__(self, cs):
-        self.V,self.U = cs.V.double().cpu(),cs.U.double().cpu()  # CUDA's least squares take no rank-deficient matrices
+        self.V,self.U = cs.V.cpu().double(),cs.U.cpu().double()  # CUDA's least squares take no rank-deficient matrices, and Apple's GPU no float64
         self.gram = (self.V.T@self.V)*(self.U@self.U.T)  # <P_c,P_c'> for P_c = outer(U[c], V[:,c])
         self.size = self.gram.diagonal().clamp(min=1e-30)
     def along(self, D): return ((self.U@D)*self.V.T).sum(1)  # <P_c,D>
@@ -86,7 +86,7 @@ def project(
     gen,rows,left,chance = torch.Generator().manual_seed(0),[],{},{}
     for s,D in deltas.items():
         if D.shape!=(want := (dm.at(s).d_out, dm.at(s).d_in)): raise ValueError(f"the change of {s!r} has shape {tuple(D.shape)}, its weight {want}")
-        B,D = _Basis(dm.at(s)),D.double().cpu()
+        B,D = _Basis(dm.at(s)),D.cpu().double()
         whole = D.square().sum()
         if not whole: continue
         chosen,a,explained = B.explain(D, n)

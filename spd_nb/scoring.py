@@ -201,10 +201,10 @@ def caused(
     for x,f in zip(toks.split(8), on.split(8)):
         p = dm(x).float().log_softmax(-1)
         with dm.masked(without_masks(dm, [key])): q = dm(x).float().log_softmax(-1)
-        here,gone,cost = here+p[f].exp().double().sum(0),gone+q[f].exp().double().sum(0),cost+(p.exp()*(p-q)).sum(-1)[~f].double().sum()
-    n = int(on.sum())
+        here,gone,cost = (a+b.sum(0).cpu().double() for a,b in ((here, p[f].exp()), (gone, q[f].exp()), (cost, (p.exp()*(p-q)).sum(-1)[~f])))  # Apple's GPU has no float64
+    n,said = int(on.sum()),said.cpu()
     lost,before,after = (here-gone)/n,(here[said].sum()/n).item(),(gone[said].sum()/n).item()
-    return Caused(n, before, after, after/before-1 if before else float('nan'), (lost[said].clamp(min=0).sum()/lost.clamp(min=0).sum()).item(), (cost/(~on).sum()).item(), torch.isin(toks[on], read).float().mean().item())
+    return Caused(n, before, after, after/before-1 if before else float('nan'), (lost[said].clamp(min=0).sum()/lost.clamp(min=0).sum()).item(), (cost/int((~on).sum())).item(), torch.isin(toks[on], read).float().mean().item())
 
 # %% ../nbs/23_scoring.ipynb #358939ab
 @torch.no_grad()

@@ -104,7 +104,7 @@ class _Bootstrap:
     "Ratios of sums over positions, for every draw of rows"
     def __init__(self, text, toks, resamples, seed): self.shift,self.drawn = text,draws(len(toks), resamples, seed)
     def ratio(self, top, bottom, where):
-        def sums(x): return np.where(where.cpu().numpy(), x.double().cpu().numpy() if isinstance(x, Tensor) else x, 0.).sum(1)
+        def sums(x): return np.where(where.cpu().numpy(), x.cpu().double().numpy() if isinstance(x, Tensor) else x, 0.).sum(1)
         with np.errstate(invalid='ignore', divide='ignore'): return (self.drawn@sums(top))/(self.drawn@sums(bottom))
     def mean(self, x, where): return self.ratio(x, np.ones(1), where)
     def lost(self, where): return self.mean(self.shift.nll_after-self.shift.nll_before, where)

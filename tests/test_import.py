@@ -14,7 +14,7 @@ for n in names:
     loaded[n] = sorted(h for h in heavy if h in sys.modules and h not in before)
 for n in [m for m in sys.modules if m.split('.')[0]=='spd_nb']: del sys.modules[n]
 def hook(event, args):
-    source = event=='open' and str(args[0]).endswith(('.py','.pyc','.so'))
+    source = event=='open' and str(args[0]).endswith(('.py','.pyc','.so','.pyd'))
     if not source and event.split('.')[0] in ('open','socket','subprocess','shutil') or event in ('os.mkdir','os.remove','os.rename','os.system','os.posix_spawn','urllib.Request'):
         seen.append((event, str(args[:1])))
 sys.addaudithook(hook)

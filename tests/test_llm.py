@@ -1,5 +1,5 @@
 "Labelling over HTTP: a real server with a real model, and servers that fail in every way they can"
-import asyncio, json, os, socket, subprocess, sys, threading, time, urllib.request
+import asyncio, json, os, shutil, socket, subprocess, sys, threading, time, urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 import pytest, torch
@@ -12,8 +12,7 @@ LABEL = dict(input_label='fires on a colon', output_label='predicts a mouth', de
 @pytest.fixture
 def h(tmp_path):
     "The shipped harvest, without its labels"
-    for f in (ROOT/'data'/'story'/'harvest').iterdir():
-        if f.name!='labels.jsonl': (tmp_path/'h').mkdir(exist_ok=True); (tmp_path/'h'/f.name).symlink_to(f)
+    shutil.copytree(ROOT/'data'/'story'/'harvest', tmp_path/'h', ignore=shutil.ignore_patterns('labels.jsonl'))
     return Harvest(tmp_path/'h')
 
 @pytest.fixture
@@ -146,10 +145,14 @@ def real(tmp_path_factory):
     with subprocess.Popen([Path(sys.executable).parent/'transformers','serve','--host','127.0.0.1','--port',str(port)], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as p:
         try:
             for _ in range(240):
-                try: urllib.request.urlopen(f'http://127.0.0.1:{port}/health', timeout=1); break
+                try:
+                    with urllib.request.urlopen(f'http://127.0.0.1:{port}/health', timeout=1): break
                 except OSError: time.sleep(.25); assert p.poll() is None, 'the server did not start'
             yield f'http://127.0.0.1:{port}/v1',folder
-        finally: p.terminate()
+        finally:
+            p.terminate()
+            try: p.wait(20)
+            except subprocess.TimeoutExpired: p.kill()  # and leaving the block waits for it
 
 def test_a_real_server_labels(h, keys, real):
     url,folder = real

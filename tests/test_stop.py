@@ -2,7 +2,7 @@
 import os, signal, subprocess, sys, textwrap, time, warnings
 from contextlib import contextmanager
 from pathlib import Path
-import torch
+import pytest, torch
 from spd_nb.components import aligned
 from spd_nb.harvest import Harvest, Labels, harvest
 from spd_nb.model import decompose, load, save
@@ -10,6 +10,8 @@ from spd_nb.stories import stories
 from spd_nb.toys import TMS, fit_toy
 from spd_nb.train import fit
 
+pytestmark = pytest.mark.skipif(os.name!='posix', reason='Windows has no SIGTERM that a process could hear, and no limit on the size of files')
+forking = pytest.mark.skipif(sys.platform!='linux', reason='forks a process that has loaded torch, which macOS does not take')
 STEPS = 60
 ROOT = Path(__file__).parent.parent
 
@@ -26,8 +28,10 @@ def train(path, **kw):
 def child(code, path):
     "Python in this folder on `code`, from the moment it says that it has begun"
     with subprocess.Popen([sys.executable, '-c', f'import sys; sys.path.insert(0, {os.path.dirname(__file__)!r})\nfrom test_stop import *\npath = {str(path)!r}\n{code}'], stdout=subprocess.PIPE, text=True) as p:
-        assert p.stdout.readline()=='begun\n'
-        yield p
+        try:
+            assert p.stdout.readline()=='begun\n'
+            yield p
+        finally: p.kill()  # where it has ended, this does nothing; where a test failed, leaving the block would wait for ever
 
 def test_sigterm_leaves_a_checkpoint_and_a_resumed_run_is_the_same(tmp_path):
     whole,_ = train(tmp_path/'whole')
@@ -86,6 +90,7 @@ for i in range({times}+1):
 '''
     subprocess.run([sys.executable, '-c', code], check=True, timeout=300)
 
+@forking
 def test_a_harvest_killed_ten_times_is_the_same(tmp_path):
     killed("harvest(dm, stories(8, 64, seed=9), path/'cut', n=40, examples=10, save_every=0., progress=False)", tmp_path)
     before = torch.get_num_threads()
@@ -95,6 +100,7 @@ def test_a_harvest_killed_ten_times_is_the_same(tmp_path):
     for f,about in whole.manifest['files'].items(): assert cut.manifest['files'][f]==about, f
     assert not list(tmp_path.glob('*.counts')) and not list(tmp_path.glob('.*.counts.*'))
 
+@forking
 def test_labelling_killed_ten_times_loses_and_repeats_nothing(tmp_path):
     server = f'''import http.server, json, sys, time
 class S(http.server.BaseHTTPRequestHandler):

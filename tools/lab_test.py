@@ -40,7 +40,8 @@ class Lab:
     def __enter__(self): return self
     def __exit__(self, *exc): self.close()
     def url(self, p): return f'http://127.0.0.1:{self.port}{p}{"&" if "?" in p else "?"}token={self.token}'
-    def get(self, p): return json.load(urllib.request.urlopen(self.url(p), timeout=5))
+    def get(self, p):
+        with urllib.request.urlopen(self.url(p), timeout=20) as r: return json.load(r)
     def eval(self, path, expr, code=''):
         "Run `code` in the kernel of the open notebook `path` and evaluate `expr`"
         kid = next(s['kernel']['id'] for s in self.get('/api/sessions') if s['path']==path)
@@ -54,8 +55,10 @@ class Lab:
         finally: kc.stop_channels()
     def close(self):
         self.p.terminate()
-        try: self.p.wait(20)
-        except subprocess.TimeoutExpired: self.p.kill()
+        try: self.p.wait(60)  # it ends its kernels first
+        except subprocess.TimeoutExpired:
+            self.p.kill()
+            self.p.wait()
         self.log.close(); shutil.rmtree(self.tmp, ignore_errors=True)
 
 def open_nb(page, lab, path):
