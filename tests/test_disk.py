@@ -37,7 +37,7 @@ def toy():
 def test_home_folder_of_runs_and_saves(home):
     dm = toy()
     assert Run('~/runs/mine').path==home/'runs'/'mine'
-    with atomic('~/a.txt') as f: f.write_text('a')
+    with atomic('~/a.txt') as f: f.write_text('a', encoding='utf-8')
     fit(dm, dm.target.batches(8), steps=2, path='~/fitted', progress=False)
     assert save(dm, '~/saved')==home/'saved'
     assert torch.equal(load('~/saved').at('linear1').V, dm.at('linear1').V)
@@ -46,7 +46,7 @@ def test_home_folder_of_runs_and_saves(home):
     assert {'runs','a.txt','fitted','saved','page.html','report.html'}<={f.name for f in home.iterdir()}
 
 def test_home_folder_of_language_models(home):
-    (home/'text.txt').write_text('Mia went to the farm.\n'*9)
+    (home/'text.txt').write_text('Mia went to the farm.\n'*9, encoding='utf-8')
     assert tokens('~/text.txt', 2, 6, story_tokenizer())[0].shape==(2,6)
     assert tokens('~/te*.txt', 2, 6, story_tokenizer())[0].shape==(2,6)
     StoryLM(d=8, d_mlp=16, layers=1).save_pretrained(home/'model')
@@ -78,4 +78,4 @@ def test_every_json_is_strict(tmp_path):
     found = [f for f in tmp_path.rglob('*.json*') if f.is_file()]
     assert {'run.json','history.jsonl','decomposition.json','manifest.json','labels.jsonl','edit.json'}<={f.name for f in found}
     for f in found:
-        for part in f.read_text().splitlines() if f.suffix=='.jsonl' else [f.read_text()]: strict(part)
+        for part in f.read_text(encoding='utf-8').splitlines() if f.suffix=='.jsonl' else [f.read_text(encoding='utf-8')]: strict(part)
