@@ -50,9 +50,9 @@ def label_evidence(
     "Label components from their evidence, and keep the labels under the strategy `evidence`"
     df = h.components
     keys = df.index[df['count']>0] if keys is None else [str(Key.parse(k)) for k in keys]
-    had = {r['key']:r for r in h.labels.rows if r['strategy']=='evidence'}
     made = [dict(key=k, strategy='evidence', **evidence_label(h.component(k))) for k in keys]
-    h.labels.extend(r for r in made if not r.items()<=had.get(r['key'], {}).items())  # the same label is not written twice
+    def had(k): return next((r for r in reversed(h.labels.of(k)) if r['strategy']=='evidence'), {})
+    h.labels.extend(r for r in made if not r.items()<=had(r['key']).items())  # the same label is not written twice
     return h.labels.frame('evidence').loc[list(keys)]
 
 # %% ../nbs/22_autointerp.ipynb #f94359ca
@@ -244,8 +244,9 @@ def _chosen(h, keys):
 def _there(h, keys, strategy, model):
     "Labels that need not be asked for again, by key"
     source = _hash(json.dumps([h.manifest[k] for k in ('decomposition','data','tokens')]))
-    rows = {r['key']:r for r in h.labels.rows if (r['strategy'], r.get('model'), r.get('source'))==(_title(strategy), model, source)}
-    return source,{k:rows[k] for k in keys if k in rows}
+    want = _title(strategy),model,source
+    last = {k:next((r for r in reversed(h.labels.of(k)) if (r['strategy'], r.get('model'), r.get('source'))==want), None) for k in keys}
+    return source,{k:r for k,r in last.items() if r}
 
 def _model(ask): return getattr(ask, 'model', getattr(ask, '__name__', type(ask).__name__))
 

@@ -7,7 +7,7 @@ __all__ = ['LABEL_SCHEMA', 'HARVEST_SCHEMA', 'tokenizer_of', 'ids_of', 'count', 
            'Harvest', 'direct_logits', 'direct_reads', 'Lens', 'Component']
 
 # %% ../nbs/21_harvest.ipynb #d29f1aa3
-import hashlib, json, os, re, shutil, signal, time, warnings, zipfile, zlib
+import hashlib, json, os, re, shutil, signal, threading, time, warnings, zipfile, zlib
 from collections import Counter
 from collections.abc import Iterable
 from functools import cached_property
@@ -125,7 +125,9 @@ class Labels:
     "A file of labels that only ever grows"
     def __init__(self,
         path:str|Path, # `labels.jsonl`
-    ): self.path = path_of(path)
+    ):
+        self.path = path_of(path)
+        self._forget()
 
     def counts(self)->dict[str,int]: # Strategy to components it has labelled
         "How much there is"
@@ -149,29 +151,54 @@ class Labels:
         "Write many labels at once"
         lines = [as_json(dict(schema_version=LABEL_SCHEMA)|r|dict(key=str(Key.parse(r['key'])))) for r in rows]
         with open(self.path, 'ab+') as f:
-            if f.tell() and (f.seek(-1, os.SEEK_END), f.read(1))[1]!=b'\n': f.write(b'\n')  # after a torn line
-            f.write(''.join(l+'\n' for l in lines).encode())
+            torn = f.tell() and (f.seek(-1, os.SEEK_END), f.read(1))[1]!=b'\n'
+            f.write(('\n'*bool(torn)+''.join(l+'\n' for l in lines)).encode())  # at once, since another process may append too
             f.flush()
             os.fsync(f.fileno())
 
     @property
     def rows(self)->list[dict]: # Every label, oldest first
         "All that was ever written"
-        if not self.path.exists(): return []
-        stat = self.path.stat()
-        if getattr(self, '_known', (None,))[0]==(stat.st_mtime_ns, stat.st_size): return self._known[1]
-        rows = []
-        for i,line in enumerate(self.path.read_bytes().split(b'\n')):
-            if not line.strip(): continue
-            try: row = json.loads(line)
-            except ValueError:
-                warnings.warn(f"line {i+1} of {self.path} is torn and was left out")
-                continue
-            if row['schema_version']>LABEL_SCHEMA: raise ValueError(f"line {i+1} of {self.path} has schema version {row['schema_version']}, this spd_nb reads up to {LABEL_SCHEMA}; install a newer spd_nb")
-            if _HALF.search(line): row = {k:v.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace') if isinstance(v, str) else v for k,v in row.items()}
-            rows.append(row)
-        self._known = (stat.st_mtime_ns, stat.st_size),rows
-        return rows
+        with _reading: self._read_on()
+        return self._rows
+
+    def of(self,
+        key:Key|str, # A component
+    )->list[dict]:   # Its labels, oldest first
+        "All that was ever written about a component"
+        with _reading: self._read_on()
+        return self._by_key.get(str(Key.parse(key)), [])
+
+    def _read_on(self):
+        "Read what was appended; all of it, if what was read before is no longer there"
+        now = self.path.stat() if self.path.exists() else None
+        stamp = now and (now.st_ino, now.st_mtime_ns, now.st_size)
+        if stamp==self._stamp: return
+        if not now or not self._stamp or now.st_ino!=self._stamp[0] or now.st_size<=self._stamp[2]: self._forget()
+        if not now: return
+        with open(self.path, 'rb') as f:
+            f.seek(max(0, self._end-len(self._last)))
+            if f.read(len(self._last))!=self._last:
+                self._forget()
+                f.seek(0)
+            new = f.read()
+        whole,_,rest = new.rpartition(b'\n')
+        if rest.strip() and _parsed(rest): whole,rest = new,b''  # a last line that only lacks its end
+        elif rest.strip(): warnings.warn(f"line {self._lines+len(whole.splitlines())+1} of {self.path} is torn and was left out")
+        read = new[:len(new)-len(rest)]
+        rows = [r for i,l in enumerate(whole.split(b'\n')) if l.strip() and (r := self._row(l, self._lines+i+1))]
+        for r in rows: self._by_key.setdefault(r['key'], []).append(r)
+        self._rows += rows
+        self._end,self._lines,self._last,self._stamp = self._end+len(read),self._lines+read.count(b'\n'),(self._last+read)[-256:],stamp
+
+    def _forget(self): self._rows,self._by_key,self._end,self._lines,self._last,self._stamp = [],{},0,0,b'',None
+
+    def _row(self, line, i):
+        row = _parsed(line)
+        if row is None: return warnings.warn(f"line {i} of {self.path} is torn and was left out")
+        if row['schema_version']>LABEL_SCHEMA: raise ValueError(f"line {i} of {self.path} has schema version {row['schema_version']}, this spd_nb reads up to {LABEL_SCHEMA}; install a newer spd_nb")
+        if _HALF.search(line): row = {k:v.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace') if isinstance(v, str) else v for k,v in row.items()}
+        return row
 
     def frame(self,
         strategy:str|None=None, # Only labels made so
@@ -179,15 +206,14 @@ class Labels:
         "The labels that count: the last for each component and strategy; without `strategy`, the last of any"
         import pandas as pd
         every,made = self.rows,getattr(self, '_made', (None,))
-        if made[0] is every and made[1]==strategy: return made[2].copy()
+        if made[0] is every and made[1:3]==(len(every), strategy): return made[3].copy()
         rows = {}
         for r in every:
             if strategy is None or r['strategy']==strategy:
                 rows.pop(r['key'], None)
-                rows[r['key']] = r
+                rows[r['key']] = dict(input_label='', output_label='')|{k:v for k,v in r.items() if v is not None}
         df = pd.DataFrame(rows.values(), columns=list(dict.fromkeys(['key','strategy','input_label','output_label', *(k for r in rows.values() for k in r if k!='schema_version')]))).set_index('key')
-        df = df.fillna(dict(input_label='', output_label=''))
-        self._made = every,strategy,df
+        self._made = every,len(every),strategy,df
         return df.copy()
 
     def find(self,
@@ -201,6 +227,12 @@ class Labels:
         df = self.frame(strategy)
         cols = [f'{_side(side)}_label'] if side else ['input_label','output_label']
         return df[np.array([any(want.search(v) for v in row) for row in df[cols].itertuples(index=False)], bool)]
+
+_reading = threading.Lock()  # a view may ask while `label` writes in a thread of its own
+
+def _parsed(line):
+    try: return json.loads(line)
+    except ValueError: return None
 
 def _side(side):
     if side not in ('input','output'): raise ValueError(f"`side` is 'input' (the token it fires on) or 'output' (the token the model predicts there), got {side!r}")
@@ -610,6 +642,10 @@ def tokens(self:Harvest,
     own = {c:v[start[i]:start[i+1]] for c,v in cols.items()}
     return pd.DataFrame(dict(token=own.pop('token'), text=[self.texts[t] for t in cols['token'][start[i]:start[i+1]]], **own))
 
+def _label(rows):
+    "The last label without what it leaves out"
+    return dict(input_label='', output_label='')|{k:v for k,v in rows[-1].items() if v is not None and k not in ('key','schema_version')} if rows else None
+
 @patch
 def component(self:Harvest,
     key:Key|str, # A component
@@ -617,8 +653,8 @@ def component(self:Harvest,
 )->Component:    # Shows itself in a notebook
     "Everything about one component"
     i,key = self.at(key),str(Key.parse(key))
-    labels,writes = self.labels.frame(),None if self.dm is None else self.lens(key, n).writes.head(20)
-    return Component(key, self._components.iloc[i].to_dict(), self.tokens(key, 'input'), self.tokens(key, 'output'), self.examples(key, n), writes, labels.loc[key].dropna().to_dict() if key in labels.index else None)
+    writes = None if self.dm is None else self.lens(key, n).writes.head(20)
+    return Component(key, self._components.iloc[i].to_dict(), self.tokens(key, 'input'), self.tokens(key, 'output'), self.examples(key, n), writes, _label(self.labels.of(key)))
 
 # %% ../nbs/21_harvest.ipynb #12c68890
 @patch
