@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Key', 'keys_of', 'visible', 'SiteError', 'nearest', 'get_site', 'match_sites', 'scale_of', 'weight_of', 'as_stored',
            'hooked', 'bare', 'cached', 'rng_state', 'restore_rng', 'seeded', 'peak_memory', 'AdamW', 'path_of',
-           'located', 'as_json', 'settled', 'atomic', 'provenance', 'Run', 'as_html', 'html_table']
+           'located', 'opened_from', 'as_json', 'settled', 'atomic', 'provenance', 'Run', 'as_html', 'html_table']
 
 # %% ../nbs/00_core.ipynb #a49569cf
 import errno, json, math, os, re, shutil, subprocess, sys, tempfile
@@ -276,6 +276,14 @@ def located(
     "A model's source, valid from every working folder"
     folder = path_of(source)
     return str(folder.resolve()) if folder.is_dir() else str(source)
+
+def opened_from(
+    model:nn.Module, # Any model
+)->str:              # From `located`; empty for models made in memory, and for those that are not of `transformers`
+    "Where a model of `transformers` was opened from"
+    config = getattr(model, 'config', None)
+    name = getattr(config, 'name_or_path', '')
+    return name if not name or getattr(config, '_commit_hash', None) else located(name)  # what came from the hub has a commit
 
 # %% ../nbs/00_core.ipynb #2d3f6190
 def as_json(

@@ -392,7 +392,7 @@ def report(
     with torch.no_grad():
         real = mean_over(lambda o: masked(o, o.ci.lower), steps).item()
         shuffled = mean_over(lambda o: masked(o, _shuffled(o.ci.lower)), steps).item()
-        fresh = decompose(dm.target, dm.C, lambda cs: type(dm.ci_fn)(cs, **{k:v for k,v in dm.ci_fn.spec.items() if k!='kind'}), lower=dm.lower, seed=1, output=dm.output).to(dm.device)
+        fresh = decompose(dm.target, dm.C, dm.new_ci, lower=dm.lower, seed=1, output=dm.output).to(dm.device)
         untrained = mean_over(lambda o: masked(o, o.ci.lower), steps_of(fresh, batches, n)).item()
     checks = [
         graded('components sum to the weights', relative, .03, .15, 'largest relative size of a delta, |W-(V@U).T|/|W|'),

@@ -20,9 +20,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from fastcore.basics import patch
 from .batches import Feed, unpacked
-from .core import Key, SiteError, as_html, as_json, atomic, bare, get_site, hooked, html_table, nearest, path_of, provenance, settled
+from .core import Key, SiteError, as_html, as_json, atomic, bare, get_site, hooked, html_table, nearest, opened_from, path_of, provenance, settled
 from .lms import check_tokens, is_lm, vocab_of
-from .model import Decomposed, fingerprint
+from .model import Decomposed, fingerprint, reference
 from .sites import matrices
 from .stats import BINS, Stats, act_edges, component_table, load_stats, pmi, save_stats, token_table
 from .stories import story_tokenizer
@@ -34,9 +34,8 @@ def tokenizer_of(
     target:nn.Module, # A language model
 ):                    # A tokenizer of `transformers`
     "The tokenizer of the story model, or of the name a model was opened by"
-    if getattr(target, 'spec', {}).get('kind')=='story': return story_tokenizer()
-    name = getattr(getattr(target, 'config', None), 'name_or_path', '')
-    if not name: raise ValueError(f"no tokenizer is known for {type(target).__name__}; pass `tokenizer`, such as `load_lm(...).tokenizer`")
+    if reference(target)['kind']=='story': return story_tokenizer()
+    if not (name := opened_from(target)): raise ValueError(f"no tokenizer is known for {type(target).__name__}; pass `tokenizer`, such as `load_lm(...).tokenizer`")
     from transformers import AutoTokenizer
     return AutoTokenizer.from_pretrained(name)
 

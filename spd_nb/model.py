@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from .ci import CI, GlobalCI, ScalarCI, SharedCI, TransformerCI, VectorCI, lower_leaky, lower_leaky_linear, upper_leaky
 from .components import Components, EmbeddingComponents, SiteDict, TiedComponents, components_like, delta, gaussian
-from .core import Run, SiteError, as_html, as_json, atomic, bare, cached, get_site, hooked, html_table, located, match_sites, provenance, seeded, settled
+from .core import Run, SiteError, as_html, as_json, atomic, bare, cached, get_site, hooked, html_table, match_sites, opened_from, provenance, seeded, settled
 from .masks import Mask, everywhere
 from .lms import StoryLM, pretrained
 from .sites import Seat, audit, batch_of, laid_out, lead_of, output_of, sample_batch
@@ -52,6 +52,8 @@ class Decomposed(nn.Module):
         self.target,self.components,self.ci_fn,self.lower,self.output,self.seats = target,components,ci_fn,lower,output,seats
         self.history,self.training_run,self.report = [],{},{}  # filled by `fit` and `report`, kept by `save`
         self.edits = []  # those whose blocks are open
+        self.source = opened_from(target)  # now, since a relative folder is relative to where one is
+        self.made_by = type(ci_fn)  # of a class of one's own; `decompose` also knows its arguments
 
     @property
     def sites(self)->list[str]: return self.components.keys()
@@ -59,6 +61,12 @@ class Decomposed(nn.Module):
     def C(self)->dict[str,int]: return {s:cs.C for s,cs in self.components.items()}
     @property
     def device(self)->torch.device: return next(self.components.parameters()).device
+
+    @property
+    def new_ci(self)->Callable: # From components to a fresh causal-importance function
+        "Makes another importance function like this one, as yet untrained"
+        if not type(self.ci_fn).__module__.startswith('spd_nb.'): return self.made_by
+        return partial(type(self.ci_fn), **{k:v for k,v in self.ci_fn.spec.items() if k!='kind'})
 
     def forward(self, x)->Tensor:
         if self.seats is None: self.audit(x)
@@ -212,6 +220,7 @@ def decompose(
             if of not in cs: raise SiteError(f"{s!r} is tied to {of!r}, which is not among the sites {', '.join(cs.keys())}")
             cs[s] = TiedComponents(cs[of])
         dm = Decomposed(target, cs, ci(cs), lower, output).to(next(iter(cs.parameters())).device)
+    if not type(dm.ci_fn).__module__.startswith('spd_nb.'): dm.made_by = ci  # ours say in their `spec` how they were made
     if batch is not None: dm.audit(batch)
     elif (own := sample_batch(target)) is not None:
         try: dm.audit(own)
@@ -266,14 +275,15 @@ def _recipe(target):
 def _path(f): return f'{f.__module__}:{f.__qualname__}'
 
 def reference(
-    target:nn.Module, # The model that was decomposed
-)->dict:              # JSON data that says how to find it again
+    target:nn.Module,     # The model that was decomposed
+    source:str|None=None, # Where it was opened from; `None` asks `opened_from`
+)->dict:                  # JSON data that says how to find it again
     "Where a target comes from: a toy's own recipe, a class of `transformers` with a name on the hub or a folder, or a class to import"
-    made,name = type(target),getattr(getattr(target, 'config', None), 'name_or_path', '')
+    made,name = type(target),opened_from(target) if source is None else source
     dtype = str(next((p.dtype for p in target.parameters() if p.is_floating_point()), torch.float32)).removeprefix('torch.')
     if spec := _recipe(target): return spec if dtype=='float32' else dict(spec, dtype=dtype)
     if not name: return dict(kind='import', name=_path(made))
-    pretrained = dict(name=located(name), revision=getattr(target.config, '_commit_hash', None), dtype=dtype)
+    pretrained = dict(name=name, revision=getattr(target.config, '_commit_hash', None), dtype=dtype)
     if getattr(sys.modules.get('transformers'), made.__name__, None) is made: return dict(kind='hf', model=made.__name__, **pretrained)
     return dict(kind='import', name=_path(made), pretrained=pretrained)
 
@@ -353,9 +363,8 @@ def describe(
 ):
     "Write everything of a decomposition that training does not change: `decomposition.json`, and the weights of a toy"
     tied = {s:next(o for o,c in dm.components.items() if c is cs._of[0]) for s,cs in dm.components.items() if isinstance(cs, TiedComponents)}
-    ci = getattr(dm.ci_fn, 'spec', {})
-    about = dict(schema_version=SCHEMA, target=_beside(reference(dm.target), at), fingerprint=fingerprint(dm.target), sites=dm.C, tied=tied,
-        ci=dict(ci if isinstance(ci, dict) else {}, kind=_named(type(dm.ci_fn))), lower=_named(dm.lower), output=_kept(dm.output), training=dm.training_run, report=dm.report, **provenance())
+    about = dict(schema_version=SCHEMA, target=_beside(reference(dm.target, dm.source), at), fingerprint=fingerprint(dm.target), sites=dm.C, tied=tied,
+        ci=_named(dm.new_ci), lower=_named(dm.lower), output=_kept(dm.output), training=dm.training_run, report=dm.report, **provenance())
     if _recipe(dm.target):
         with atomic(folder/'target.safetensors') as f: save_file(tensors_of(dm.target), f)
     with atomic(folder/'decomposition.json') as f: f.write_text(as_json(about, indent=1, default=repr), encoding='utf-8')

@@ -1,10 +1,18 @@
 "Targets other than causal language models: what a save names is what `load` opens"
 import json
+from functools import partial
 import pytest, torch
 import transformers as hf
+from spd_nb.edit import ablated
+from spd_nb.eval import report
+from spd_nb.harvest import Harvest, harvest
+from spd_nb.lms import StoryLM
 from spd_nb.model import decompose, find_target, fingerprint, load, reference, save
+from spd_nb.stories import stories, story_tokenizer
+from spd_nb.train import fit, spd_losses
 
 hf.logging.set_verbosity_error()
+pytestmark = pytest.mark.filterwarnings('ignore:`is_gradient_checkpointing`:FutureWarning')  # peft asks for it
 BERT = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=20, vocab_size=37, max_position_embeddings=12)
 VIT = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=20, image_size=8, patch_size=4)
 T5 = dict(vocab_size=37, d_model=16, d_kv=8, d_ff=20, num_layers=1, num_heads=2)
@@ -81,3 +89,36 @@ def test_any_module_is_saved_whatever_it_calls_spec(spec, tmp_path):
     assert torch.equal(back.at('a').V, dm.at('a').V) and not (tmp_path/'saved'/'target.safetensors').exists()
     with torch.no_grad(): model.scale.add_(1.)
     with pytest.raises(ValueError, match="weights are not those"): load(tmp_path/'saved', target=model)
+
+class Flat(torch.nn.Module):
+    "An importance function of one's own, with an argument and without a `spec`"
+    def __init__(self, sites, start):
+        super().__init__()
+        self.b = torch.nn.ParameterDict({s.replace('.', '-'):torch.full((cs.C,), start) for s,cs in sites.items()})
+    def forward(self, reads, acts): return {s:acts[s]*0+self.b[s.replace('.', '-')] for s in acts}
+
+def soft(x): return x.sigmoid()
+
+@pytest.mark.parametrize('ci', [partial(Flat, start=.5), lambda sites: Flat(sites, .5)], ids=['partial','lambda'])
+def test_parts_of_ones_own_are_fitted_judged_saved_and_opened(ci, tmp_path):
+    model = Awkward().eval()
+    dm = decompose(model, ['a','b'], ci, C=6, lower=soft)
+    batches = [torch.rand(16, 5) for _ in range(3)]
+    run = fit(dm, batches, spd_losses(), steps=4, path=tmp_path/'run', progress=False)
+    assert report(dm, batches).verdict
+    for folder in (run.path, save(dm, tmp_path/'saved')):
+        back = load(folder, target=model, ci=ci, lower=soft)
+        assert all(torch.equal(a, b) for a,b in zip(back.learnt(), dm.learnt()))
+        assert torch.equal(back.ci(batches[0]).lower['a'], dm.ci(batches[0]).lower['a'])
+        with pytest.raises(ValueError, match='made with ci=.*test_targets:'): load(folder, target=model, lower=soft)
+    if isinstance(ci, partial): assert torch.equal(load(folder, target=model, trust=True).ci_fn.b['a'], dm.ci_fn.b['a'])
+
+def test_evidence_and_exports_of_a_model_with_a_number_without_axes(tmp_path):
+    lm = StoryLM(d=8, d_mlp=16, layers=1)
+    lm.spec = 'a note of my own'
+    lm.register_buffer('seen', torch.tensor(3))
+    dm = decompose(lm, '*up_proj', C=9)
+    h = harvest(dm, [stories(2, 16)[0]], tmp_path/'harvest', tokenizer=story_tokenizer(), examples=3, progress=False)
+    edit = ablated(dm, next(iter(h.keys)))
+    for form in ('hf','peft'): assert (edit.export(tmp_path/form, form)/'edit.json').exists()
+    assert Harvest(h.path, load(save(dm, tmp_path/'saved'), target=lm)).keys==h.keys
