@@ -22,7 +22,7 @@ from fastcore.basics import patch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from safetensors.torch import save_file
-from .core import AdamW, Key, as_html, as_json, atomic, bare, cached, get_site, hooked, html_table, keys_of, provenance, settled, weight_of
+from .core import AdamW, Key, as_html, as_json, atomic, bare, cached, get_site, hooked, html_table, keys_of, open_sites, provenance, settled, weight_of
 from .harvest import direct_logits, tokenizer_of
 from .model import Decomposed, fingerprint, reference
 from .sites import batch_of
@@ -115,7 +115,7 @@ class Edit:
         if self in self.dm.edits: raise RuntimeError(f"{self} is open already")
         for s in self.patches:
             ours = sum(s in e.patches for e in self.dm.edits)
-            if len(get_site(self.dm.target, s)._forward_hooks)>ours: raise RuntimeError(f"{s!r} has a hook that is no edit (a mask, a cache, or one of your own), and which of them comes first would matter; leave that block, or open the edit around it")
+            if open_sites(self.dm.target).count(s)>ours: raise RuntimeError(f"{s!r} is in an open block that is no edit (a mask, or a cache), and which of them comes first would matter; leave that block, or open the edit around it")
         for e in self.dm.edits: _disjoint(self, e)
 
     def _look(self, args, kw):
@@ -157,9 +157,7 @@ class Edit:
 
 def _few(names, n=3): return ', '.join(names[:n])+(f' and {len(names)-n} more' if len(names)>n else '')
 
-def _hooked_site(dm):
-    "A module with a hook, the deepest known first, or `None`"
-    return next((n or type(dm.target).__name__ for n,m in reversed(list(dm.target.named_modules())) if m._forward_hooks or m._forward_pre_hooks), None)
+def _hooked_site(dm): return next(iter(open_sites(dm.target)), None)
 
 def _disjoint(a, b):
     if both := set(a.keys)&set(b.keys): raise RuntimeError(f"{min(both)} is edited by {b} already, and a component can do only one thing; leave that block, or edit it once")

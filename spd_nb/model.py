@@ -205,6 +205,7 @@ def decompose(
     batch=None,                  # What the target reads, to audit the sites at once; `None` takes random token ids for models of `transformers` that read them, and for others the first batch that is run
 )->Decomposed:                   # Ready for `fit`
     "Give each site of a model rank-one components and a function that says which are needed"
+    if isinstance(target, torch.jit.ScriptModule): raise TypeError(f"{type(target).__name__} is a scripted module, whose parts take no hooks; decompose the module it was made from")
     if target.training: raise ValueError(f"{type(target).__name__} is in training mode, where dropout and batch norm change between runs; call `target.eval()` first")
     found = match_sites(target, sites)
     target.requires_grad_(False)

@@ -13,7 +13,7 @@ from functools import partial
 from itertools import chain
 from typing import NamedTuple
 import torch
-from einops import rearrange
+from einops import rearrange, repeat
 from jaxtyping import Bool
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -44,6 +44,8 @@ def output_of(
     raise TypeError(f"{asked}; this one returned a {type(out).__name__}{f' with tensors {_tensors_of(out)}, of which `output` can name one' if _tensors_of(out) else ''}")
 
 # %% ../nbs/08_sites.ipynb #fec72ac8
+def _numbers(x): return x.is_floating_point() or x.is_complex()
+
 def lead_of(
     args:tuple, # Positional arguments of a model
     kw:dict={}, # Its keyword arguments
@@ -52,7 +54,7 @@ def lead_of(
     named = (kw.get(k) for k in ('input_ids','inputs_embeds'))
     x = next((v for v in chain(named, args, kw.values()) if isinstance(v, Tensor)), None)
     if x is None: return ()
-    lead = tuple(x.shape[:-1] if x.is_floating_point() else x.shape)
+    lead = tuple(x.shape[:-1] if _numbers(x) else x.shape)
     return lead if len(lead)<=2 else ()
 
 def batch_of(
@@ -68,35 +70,42 @@ def batch_of(
 
 def laid_out(
     x:Tensor,        # A site's input or output, or with `back` what should take its place
-    layout:str|None, # Of its leading axes, such as `(B S)`; `None` leaves them as they are
+    layout:str|None, # Of its leading axes, such as `(B S)`; `1 S` is one row for all of the batch; `None` leaves them as they are
     lead:tuple,      # From `lead_of`
     back:bool=False, # From `B S` to `layout`?
 )->Tensor:           # With leading axes `B S`, or `B` where the site has no positions
     "Move a site's leading axes to the batch's order, or back"
     to = 'B S' if 'S' in (layout or '') else 'B'
-    if layout in (None, to): return x
+    if layout in (None, to) or layout=='1 S' and back: return x
+    if layout=='1 S': return repeat(x, '1 S ... -> B S ...', B=lead[0])
     sizes = {k:n for k,n in zip('BS', lead) if k in layout}
     return rearrange(x, f'{to} ... -> {layout} ...' if back else f'{layout} ... -> {to} ...', **sizes)
 
 # %% ../nbs/08_sites.ipynb #e66f8dc8
 def _fits(shape, lead):
     "Layouts that leading axes of this shape could have in a batch"
-    B,S = (*lead, None)[:2] if lead else (None,None)
+    if not lead: return
+    B,S = (*lead, None)[:2]
     orders = [[('B',B)]] if S is None else [[('B',B),('S',S)], [('S',S),('B',B)], [('(B S)',B*S)], [('(S B)',B*S)], [('B',B)]]
-    for order in orders if lead else ():
-        left,names = list(order),[]
+    for left in orders:
+        names = []
         for n in shape:
             if left and n==left[0][1]: names.append(left.pop(0)[0])
             elif n==1: names.append('1')
-            else: left.append(None)
-        if not left: yield ' '.join(names)
+            else: break
+        else:
+            if not left: yield ' '.join(names)
 
 def layout_of(
     moved:Bool[Tensor, "*axes"], # Where a site's input changes when only the first row of a batch does
     lead:tuple,                  # From `lead_of`
-)->str|None:                     # `None` where no order of rows and positions explains it
+    last:Bool[Tensor, "*axes"]|None=None, # The same when only the last position of the first row changes
+)->str|None:                     # `None` where no order of rows and positions explains both
     "How the leading axes of a site's input follow from the batch's"
-    return next((p for p in _fits(moved.shape, lead) if not laid_out(moved, p, lead)[1:].any()), None)
+    if len(lead)==2 and tuple(moved.shape)==(1,lead[1]) and not moved.any(): return '1 S'
+    for p in _fits(moved.shape, lead):
+        in_place = 'S' not in p or last is None or not last.any() or laid_out(last, p, lead)[0,-1]
+        if in_place and not laid_out(moved, p, lead)[1:].any(): return p
 
 # %% ../nbs/08_sites.ipynb #c94c0818
 class Seat(NamedTuple):
@@ -105,17 +114,20 @@ class Seat(NamedTuple):
     layout:str|None    # Of its input's leading axes, as for `laid_out`; `None` where they are not the batch's rows and positions
     shape:tuple        # Those axes' sizes
     off:float          # Largest difference of its output from `W x + b`, relative to the largest output; NaN where it did not run
-    elsewhere:float    # Part of the answer's gradient in its weight that does not pass through its output; NaN where there is no gradient
+    elsewhere:float    # Part of the effect of its weight on the answer that does not pass through its output; NaN where there is no effect
     why:str            # Why it cannot be decomposed; empty where it can
 
 _EXACT = {torch.float64:1e-9, torch.float32:1e-4}  # how close is `W x + b`, and 3e-2 in half precision
-_SAME = {torch.float64:1e-6, torch.float32:1e-2}   # how close are gradients, and .2 in half precision
+_SAME = {torch.float64:1e-6, torch.float32:1e-2}   # how close are effects, and .2 in half precision
 
-def _product(m, x):
-    "`W x + b`, as a hook on `m` would compute it"
-    W,b = weight_of(m),getattr(m, 'bias', None)
-    y = W.T[x] if isinstance(m, nn.Embedding) else x@W.T
-    return y if b is None else y+b
+def _is_matrix(module):
+    try: return weight_of(module).is_floating_point()
+    except (TypeError, AttributeError): return False
+
+def _times(m, W, x):
+    "What a weight `W`, stored as `m` stores its own, makes of an input"
+    if isinstance(m, nn.Embedding): return W[x]*scale_of(m)
+    return x@W if hasattr(m, 'nf') else x@W.T
 
 def _pull(m, x, g):
     "The gradient of `m.weight` that gradients `g` of its outputs imply"
@@ -125,81 +137,121 @@ def _pull(m, x, g):
     if m.padding_idx is not None: got[m.padding_idx] = 0  # torch gives padding no gradient
     return got
 
-def _copied(x): return {k:v.clone() if isinstance(v, Tensor) else v for k,v in x.items()} if isinstance(x, dict) else x.clone()  # a model may write into what it is given
+def _another(ids, than):
+    "An id that is not `than`, where there is one"
+    return next((i for i in ids.flatten().tolist() if i!=than), than)
 
-def _two_rows(batch):
-    "Two different rows like those of a batch, and the same with another first row"
-    x = dict(batch) if isinstance(batch, Mapping) else batch
-    parts = x if isinstance(x, dict) else {'':x}
-    main = next((k for k in ('input_ids','inputs_embeds') if isinstance(parts.get(k), Tensor)), next((k for k,v in parts.items() if isinstance(v, Tensor)), None))
-    if main is None or not parts[main].ndim: raise TypeError(f"a batch is a tensor or a dictionary of tensors, got {type(batch).__name__}")
-    n,rows = len(parts[main]),{k:torch.cat([v[:2].clone(), v[:max(0, 2-len(v))].clone()]) if isinstance(v, Tensor) and v.ndim and len(v)==len(parts[main]) else v for k,v in parts.items()}
-    v = rows[main]
+def _variants(batch):
+    "Two different rows like those of a batch, and the same with another first row, and with another last position of it"
+    x = dict(batch) if isinstance(batch, Mapping) else {'':batch}
+    main = next((k for k in ('input_ids','inputs_embeds') if isinstance(x.get(k), Tensor)), next((k for k,v in x.items() if isinstance(v, Tensor)), None))
+    if main is None or not x[main].ndim: raise TypeError(f"a batch is a tensor or a dictionary of tensors, got {type(batch).__name__}")
+    n = len(x[main])
+    def two(v): return torch.cat([v[:2], v[:max(0, 2-n)]]) if isinstance(v, Tensor) and v.ndim and len(v)==n else v
+    rows = {k:two(v) for k,v in x.items()}
+    v = rows[main].clone()
     with seeded(0):
-        if v.is_floating_point(): v,new = torch.rand_like(v),torch.rand_like(v[0])
-        else:
-            if n<2 and v.ndim>1: v[1] = v[1].flip(-1)
-            new = v[0].roll(1, -1) if v.ndim>1 else v[1]
-    other = v.clone()
-    other[0] = new
-    def whole(u): return rows|{main:u} if isinstance(x, dict) else u
-    return whole(v),whole(other)
+        if _numbers(v): v,new = torch.rand_like(v),torch.rand_like(v[0])
+        elif v.ndim>1:
+            if n<2: v[1] = v[1].flip(-1)
+            new = v[0].roll(1, -1)
+        else: new = v[1]
+    row,last = v.clone(),v.clone()
+    row[0] = new
+    if v.ndim>1: last[0,-1] = new[-1] if _numbers(v) else _another(v, v[0,-1].item())
+    def whole(u): return rows|{main:u} if isinstance(batch, Mapping) else u
+    return whole(v),whole(row),whole(last)
+
+class _Run:
+    "A model and two rows of a batch"
+    def __init__(self, model, rows, output): self.model,self.rows,self.output = model,rows,output
+    def __call__(self, rows=None, weights=None):
+        "The answer, from copies of what it reads, and with some weights changed"
+        rows = self.rows if rows is None else rows
+        kw = {k:v.clone() if isinstance(v, Tensor) else v for k,v in rows.items()} if isinstance(rows, dict) else {}
+        args = () if isinstance(rows, dict) else (rows.clone(),)
+        return output_of(functional_call(self.model, weights, args, kw) if weights else self.model(*args, **kw), self.output)
 
 # %% ../nbs/08_sites.ipynb #3e205b4c
-def _watch(model, run, sites, found):
-    "Run once and note of each call of a site its input, and how far its output is from `W x + b`"
+def _seen(run, rows, sites):
+    "The answer, and by site its inputs in one run, each with how far its output is from `W x + b`"
+    found = {}
     def note(site, x, out):
-        m,seen = get_site(model, site),found.setdefault(site, [])
+        m,seen = get_site(run.model, site),found.setdefault(site, [])
         if not isinstance(out, Tensor): return seen.append((None, f'returns a {type(out).__name__} where a matrix gives a tensor'))
-        try: off = (out-_product(m, x)).abs().max()/out.abs().max().clamp(min=torch.finfo(out.dtype).tiny)
+        try: off = (out-_times(m, m.weight, x)-(0 if getattr(m, 'bias', None) is None else m.bias)).abs().max()/out.abs().max().clamp(min=torch.finfo(out.dtype).tiny)
         except Exception as e: return seen.append((None, f'cannot be its weight times its first input ({type(e).__name__}: {str(e).splitlines()[0][:80]})'))
         seen.append((x.detach().clone(), off.item() if out.numel() else 0.))
-    with torch.no_grad(), hooked(model, {s:partial(note, s) for s in sites}): return run()
-
-def _is_matrix(module):
-    try: return weight_of(module).is_floating_point()
-    except (TypeError, AttributeError): return False
+    with torch.no_grad(), hooked(run.model, {s:partial(note, s) for s in sites}): return run(rows),found
 
 def _parameter(model, site): return get_site(model, site)._parameters.get('weight')
 
 def _holders(model, sites):
-    "The parameter of each site that has one, and all modules whose weight is that parameter or its transpose"
+    "The parameter of each site that has one, and all modules whose weight is that parameter or its transpose, first one that holds it"
     own,of = {p:[] for s in sites if (p := _parameter(model, s)) is not None},{}
     for p in own: of[p.untyped_storage().data_ptr()] = p
     for n,m in model.named_modules(remove_duplicate=False):
         p = of.get(m.weight.untyped_storage().data_ptr()) if _is_matrix(m) else None
-        if p is not None and m.weight.numel()==p.numel(): own[p].append(n)
+        if p is not None and m.weight.numel()==p.numel(): own[p].insert(0 if _parameter(model, n) is p else len(own[p]), n)
     return own
 
-def _elsewhere(model, call, sites, plain, output):
-    "By site, the part of the weight's gradient that does not pass through modules that hold it (`plain` ones compute `W x + b`), NaN where it has none; sites that run without gradients; and why there are none at all"
-    held,calls,blind,closed = _holders(model, sites),[],set(),[]
-    if not held: return {},blind,''  # computed weights, as under weight norm, are no parameters
+def _gradients(run, weights, sites, held):
+    "The answer, its gradients in weights (name to tensor, in place of the parameters `held`) and in what sites return, the latter with their inputs; and sites that run without gradients"
+    calls,blind,over = [],set(),[]
     def keep(site, x, out):
-        if closed: return None  # a checkpointed block runs again in the backward pass
+        if over: return out.clone()  # a checkpointed block runs again in the backward pass
         if not torch.is_grad_enabled(): blind.add(site)
-        calls.append((site, x.detach(), out))
-        return out.clone()  # the model may change it in place
-    leaves = {f'{n}.weight':p.detach().clone().requires_grad_() for p,names in held.items() for n in [next(n for n in names if _parameter(model, n) is p)]}
-    with torch.enable_grad(), hooked(model, {n:partial(keep, n) for names in held.values() for n in names if n in plain}):
-        try:
-            out = output_of(call(leaves), output)
-            closed.append(True)
-            if not out.requires_grad: return {},blind,''
-            with seeded(0): along = torch.randn(out.shape).to(out)
-            outs = [(s,x,y) for s,x,y in calls if y.requires_grad]
-            grads = torch.autograd.grad((out*along).sum(), [*leaves.values(), *(y for *_,y in outs)], allow_unused=True)
-        except (RuntimeError, NotImplementedError) as e: return {},blind,f'{type(e).__name__}: {str(e).splitlines()[0][:120]}'
-    result = {}
-    for (p,names),g in zip(held.items(), grads):
-        g,through = torch.zeros_like(p) if g is None else g,torch.zeros_like(p)
-        for (s,x,_),u in zip(outs, grads[len(leaves):]):
-            if s not in names or u is None: continue
-            m = get_site(model, s)
-            through += _pull(m, x, u) if m.weight.stride()==p.stride() else _pull(m, x, u).T
-        size = max(g.norm(), through.norm()).item()
-        result |= dict.fromkeys(names, (g-through).norm().item()/size if size>0 else float('nan'))
-    return result,blind,""
+        y = out if out.requires_grad else out.detach().requires_grad_(not blind)
+        calls.append((site, x.detach(), y))
+        return y.clone()  # the model may change it in place
+    with torch.enable_grad(), hooked(run.model, {n:partial(keep, n) for n in sites}):
+        fixed = {n:p.detach() for n,p in run.model.named_parameters() if p not in held}
+        out = run(weights=fixed|weights)
+        over.append(True)
+        if not out.requires_grad: return out,[None]*len(weights),[],blind
+        with seeded(0): along = torch.randn(out.shape).to(out)
+        some = [c for c in calls if c[2].requires_grad]
+        grads = torch.autograd.grad((out*along).sum(), [*weights.values(), *(y for *_,y in some)], allow_unused=True)
+    return out,grads[:len(weights)],[(s,x,u) for (s,x,_),u in zip(some, grads[len(weights):]) if u is not None],blind
+
+def _share(whole, part):
+    "The part of an effect that another does not explain; NaN where there is none"
+    size = max(whole.norm(), part.norm()).item()
+    return (whole-part).norm().item()/size if size>0 else float('nan')
+
+def _alike(run, m, p): return get_site(run.model, m).weight.stride()==p.stride()  # or else transposed
+
+def _by_gradient(run, held, plain):
+    "By parameter, the share of its gradient that does not pass through modules; the answer; and sites that run without gradients"
+    weights = {f'{names[0]}.weight':p.detach().clone().requires_grad_() for p,names in held.items()}
+    out,grads,through,blind = _gradients(run, weights, [n for names in held.values() for n in names if n in plain], held)
+    def one(p, names, g):
+        part = torch.zeros_like(p)
+        for s,x,u in through:
+            if s in names: part += _pull(get_site(run.model, s), x, u) if _alike(run, s, p) else _pull(get_site(run.model, s), x, u).T
+        return _share(torch.zeros_like(p) if g is None else g, part)
+    return {p:one(p, names, g) for (p,names),g in zip(held.items(), grads)},out,blind
+
+@torch.no_grad()
+def _by_hand(run, held, plain, base):
+    "The same by changing each weight, and comparing the answer with that of hooks which add the change"
+    def one(p, names):
+        with seeded(0): change = torch.randn(p.shape).to(p)*p.std()
+        def add(s, x, out): return out+_times(get_site(run.model, s), change if _alike(run, s, p) else change.T, x)
+        with hooked(run.model, {s:partial(add, s) for s in names if s in plain}): part = run()
+        return _share(run(weights={f'{names[0]}.weight':p+change})-base, part-base)
+    return {p:one(p, names) for p,names in held.items()}
+
+def _effects(run, held, plain, base):
+    "By parameter, the part of its effect that does not pass through modules; sites that run without gradients; why nothing could be learnt at all"
+    if not held: return {},set(),''  # computed weights, as under weight norm, are no parameters
+    try: rests,out,blind = _by_gradient(run, held, plain)
+    except (RuntimeError, NotImplementedError):
+        try: out,_,_,blind = _gradients(run, {}, [n for names in held.values() for n in names if n in plain], {})
+        except (RuntimeError, NotImplementedError) as e: return {},set(),f'the model does not run with gradients ({type(e).__name__}: {str(e).splitlines()[0][:120]})'
+        rests = _by_hand(run, held, plain, base)
+    noisy = (out-base).abs().max()>_EXACT.get(base.dtype, 3e-2)*base.abs().max()
+    return rests,blind,'the model answers differently each time it runs' if noisy else ''
 
 # %% ../nbs/08_sites.ipynb #74ba8f56
 @torch.inference_mode(False)
@@ -210,40 +262,49 @@ def audit(
     output=None,         # As for `output_of`
 )->dict[str,Seat]:       # Site to what was found
     "Ask a model whether each site computes `W x + b`, is called once, and is the only place where its weight is used"
-    sites,found,moved = list(sites),{},{}
-    rows,other = _two_rows(batch)
-    def run(x): return model(**_copied(x)) if isinstance(x, dict) else model(_copied(x))
-    with bare():
-        _watch(model, lambda: run(rows), dict.fromkeys([*sites, *chain(*_holders(model, sites).values())]), found)
-        _watch(model, lambda: run(other), sites, moved)
-        lead = lead_of(*(((), rows) if isinstance(rows, dict) else ((rows,),)))
-        with torch.autocast(next(model.parameters()).device.type, enabled=False):
-            call = lambda leaves: functional_call(model, leaves, (), _copied(rows)) if isinstance(rows, dict) else functional_call(model, leaves, (_copied(rows),))
-            plain = {s for s in found if all(isinstance(off, float) for _,off in found[s])}
-            elsewhere,blind,unable = _elsewhere(model, call, sites, plain, output)
-    def one(s):
-        m,rest = get_site(model, s),elsewhere.get(s, float('nan'))
-        return _seat(m, found.get(s, []), moved.get(s, []), lead, rest, _why(m, found.get(s, []), rest, s in blind, unable))
-    return {s:one(s) for s in sites}
+    sites,(rows,row,last) = list(sites),_variants(batch)
+    run,matrix = _Run(model, rows, output),[s for s in sites if _is_matrix(get_site(model, s))]
+    held,lead = _holders(model, matrix),lead_of(*(((), rows) if isinstance(rows, dict) else ((rows,),)))
+    with bare(), torch.autocast(next(model.parameters()).device.type, enabled=False):
+        base,found = _seen(run, rows, dict.fromkeys([*matrix, *chain(*held.values())]))
+        moved = [_seen(run, x, matrix)[1] for x in (row, last)]
+        plain = {s for s,calls in found.items() if all(isinstance(off, float) for _,off in calls)}
+        rests,blind,unable = _effects(run, held, plain, base)
+        def one(s):
+            m,calls,rest = get_site(model, s),found.get(s, []),rests.get(_parameter(model, s), float('nan'))
+            return _seat(m, calls, [o.get(s, []) for o in moved], lead, rest, _why(m, calls, rest, s in blind, unable))
+        seats = {s:one(s) for s in sites}
+        return {s:seat if seat.layout!='1 S' or _repeats(run, s, lead, base) else seat._replace(layout=None) for s,seat in seats.items()}
 
-def _seat(m, calls, again, lead, rest, why):
+def _seat(m, calls, others, lead, rest, why):
     x,off = calls[0] if calls else (None, float('nan'))
     if x is None: return Seat(len(calls), None, (), float('nan'), rest, why)
-    moved = x!=again[0][0] if len(again)==1 and again[0][0] is not None and again[0][0].shape==x.shape else torch.ones_like(x, dtype=torch.bool)
-    moved = moved if isinstance(m, nn.Embedding) else moved.any(-1)
-    return Seat(len(calls), layout_of(moved, lead), tuple(moved.shape), off, rest, why)
+    def moved(again):
+        if len(again)!=1 or again[0][0] is None or again[0][0].shape!=x.shape: return torch.ones_like(x, dtype=torch.bool)
+        return x!=again[0][0]
+    by_row,by_last = (moved(o) if isinstance(m, nn.Embedding) else moved(o).any(-1) for o in others)
+    return Seat(len(calls), layout_of(by_row, lead, by_last), tuple(by_row.shape), off, rest, why)
+
+@torch.no_grad()
+def _repeats(run, site, lead, base):
+    "Does a model take what a site returns for one row, once for each row?"
+    try:
+        with hooked(run.model, {site:lambda x,out: repeat(out, '1 S ... -> B S ...', B=lead[0])}): return torch.allclose(run(), base, rtol=1e-3, atol=1e-5)
+    except RuntimeError: return False
 
 def _why(m, calls, rest, blind, unable):
     "Why a site cannot be decomposed, or nothing"
+    if not _is_matrix(m): return f'has a weight of {str(m.weight.dtype).removeprefix("torch.")}, and components are real numbers'
     dtype,off = m.weight.dtype,calls[0][1] if calls else 0.
     if isinstance(off, str): return off
     if len(calls)>1: return f'runs {len(calls)} times in one forward pass, so it has no single input'
+    if getattr(m, 'max_norm', None) is not None: return 'changes its own weight as it runs (`max_norm`)'
     if not off<=_EXACT.get(dtype, 3e-2): return f'computes more than its weight times its input plus bias (off by {off:.2g} of the largest output)'
-    if unable: return f'could not be checked, since the model does not run with gradients ({unable})'
+    if unable: return f'cannot be learnt, since {unable}'
     if blind: return 'runs without gradients, so nothing could be learnt there'
     if not rest>_SAME.get(dtype, .2): return ''
     if not calls: return 'is never called, but its weight is used: a mask or an edit there would do nothing'
-    return f"has a weight that is also used outside its module ({rest:.0%} of the weight's gradient): a mask or an edit would reach only a part of what it does"
+    return f"has a weight that is also used outside its module ({rest:.0%} of its effect): a mask or an edit would reach only a part of what it does"
 
 # %% ../nbs/08_sites.ipynb #a62be77f
 def matrices(
