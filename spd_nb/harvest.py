@@ -101,9 +101,9 @@ def count(
             toks = x['input_ids'] if isinstance(x, dict) else x
             if weight is not None and not ((weight==0)|(weight==1)).all(): raise ValueError(f"batch {i} has weights, and a harvest counts each position once or not at all")
             clean = dm.clean(x)
-            if clean.out.shape!=(*toks.shape, vocab): raise TypeError(f"{type(dm.target).__name__} answers with {tuple(clean.out.shape)}, and a harvest needs logits over {vocab} tokens at each position; decompose it without `output`")
             acts = dm.acts(inputs=clean.inputs)
             _by_token(acts, toks.shape)
+            if clean.out.shape!=(*toks.shape, vocab): raise TypeError(f"{type(dm.target).__name__} answers with {tuple(clean.out.shape)}, and a harvest needs logits over {vocab} tokens at each position; decompose it without `output`")
             ci = {s:dm.lower(g) for s,g in dm.pre(clean, acts).items()}
             p = torch.softmax(clean.out.float(), -1, out=clean.out) if clean.out.dtype==torch.float32 else clean.out.float().softmax(-1)
             stats.update(i, toks, ci, acts, p, scale, text=None if weight is None else weight>0)
