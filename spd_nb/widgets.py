@@ -201,13 +201,18 @@ def write_page(
     return path_of(path)
 
 # %% ../nbs/06_widgets.ipynb #3bee83b6
+# How JupyterLab and Notebook, VS Code, Colab, Quarto and marimo mark a dark page
+_DARK = 'body[data-jp-theme-light="false"], body.vscode-dark, body.vscode-high-contrast:not(.vscode-high-contrast-light), html[theme="dark"], body.quarto-dark, .dark'
+_AROUND = f'<style>:is({_DARK}) .spd-frame {{ filter: invert(.93) hue-rotate(180deg); }}</style>' # white becomes #121212, and colours keep their hue
+
 def framed(
-    html:str,   # A page
+    html:str,   # From `page`
     height:int, # Pixels
     title:str,  # For readers of the page's outline
 )->str:
-    "A page inside a page, which it cannot reach"
-    return f'<iframe srcdoc="{escape(html)}" sandbox="allow-scripts" title="{escape(visible(title))}" style="width:100%;height:{height}px;border:0" loading="lazy"></iframe>'
+    "A page inside a page, which it cannot reach, as light or dark as the page around it"
+    html = html.replace('<html ', '<html style="color-scheme: light" ', 1)
+    return f'{_AROUND}<iframe class="spd-frame" srcdoc="{escape(html)}" sandbox="allow-scripts" title="{escape(visible(title))}" style="width:100%;height:{height}px;border:0" loading="lazy"></iframe>'
 
 @patch
 def _repr_mimebundle_(self:View, **kw):

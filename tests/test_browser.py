@@ -305,6 +305,34 @@ def test_page_without_python(case, story, browser, tmp_path):
     page.close()
     assert not outside and not noise, (outside, noise)
 
+HIDDEN = """() => [...document.querySelectorAll('.spd-named')].filter(e => /\\d$/.test(e.textContent) && e.getClientRects().length).map(e => {
+    const range = document.createRange(), inside = (a, b, ...sides) => sides.every(([lo, hi]) => a[lo] >= b[lo] - 1 && a[hi] <= b[hi] + 1), x = ['left', 'right'], y = ['top', 'bottom']
+    range.selectNodeContents(e.lastChild)
+    const number = range.getBoundingClientRect()
+    for (let p = e.parentElement; !p.matches('.spd'); p = p.parentElement) if (getComputedStyle(p).overflowX !== 'visible' && !inside(number, p.getBoundingClientRect(), x)) return [e.textContent, p.className]
+    return inside(number, e.getBoundingClientRect(), x, y) ? null : [e.textContent, 'itself']
+})"""  # Names that end with a number: `null`, or what hides it
+
+def test_numbers_of_components_are_never_cut(story, browser, tmp_path):
+    import torch
+    from spd_nb.pickers import HeatmapPicker
+    names = dict(story)
+    exec(BROWSER, names)
+    names['view'].key = names['quote']
+    keys = [f'model.layers.{i}.mlp.down_proj:{c}' for i in (1,11) for c in (7,798)]
+    f = write_page(tmp_path/'names.html', {'':[names['view'].still(**names['limits']), HeatmapPicker(torch.rand(4, 4), x=keys, y=keys)]})
+    page = browser.new_page()
+    page.goto(f.as_uri())
+    for width in (1200, 700, 420):
+        page.set_viewport_size(dict(width=width, height=1600))
+        page.locator('.spd-heat').scroll_into_view_if_needed()
+        expect(page.locator('.spd-near').first).to_be_visible()
+        page.wait_for_timeout(300)
+        found = page.evaluate(HIDDEN)
+        assert len(found)>=5+8+8 and not any(found), (width, found)
+    assert page.evaluate("() => { getSelection().selectAllChildren(document.querySelector('.spd-near .spd-named')); return getSelection().toString() }") in story['h'].keys  # copied whole
+    page.close()
+
 def test_typing_keeps_its_letters(notebook):
     "Two displays of each view, and someone who types; what is typed is what Python has, and what both displays show"
     nb = notebook(STORY, LENS, 'view', STUDIO.replace('view', 'studio'), 'studio', BROWSER.replace('view', 'browser'), 'browser')
@@ -484,6 +512,10 @@ toy,path = TMS(5, 2, seed=0).eval(),tempfile.mkdtemp()
 dm = decompose(toy, {'linear*':20}, tied={'linear2':'linear1'}, init=aligned)
 '''
 
+def notebook_theme(page, name):
+    page.evaluate("name => window.jupyterapp.commands.execute('apputils:change-theme', { theme: `JupyterLab ${name}` })", name)
+    page.wait_for_selector(f"body[data-jp-theme-name='JupyterLab {name}']", state='attached')
+
 def test_a_run_is_watched_stopped_and_kept(notebook):
     "The monitor draws while the cell runs, its button ends the run after a step, and what it showed stays without a kernel"
     nb = notebook(RUN, "run = fit(dm, toy.batches(64), steps=500_000, every=20, path=path)", run=False)
@@ -510,3 +542,10 @@ def test_a_run_is_watched_stopped_and_kept(notebook):
     frame.locator('.spd-losses button').first.click()
     expect(frame.locator('.spd-losses button').first).to_have_attribute('aria-pressed', 'false')
     expect(frame.locator('.spd-sites')).to_be_visible()
+    iframe = cell.locator('iframe')
+    for theme,system,turned in (('Dark','light','invert(0.93)'),('Light','dark','none')):  # it goes with the notebook, whatever the system prefers
+        notebook_theme(nb.page, theme)
+        nb.page.emulate_media(color_scheme=system)
+        assert turned in iframe.evaluate('e => getComputedStyle(e).filter')
+        assert frame.locator('body').evaluate('e => getComputedStyle(e).backgroundColor')=='rgb(255, 255, 255)'
+    nb.page.emulate_media(color_scheme='light')

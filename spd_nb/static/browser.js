@@ -1,4 +1,4 @@
-import { h, latest, percent, settled, short, stage, token } from './kit.js'
+import { h, latest, named, percent, settled, short, stage, token } from './kit.js'
 import { detail } from './detail.js'
 
 const ROW = 27, PAGE = 60
@@ -83,7 +83,7 @@ function render({ model, el }) {
     const share = r.pmi === undefined || r.pmi === null ? null : h('span', { class: 'spd-num spd-faint', title: 'PMI in nats, and the share' }, `${short(r.pmi)} · ${percent(r.precision)} `)
     const tokens = (side, list) => [sideBox.value === side ? share : null, list.map(t => token(t))]
     return h('div', { class: 'spd-line', role: 'row', 'aria-rowindex': i + 1, 'data-row': i, 'aria-selected': String(r.key === model.get('key')), 'data-key': r.key, style: `top: ${i * ROW}px`, onclick: () => { current = i; pick(r.key) } },
-      h('div', { class: 'spd-col-key', title: r.key }, h('code', {}, r.key)), h('div', { class: 'spd-col-density spd-num' }, percent(r.density)), h('div', { class: 'spd-col-mean_ci spd-num' }, short(r.mean_ci)),
+      h('div', { class: 'spd-col-key' }, named(r.key)), h('div', { class: 'spd-col-density spd-num' }, percent(r.density)), h('div', { class: 'spd-col-mean_ci spd-num' }, short(r.mean_ci)),
       h('div', { class: 'spd-col-input' }, tokens('input', r.input)), h('div', { class: 'spd-col-output' }, tokens('output', r.output)), h('div', { class: 'spd-col-input_label' }, r.input_label), h('div', { class: 'spd-col-output_label' }, r.output_label))
   }
   function draw() {

@@ -1,4 +1,4 @@
-import { h, bars, latest, percent, shade, short, token } from './kit.js'
+import { h, bars, latest, named, percent, shade, short, token } from './kit.js'
 
 // The tokens of an example: shaded by importance or by activation, at the place itself or, for what a component says, one later
 export function shades(example, { by = 'ci', shift = 0 } = {}) {
@@ -66,7 +66,7 @@ export function detail(ask, onpick, kept = null) {
       section('directions by themselves: what fires it', l.reads.length ? list(l.reads) : h('p', { class: 'spd-faint' }, 'It reads what other matrices computed.')),
       section('directions by themselves: what it raises', l.writes.length ? [list(l.writes), h('div', { class: 'spd-faint' }, 'and lowers'), list(l.lowers)] : h('p', { class: 'spd-faint' }, 'Other matrices read what it writes.'))))
     near.replaceChildren(...(n.length ? n.map(o => h(!kept || Object.hasOwn(kept, o.key) ? 'button' : 'div', { class: 'spd-near', onclick: e => e.currentTarget.tagName === 'BUTTON' && onpick(o.key), title: `PMI ${short(o.pmi)} nats, together ${o.count} times` },
-      h('code', {}, o.key), h('span', { class: 'spd-num' }, percent(o.p_given_this)), h('span', { class: 'spd-faint' }, o.label))) : [h('p', { class: 'spd-faint' }, 'Nothing fires with it more than by chance.')]))
+      named(o.key), h('span', { class: 'spd-num' }, percent(o.p_given_this)), h('span', { class: 'spd-faint' }, o.label))) : [h('p', { class: 'spd-faint' }, 'Nothing fires with it more than by chance.')]))
   })
   return { el, show: key => { if (!key) shown = ''; return show(key) } }
 }

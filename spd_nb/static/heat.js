@@ -1,5 +1,5 @@
 // A matrix as colours, of which one cell can be picked
-import { h, stage, short, settled } from './kit.js'
+import { h, named, stage, short, settled } from './kit.js'
 
 // Base64 of float32
 export function numbers(text) {
@@ -61,7 +61,7 @@ function render({ model, el }) {
   const g = k => model.get(k), [rows, cols] = g('shape'), z = numbers(g('data')), table = ramp(g('scale'))
   const lo = g('zmin'), hi = g('zmax'), pale = g('symmetric') ? 0 : lo, x = g('x'), y = g('y')
   const said = i => `${g('y_title')} ${y[Math.floor(i / cols)]}, ${g('x_title')} ${x[i % cols]}: ${g('z_title')} ${short(z[i])}`
-  const longest = labels => 6.4 * labels.reduce((n, t) => Math.max(n, [...t].length), 1)
+  const longest = labels => 6.8 * labels.reduce((n, t) => Math.max(n, [...t].length), 1)
   const tall = Math.min(150, longest(x) + 6)
   let side = 0, zoom = 0, sizes = [[1, 1]], at = [], across = 1, down = 1, cursor = g('cell') ? g('cell')[0] * cols + g('cell')[1] : 0
 
@@ -118,7 +118,7 @@ function render({ model, el }) {
     box.scrollTop = (Math.floor(cursor / cols) + .5) * t - box.clientHeight / 2
   }
   function lay() {
-    side = Math.min(longest(y) + 10, 190, body.clientWidth * .35)
+    side = Math.min(longest(y) + 10, 230, body.clientWidth * .35)
     const room = body.clientWidth - side - 16 // of which 16 for a scroll bar
     if (room <= 0) return // not on the page yet
     sizes = zooms(rows, cols, room)
@@ -131,10 +131,10 @@ function render({ model, el }) {
     Object.assign(plane.style, { width: `${w * cols}px`, height: `${t * rows}px` })
     paint(canvas, at, z, lo, hi, table)
     const flat = every(w, longest(x) + 8), turned = flat > 1 && !x.every((l, i) => l === String(i)), kx = turned ? every(w, 14) : flat, ky = every(t, 13)
-    below.replaceChildren(...x.map((l, i) => i % kx ? null : h('span', { style: `left: ${(i + .5) * w}px; max-width: ${Math.max(w * kx, 20)}px`, class: i === 0 && kx > 1 && !turned && 'spd-heat-first', title: l }, l)).filter(Boolean))
+    below.replaceChildren(...x.map((l, i) => i % kx ? null : h('span', { style: `left: ${(i + .5) * w}px; max-width: ${Math.max(w * kx, 20)}px`, class: i === 0 && kx > 1 && !turned && 'spd-heat-first' }, named(l))).filter(Boolean))
     below.classList.toggle('spd-heat-turned', turned)
     below.style.height = `${turned ? tall : 17}px`
-    left.replaceChildren(...y.map((l, i) => i % ky ? null : h('span', { style: `top: ${(i + .5) * t}px`, title: l }, l)).filter(Boolean))
+    left.replaceChildren(...y.map((l, i) => i % ky ? null : h('span', { style: `top: ${(i + .5) * t}px` }, named(l))).filter(Boolean))
     box.style.gridTemplateColumns = `${side}px ${w * cols}px`
     zoomer.style.display = sizes.length > 1 ? '' : 'none'
     smaller.disabled = zoom === 0

@@ -113,6 +113,24 @@ export const percent = v => v === null || v === undefined ? '–' : v >= .1 ? `$
 
 export const token = (text, props = {}) => h('code', { ...props, class: `spd-token ${props.class || ''}` }, text === '' ? '∅' : text)
 
+// A name such as `model.layers.1.mlp.down_proj:798` in parts: what may be cut first, what may be cut next, and the number at its end, which stays
+export const nameParts = text => { const [, a, b, rest, number] = text.match(/^(?:(.*?\.)(?=\d+\.)|(.*\.))?(.*?)(:?\d{1,12})?$/s); return [a || b || '', rest, number || ''] }
+
+// A name in one line, cut inside where there is no room for all of it. The whole name is its text and its tooltip
+export function named(text, props = {}) {
+  const [head, rest, number] = nameParts(text)
+  const part = (t, others, cls) => t && h('span', { class: cls, style: `max-inline-size: calc(100% - ${others}ch)` }, t)
+  return h('code', { title: text, ...props, class: `spd-named ${props.class || ''}` }, part(head, rest.length + number.length, 'spd-cut spd-cut-first'), part(rest, number.length + (head ? 2 : 0), 'spd-cut'), number)
+}
+
+// A name in at most `n` characters, for places where no element can be cut
+export function cut(text, n) {
+  const [head, rest, number] = nameParts(text), room = n - number.length - 1
+  if (text.length <= n) return text
+  if (rest.length <= room) return `${head.slice(0, room - rest.length)}…${rest}${number}`
+  return `${rest.slice(0, Math.max(0, room))}…${number}`
+}
+
 // Rows of [text, share, more...], the share as a bar; more are numbers beside it, such as the share after an edit
 export function bars(rows, { empty = 'nothing', top = 1 } = {}) {
   if (!rows.length) return h('p', { class: 'spd-faint' }, empty)
@@ -161,12 +179,14 @@ export function chart({ series, x = {}, y = {}, width = 460, height = 240, mark 
   const [x0, x1] = range(x, series.flatMap(s => s.x)), [y0, y1] = range(y, series.flatMap(s => s.y))
   const X = scale(x0, x1, left, width - right, x.log), Y = scale(y0, y1, height - bottom, top, y.log)
   const line = (a, b, c, d, cls) => h('svg:line', { x1: a, y1: b, x2: c, y2: d, class: cls })
+  const fit = (text, room) => cut(text, Math.floor(room / 6.2)) // characters of 11 pixels are about 6 wide
   const axes = [
     ticks(y0, y1, 5, y.log).map(t => [line(left, Y(t), width - right, Y(t), 'spd-grid'), h('svg:text', { x: left - 6, y: Y(t) + 4, 'text-anchor': 'end' }, short(t))]),
     ticks(x0, x1, 6, x.log).map(t => [line(X(t), top, X(t), height - bottom, 'spd-grid'), h('svg:text', { x: X(t), y: height - bottom + 16, 'text-anchor': 'middle' }, short(t))]),
-    h('svg:text', { x: (left + width - right) / 2, y: height - 6, 'text-anchor': 'middle' }, x.title || ''),
-    h('svg:text', { x: 13, y: (top + height - bottom) / 2, 'text-anchor': 'middle', transform: `rotate(-90 13 ${(top + height - bottom) / 2})` }, y.title || ''),
+    h('svg:text', { x: (left + width - right) / 2, y: height - 6, 'text-anchor': 'middle' }, fit(x.title || '', width - left), h('svg:title', {}, x.title || '')),
+    h('svg:text', { x: 13, y: (top + height - bottom) / 2, 'text-anchor': 'middle', transform: `rotate(-90 13 ${(top + height - bottom) / 2})` }, fit(y.title || '', height - top), h('svg:title', {}, y.title || '')),
   ]
+  const label_ = (at, y, text) => h('svg:text', { x: Math.min(Math.max(at, left + 3.1 * text.length), width - 3.1 * text.length), y, 'text-anchor': 'middle' }, text) // inside the chart, also beside its edges
   const drawn = series.map((s, j) => {
     const color = s.color || colors[j % colors.length], at = s.x.map((_, i) => i).filter(i => can(s.x[i], s.y[i]))
     if (s.kind === 'points') return at.map(i => {
@@ -174,7 +194,7 @@ export function chart({ series, x = {}, y = {}, width = 460, height = 240, mark 
       return [h('svg:circle', { cx: X(s.x[i]), cy: Y(s.y[i]), r: s.picked === i ? 7 : 4.5, fill: color, 'fill-opacity': s.faint && s.faint[i] ? .4 : .9, class: `spd-point${s.picked === i ? ' spd-picked' : ''}`,
         ...(onpick ? { tabindex: 0, role: 'button', onclick: pick, onkeydown: e => { if (e.key === 'Enter' || e.key === ' ') { e.preventDefault(); pick() } } } : {}) },
         h('svg:title', {}, `${s.texts ? s.texts[i] + '\n' : ''}${short(s.x[i])}, ${short(s.y[i])}`)),
-      s.labels && s.labels[i] ? h('svg:text', { x: X(s.x[i]), y: Y(s.y[i]) - 9, 'text-anchor': 'middle' }, s.labels[i]) : null]
+      s.labels && s.labels[i] ? label_(X(s.x[i]), Y(s.y[i]) - 9, fit(s.labels[i], (width - left) / 2)) : null]
     })
     const d = at.map((i, k) => k === 0 ? `M${X(s.x[i])},${Y(s.y[i])}` : s.kind === 'steps' ? `H${X(s.x[i])}V${Y(s.y[i])}` : `L${X(s.x[i])},${Y(s.y[i])}`).join('')
     return h('svg:path', { d, fill: 'none', stroke: color, 'stroke-width': 1.8 }, s.name ? h('svg:title', {}, s.name) : null)

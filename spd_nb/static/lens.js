@@ -1,4 +1,4 @@
-import { h, bars, latest, settled, shade, short, stage, token } from './kit.js'
+import { h, bars, latest, named, settled, shade, short, stage, token } from './kit.js'
 import { detail } from './detail.js'
 
 // What is active at a token, by site: [{site, C, cells: [{key, ci, label}]}], sites in the order of the model
@@ -58,7 +58,7 @@ function render({ model, el }) {
     const cell = o => !kept || Object.hasOwn(kept, o.key) ? h('button', { ...about(o), class: 'spd-cell', onclick: () => ask('pick', { key: o.key }).catch(() => {}) }, `:${o.c}`) : h('span', { ...about(o), class: 'spd-cell' }, `:${o.c}`)
     const shown = reading.active[i].length
     sites.replaceChildren(h('h3', {}, 'active at ', token(reading.tokens[i]), shown < reading.l0[i] ? `, the ${shown} most telling of ${reading.l0[i]}` : ''), ...strips(reading, i).map(s => h('div', { class: 'spd-strip' },
-      h('code', { class: 'spd-site' }, s.site), h('div', { class: 'spd-ticks', 'aria-hidden': 'true' }, s.cells.map(o => h('i', { style: `left: ${(100 * o.c / s.C).toFixed(2)}%; opacity: ${Math.max(.15, o.ci).toFixed(2)}` }))),
+      named(s.site, { class: 'spd-site' }), h('div', { class: 'spd-ticks', 'aria-hidden': 'true' }, s.cells.map(o => h('i', { style: `left: ${(100 * o.c / s.C).toFixed(2)}%; opacity: ${Math.max(.15, o.ci).toFixed(2)}` }))),
       h('div', { class: 'spd-cells' }, s.cells.length ? s.cells.map(cell) : h('span', { class: 'spd-faint' }, 'none')))))
     next.replaceChildren(h('h3', {}, 'next token after ', token(reading.tokens[i])), bars(reading.next[i]))
     if (hold) line.children[i].focus()

@@ -1,4 +1,4 @@
-import { h, stage, chart, colors, kernel, short } from './kit.js'
+import { h, stage, chart, colors, kernel, named, short } from './kit.js'
 // Shows a run while it lasts, from one trait, `data`. Which losses are hidden is each display's own business.
 
 // Seconds as people say them
@@ -64,7 +64,7 @@ function sites(d) {
     h('thead', {}, h('tr', {}, [above ? `site in ${above}` : 'site', 'alive', 'in use per position', 'importances 0 to 1'].map((t, i) => h('th', { scope: 'col', title: i === 3 ? 'share of all importances, on a log scale from 0.01 % to 100 %' : t }, t)))),
     h('tbody', {},
       d.sites.length > 1 ? row('all sites', h('span', { class: 'spd-num' }, `${d.sites.reduce((n, s) => n + s.alive, 0)} of ${d.sites.reduce((n, s) => n + s.C, 0)}`), total.at(-1), total, null) : null,
-      d.sites.map((s, i) => row(h('code', { title: s.name }, names[i]),
+      d.sites.map((s, i) => row(named(names[i], { title: s.name }),
         [h('span', { class: 'spd-num' }, `${s.alive} of ${s.C}`), h('div', { class: 'spd-track' }, h('div', { class: 'spd-bar', style: `width: ${(100 * s.alive / s.C).toFixed(1)}%` }))], s.l0, s.curve, bins(s.bins)))))
 }
 
@@ -101,7 +101,7 @@ function render({ model, el }) {
   function losses(d) {
     const names = Object.keys(d.losses)
     if (names.length !== legend.childElementCount || names.some((n, i) => legend.children[i].dataset.name !== n)) legend.replaceChildren(...names.map((n, i) => h('button', { 'data-name': n, onclick: () => { hidden.has(n) ? hidden.delete(n) : hidden.add(n); draw() } },
-      h('i', { style: `background: ${colors[i % colors.length]}` }), n, ' ', h('span', { class: 'spd-num' }))))
+      h('i', { style: `background: ${colors[i % colors.length]}` }), named(n), h('span', { class: 'spd-num' }))))
     names.forEach((n, i) => {
       legend.children[i].setAttribute('aria-pressed', !hidden.has(n))
       legend.children[i].lastChild.textContent = short(d.losses[n].at(-1))

@@ -1,4 +1,4 @@
-import { h, bars, chart, latest, settled, shade, short, stage, token } from './kit.js'
+import { h, bars, chart, latest, named, settled, shade, short, stage, token } from './kit.js'
 
 // A change as its card makes it: `factor` where the component is scaled, `token` and `strength` where it writes a token
 export const changed = (changes, i, more) => changes.map((c, j) => j === i ? { ...c, ...more } : c)
@@ -91,7 +91,7 @@ function render({ model, el }) {
     hits.replaceChildren()
     if (!finder.value) { forget('find'); return }
     const found = await ask('find', { token: finder.value })
-    hits.replaceChildren(...found.map(f => h('button', { class: 'spd-near', onclick: () => add(f.key) }, h('code', {}, f.key), h('span', { class: 'spd-num' }, `PMI ${short(f.pmi)}`), h('span', { class: 'spd-faint' }, f.label))))
+    hits.replaceChildren(...found.map(f => h('button', { class: 'spd-near', onclick: () => add(f.key) }, named(f.key), h('span', { class: 'spd-num' }, `PMI ${short(f.pmi)}`), h('span', { class: 'spd-faint' }, f.label))))
   }), 60)
   // An answer is shown only if it is of what the studio shows by then
   async function fill(place, what, args, show) {
@@ -109,7 +109,7 @@ function render({ model, el }) {
   function measure() { return fill(result, 'measure', { token: measured.value }, rows => [h('h3', {}, 'measured'), h('table', {}, h('tr', {}, ['', 'value (95 %)', ''].map(t => h('th', {}, t))), rows.map(r => h('tr', {}, h('td', {}, r.measure), h('td', { class: 'spd-num' }, withInterval(r)), h('td', { class: 'spd-faint' }, r.what))))]) }
   function offer() {
     const key = model.get('key')
-    offered.replaceChildren(...(key && !changes.some(c => c.key === key) ? [button(`add ${key}`, 'spd-offer', () => add(key))] : []))
+    offered.replaceChildren(...(key && !changes.some(c => c.key === key) ? [h('button', { class: 'spd-offer', onclick: () => add(key) }, 'add ', named(key))] : []))
   }
   function pushed() {
     const now = { prompt: model.get('prompt'), changes: model.get('changes'), gate: model.get('gate') }

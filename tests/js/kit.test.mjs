@@ -1,6 +1,6 @@
 import test from 'node:test'
 import assert from 'node:assert/strict'
-import { ticks, scale, extent, short, percent, latest, settled, shade, stage, watch } from '../../spd_nb/static/kit.js'
+import { ticks, scale, extent, short, percent, latest, settled, shade, stage, watch, nameParts, cut } from '../../spd_nb/static/kit.js'
 
 const wait = ms => new Promise(done => setTimeout(done, ms))
 
@@ -75,6 +75,15 @@ test('settled waits until nothing has happened for a while', async () => {
   assert.deepEqual(seen, [])
   await wait(60)
   assert.deepEqual(seen, [[2, 'b']])
+})
+
+test('a name is cut inside, and never in the number at its end', () => {
+  const key = 'model.layers.11.mlp.down_proj:798'
+  assert.deepEqual(nameParts(key), ['model.layers.', '11.mlp.down_proj', ':798'])
+  for (const [text, parts] of [['linear1:3', ['', 'linear1', ':3']], ['feature 12', ['', 'feature ', '12']], ['a.b.c', ['a.b.', 'c', '']], ['h.0.attn', ['h.', '0.attn', '']], ['', ['', '', '']], ['x\ny:4', ['', 'x\ny', ':4']], [' said', ['', ' said', '']]]) assert.deepEqual(nameParts(text), parts)
+  assert.deepEqual([40, 33, 28, 22, 21, 20, 10, 5].map(n => cut(key, n)), [key, key, 'model.l…11.mlp.down_proj:798', 'm…11.mlp.down_proj:798', '…11.mlp.down_proj:798', '11.mlp.down_pro…:798', '11.ml…:798', '…:798'])
+  for (let n = 5; n < 40; n++) assert.ok(cut(key, n).endsWith(':798') && cut(key, n).length <= n)
+  assert.equal(cut('how much of it', 8), 'how muc…')
 })
 
 // As much of a page as the frame of a view needs
