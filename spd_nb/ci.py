@@ -98,24 +98,30 @@ def private_gates(
     floats:int=2**17,               # Hidden activations held at a time (on a GPU, 512 times as many); at least one row's
 )->Float[Tensor, "*batch C"]:       # One number per component
     "Every component's own 1-to-`hidden`-to-1 GELU network, without keeping the hidden layer; differentiable once"
+    h = h.to(w1.dtype)
     rows = max(1, (floats if h.device.type=='cpu' else 2**9*floats)//w1.numel())
     return _Gates.apply(h.reshape(-1, h.shape[-1]).contiguous(), w1, b1, w2, b2, rows).view(h.shape)
 
 # %% ../nbs/11_ci.ipynb #d861fa34
 def _normal(*shape, fan, gain=1.): return nn.Parameter(torch.randn(*shape)*math.sqrt(gain/fan))
 
-class _PerSite(nn.Module):
+class _Guess(nn.Module):
+    "A causal-importance function that computes in its own precision, whatever the target's or autocast's"
+    def forward(self,
+        reads:dict[str,Float[Tensor, "*batch _d_read"]], # Site to what it reads, as vectors
+        acts:dict[str,Float[Tensor, "*batch _C"]],       # Site to activations
+        text:Bool[Tensor, "B S"]|None=None,              # Which positions are text, for a function that looks from one position at others; `None` is all
+    )->dict[str,Float[Tensor, "*batch _C"]]:             # Site to importances before the sigmoid
+        p = next(self.parameters())
+        with torch.autocast(p.device.type, enabled=False): return self.guess(*({s:a.to(p.dtype) for s,a in d.items()} for d in (reads, acts)), text)
+
+class _PerSite(_Guess):
     def __init__(self, sites, make, **spec):
         super().__init__()
         self.spec = dict(kind=type(self).__name__, **spec)
         self.sites = SiteDict()
         for s,cs in sites.items(): self.sites[s] = make(cs)
-    def forward(self,
-        reads:dict[str,Float[Tensor, "*batch _d_read"]], # Site to what it reads, as vectors
-        acts:dict[str,Float[Tensor, "*batch _C"]],       # Site to activations
-        text:Bool[Tensor, "B S"]|None=None,              # Not used: what is said of a position does not depend on others
-    )->dict[str,Float[Tensor, "*batch _C"]]:             # Site to importances before the sigmoid
-        return {s:f(reads[s], acts[s]) for s,f in self.sites.items()}
+    def guess(self, reads, acts, text): return {s:f(reads[s], acts[s]) for s,f in self.sites.items()}
 
 # %% ../nbs/11_ci.ipynb #f037d5e6
 class _Scalar(nn.Module):
@@ -168,7 +174,7 @@ def _alike(kind, reads):
     shapes = {s:tuple(x.shape[:-1]) for s,x in reads.items()}
     if len(set(shapes.values()))>1: raise ValueError(f"{kind} reads all sites side by side, but they have other rows and positions: {', '.join(f'{s} {shape}' for s,shape in {v:(k,v) for k,v in shapes.items()}.values())}; use SharedCI, or leave some out")
 
-class GlobalCI(nn.Module):
+class GlobalCI(_Guess):
     "All importances of all sites from all they read, by one MLP"
     def __init__(self,
         sites:SiteDict,  # Site to components
@@ -178,11 +184,7 @@ class GlobalCI(nn.Module):
         self.spec = dict(kind='GlobalCI', hidden=hidden)
         self.names,self.Cs = sorted(sites.keys()),[sites[s].C for s in sorted(sites.keys())]
         self.mlp = _Shared(sum(sites[s].d_read for s in self.names), sum(self.Cs), hidden)
-    def forward(self,
-        reads:dict[str,Float[Tensor, "*batch _d_read"]], # Site to what it reads, as vectors
-        acts:dict[str,Float[Tensor, "*batch _C"]],       # Not used
-        text:Bool[Tensor, "B S"]|None=None,              # Not used
-    )->dict[str,Float[Tensor, "*batch _C"]]:             # Site to importances before the sigmoid
+    def guess(self, reads, acts, text):
         _alike(type(self).__name__, reads)
         pre = self.mlp(torch.cat([reads[s] for s in self.names], -1))
         return dict(zip(self.names, pre.split(self.Cs, -1)))
@@ -199,7 +201,7 @@ class _Block(nn.Module):
         x = x+self.o(rearrange(F.scaled_dot_product_attention(rotary(q), rotary(k), v, seen), 'B h S d -> B S (h d)'))
         return x+self.down(F.gelu(self.up(F.rms_norm(x, x.shape[-1:]))))
 
-class TransformerCI(nn.Module):
+class TransformerCI(_Guess):
     "All importances of all sites and positions from all they read, by a bidirectional transformer (VPD)"
     def __init__(self,
         sites:SiteDict, # Site to components
@@ -214,11 +216,7 @@ class TransformerCI(nn.Module):
         self.inp = nn.Linear(sum(sites[s].d_read for s in self.names), d)
         self.blocks = nn.ModuleList(_Block(d, heads, 4*d) for _ in range(blocks))
         self.out = nn.Linear(d, sum(self.Cs))
-    def forward(self,
-        reads:dict[str,Float[Tensor, "*batch _d_read"]], # Site to what it reads, as vectors; `*batch` is `B S`
-        acts:dict[str,Float[Tensor, "*batch _C"]],       # Not used
-        text:Bool[Tensor, "B S"]|None=None,              # Which positions are text; no position looks at the others. `None` is all
-    )->dict[str,Float[Tensor, "*batch _C"]]:             # Site to importances before the sigmoid
+    def guess(self, reads, acts, text):
         _alike(type(self).__name__, reads)
         x = torch.cat([F.rms_norm(reads[s], reads[s].shape[-1:]) for s in self.names], -1)
         if x.ndim!=3: raise ValueError(f"TransformerCI reads sequences (B S d), got inputs of shape {tuple(x.shape)}; use GlobalCI for data without positions")
