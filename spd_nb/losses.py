@@ -9,40 +9,44 @@ __all__ = ['faithfulness', 'position_mean', 'importance_minimality', 'frequency_
 # %% ../nbs/13_losses.ipynb #a905a99e
 import math
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
+from .components import full_precision
 
 # %% ../nbs/13_losses.ipynb #e6759c69
 def faithfulness(
     deltas:dict[str,Float[Tensor, "_o _i"]], # Site to what the components miss of its weight, at least one site
 )->Float[Tensor, ""]:                        # Mean square per decomposed parameter, in squared units of the weights
     "How far the components' sum is from the weights: squared, summed and divided by the number of parameters (SPD)"
-    return sum(d.square().sum() for d in deltas.values())/sum(d.numel() for d in deltas.values())
+    return sum(full_precision(d).square().sum() for d in deltas.values())/sum(d.numel() for d in deltas.values())
 
 # %% ../nbs/13_losses.ipynb #487c429e
 def position_mean(
     x:Float[Tensor, "*batch rest"],             # Values per position
-    weight:Float[Tensor, "*batch"]|None=None,   # How often each position counts, at least 0 and not 0 everywhere; `None` counts each once
-)->Float[Tensor, " rest"]:                      # Mean over positions
+    weight:Shaped[Tensor, "*batch"]|None=None,   # How often each position counts, at least 0 and not 0 everywhere, of any type; `None` counts each once
+)->Float[Tensor, " rest"]:                      # Mean over positions, in `full_precision`
     "Weighted mean over all positions"
-    x = x.reshape(-1, x.shape[-1])
-    return x.mean(0) if weight is None else weight.flatten()@x/weight.sum()
+    x = full_precision(x.reshape(-1, x.shape[-1]))
+    if weight is None: return x.mean(0)
+    weight = weight.flatten().to(x.dtype)
+    with torch.autocast(x.device.type, enabled=False): return weight@x/weight.sum()
 
 # %% ../nbs/13_losses.ipynb #ca1fe994
 def _usage(ci, p, eps, weight):
     "Mean of `ci**p` over positions, per component"
     if p<=0: raise ValueError(f"`p` must be positive, got {p}")
+    ci = full_precision(ci)  # in float16 `eps` would be 0
     return position_mean(ci if p==1 else (ci+eps).pow(p), weight)
 
 def _bits(f, n_ref, ci, weight):
-    if n_ref is None: n_ref = ci[...,0].numel() if weight is None else float(weight.sum())
+    if n_ref is None: n_ref = ci[...,0].numel() if weight is None else full_precision(weight).sum()
     return torch.log2(1+n_ref*f)
 
 def importance_minimality(
     ci:Float[Tensor, "*batch C"],              # Upper causal importances: at least 0, may exceed 1
     p:float=2.,                                # Exponent; below 1 favours few large importances over many small ones
     eps:float=1e-12,                           # Keeps the gradient finite at `ci==0` when `p<1`
-    weight:Float[Tensor, "*batch"]|None=None,  # How often each position counts
+    weight:Shaped[Tensor, "*batch"]|None=None,  # How often each position counts
     beta:float=0.,                             # How much of `frequency_minimality` to add, at no second computation of `ci**p`
     n_ref:int|None=None,                       # As in `frequency_minimality`
 )->Float[Tensor, ""]:                          # Cost per position, in components (at `p=1`, the mean L0 of 0/1 importances)
@@ -56,7 +60,7 @@ def frequency_minimality(
     p:float=2.,                                # Exponent, as in `importance_minimality`
     n_ref:int|None=None,                       # Positions per step over all processes; `None` counts this batch's
     eps:float=1e-12,                           # As in `importance_minimality`
-    weight:Float[Tensor, "*batch"]|None=None,  # How often each position counts
+    weight:Shaped[Tensor, "*batch"]|None=None,  # How often each position counts
 )->Float[Tensor, ""]:                          # Components per position, each times the bits of how often it is needed
     "Sum over components of `f*log2(1+n_ref*f)` with `f` the mean of `ci**p`: frequent components cost more per use (VPD)"
     f = _usage(ci, p, eps, weight)
@@ -66,13 +70,13 @@ def frequency_minimality(
 def smooth_l0(
     ci:Float[Tensor, "*batch C"],              # Upper causal importances: at least 0, may exceed 1
     gamma:float=.1,                            # Importance that counts half; towards 0 this becomes the L0
-    weight:Float[Tensor, "*batch"]|None=None,  # How often each position counts
+    weight:Shaped[Tensor, "*batch"]|None=None,  # How often each position counts
     beta:float=0.,                             # How much to add of a frequency term: each component's share times its bits, as in `frequency_minimality`
     n_ref:int|None=None,                       # As in `frequency_minimality`
 )->Float[Tensor, ""]:                          # Components per position
     "Mean over positions of the number of importances well above `gamma`: `ci**2/(ci**2+gamma**2)` summed over components"
     if gamma<=0: raise ValueError(f"`gamma` must be positive, got {gamma}")
-    sq = ci.square()
+    sq = full_precision(ci).square()
     f = position_mean(sq/(sq+gamma**2), weight)
     return (f*(1+beta*_bits(f, n_ref, ci, weight)) if beta else f).sum()
 
@@ -80,10 +84,10 @@ def smooth_l0(
 def mse(
     out:Float[Tensor, "*batch d"],             # What a masked model gave
     ref:Float[Tensor, "*batch d"],             # What the target gave
-    weight:Float[Tensor, "*batch"]|None=None,  # How often each position counts
+    weight:Shaped[Tensor, "*batch"]|None=None,  # How often each position counts
 )->Float[Tensor, ""]:                          # Mean over positions and outputs
     "Mean squared error"
-    sq = (out-ref).square()
+    sq = (full_precision(out)-full_precision(ref)).square()
     return sq.mean() if weight is None else position_mean(sq, weight).mean()
 
 # %% ../nbs/13_losses.ipynb #623fc8d4
@@ -109,11 +113,11 @@ class _KL(torch.autograd.Function):
 def kl(
     out:Float[Tensor, "*batch vocab"],         # Logits of a masked model
     ref:Float[Tensor, "*batch vocab"],         # Logits of the target
-    weight:Float[Tensor, "*batch"]|None=None,  # How often each position counts
+    weight:Shaped[Tensor, "*batch"]|None=None,  # How often each position counts
 )->Float[Tensor, ""]:                          # Nats per position
     "KL divergence from the target's distribution to the masked model's, KL(target‖masked)"
-    out,ref = (a.to(torch.promote_types(a.dtype, torch.float32)) for a in (out, ref))  # in half precision a small divergence may come out negative
-    w = out.new_full(out.shape[:-1], 1/out[...,0].numel()) if weight is None else (weight/weight.sum()).to(out)
+    out,ref = full_precision(out),full_precision(ref)  # in half precision a small divergence may come out negative
+    w = out.new_full(out.shape[:-1], 1/out[...,0].numel()) if weight is None else weight.to(out)/weight.to(out).sum()
     return _KL.apply(out.flatten(0,-2), ref.flatten(0,-2), w.flatten())
 
 # %% ../nbs/13_losses.ipynb #724fe27c

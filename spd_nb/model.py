@@ -140,7 +140,7 @@ class Decomposed(nn.Module):
     )->dict[str,Float[Tensor, "*batch C"]]: # Site to activations
         "How strongly each component reads this batch"
         inputs = self.clean(x).inputs if inputs is None else inputs
-        return {s:cs.acts(inputs[s]) for s,cs in self.components.items()}
+        with torch.autocast(self.device.type, enabled=False): return {s:cs.acts(inputs[s]) for s,cs in self.components.items()}
 
     def pre(self,
         clean:Clean,           # From `clean`
@@ -182,6 +182,7 @@ class Decomposed(nn.Module):
         else:  # `out` holds the weight's whole share: scale it by `keep`, and take `keep` off the masks; no delta matrix is formed
             keep = m.delta[...,None]
             new = torch.addcmul(out, keep-1, out if bias is None else out-bias)+cs(x, m.mask-keep)
+        new = new.to(out.dtype)
         return new if where is None else torch.where(where[...,None], new, out)
 
     def __repr__(self): return f'Decomposed({type(self.target).__name__}, '+', '.join(f'{s}: {C}' for s,C in self.C.items())+')'

@@ -253,6 +253,9 @@ class Learner:
     def now(self)->Step: # With the target's run and the importances on the next batch
         "What the losses of the next step will look at"
         x,weight = self.batch()
+        with torch.autocast(self.dm.device.type, enabled=False): return self._seen(x, weight)
+
+    def _seen(self, x, weight):
         run = self.view(self.dm) if self.view else self.dm
         try: clean = run.clean(x)
         except (RuntimeError, IndexError) as e: raise ValueError(f"{type(self.dm.target).__name__} cannot run batch {self.step} of shape {_shape(x)}: {e}") from e
