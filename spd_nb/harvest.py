@@ -24,10 +24,10 @@ from .core import Key, SiteError, as_html, as_json, atomic, bare, get_site, hook
 from .lms import check_tokens, is_lm, vocab_of
 from .model import Decomposed, fingerprint, reference
 from .sites import matrices
-from .stats import BINS, Stats, act_edges, component_table, load_stats, pmi, save_stats, token_table
+from .stats import BINS, Stats, act_edges, component_table, counts_size, load_stats, pmi, save_stats, token_table
 from .stories import story_tokenizer
 from .texts import assembled, ids_named, marked, names_of, spans, texts_of
-from .train import stoppable
+from .train import _out_of_memory, stoppable
 
 # %% ../nbs/21_harvest.ipynb #04573628
 def tokenizer_of(
@@ -63,11 +63,49 @@ def _by_token(acts, shape):
     for s,x in acts.items():
         if x.shape[:-1]!=shape: raise SiteError(f"{s!r} has {tuple(x.shape[:-1])} where this batch has {tuple(shape)} rows and positions, so its components cannot be counted by token; leave it out of the decomposition")
 
+def _free(device):
+    "Bytes that a device has left, where that is known"
+    if torch.device(device).type=='cuda': return torch.cuda.mem_get_info(device)[0]
+    try: import psutil
+    except ImportError: return float('inf')
+    return psutil.virtual_memory().available
+
+def _chosen_sites(dm, sites):
+    "Some sites of a decomposition, in its own order, with their components"
+    chosen = dm.sites if sites is None else [s for s in sites if dm.at(s)]
+    if not chosen: raise ValueError("`sites` is empty; name at least one, or leave it out to count them all")
+    return {s:C for s,C in dm.C.items() if s in chosen}
+
+def _made(make, C, vocab, examples, window, device):
+    "Counts, with a clear word where they do not fit"
+    n,size = sum(C.values()),counts_size(sum(C.values()), vocab, examples, window)
+    takes = f"counts of {n:,} components and {vocab:,} tokens take {size/1e9:.3g} GB on {device}; some `sites` at a time, a decomposition with fewer components, or fewer `examples` need less, and `device` keeps counts elsewhere"
+    if size>(free := _free(device)): warnings.warn(f"{takes}. {free/1e9:.3g} GB are free now")
+    try: return make()
+    except (RuntimeError, MemoryError) as e:
+        if not _out_of_memory(e): raise
+        raise RuntimeError(f"out of memory: {takes}") from e
+
+def _count_batch(stats, dm, i, batch, scale):
+    vocab = stats.args['vocab']
+    x,weight = unpacked(batch, dm.target, dm.device)
+    toks = x['input_ids'] if isinstance(x, dict) else x
+    if weight is not None and not ((weight==0)|(weight==1)).all(): raise ValueError(f"batch {i} has weights, and a harvest counts each position once or not at all")
+    clean = dm.clean(x)
+    acts = dm.acts(inputs=clean.inputs)
+    _by_token({s:acts[s] for s in stats.args['C']}, toks.shape)
+    if clean.out.shape!=(*toks.shape, vocab): raise TypeError(f"{type(dm.target).__name__} answers with {tuple(clean.out.shape)}, and a harvest needs logits over {vocab} tokens at each position; decompose it without `output`")
+    ci = {s:dm.lower(g) for s,g in dm.pre(clean, acts).items()}
+    p = torch.softmax(clean.out.float(), -1, out=clean.out) if clean.out.dtype==torch.float32 else clean.out.float().softmax(-1)
+    stats.update(i, toks, ci, acts, p, scale, text=None if weight is None else weight>0)
+
 def count(
     dm:Decomposed,        # A decomposed language model
     batches,              # As for `fit`: token ids
     path:str|Path,        # A file for the counts; when it is there, the count goes on from it
     n:int|None=None,      # Batches, over all ranks; `None` makes one pass, where the batches have an end
+    sites:Iterable[str]|None=None, # Sites to count; `None` counts all
+    device=None,          # Where counts are kept; `None` keeps them with the model
     threshold:float=.1,   # Components fire where their importance is above this
     examples:int=100,     # Kept per component, drawn evenly
     window:int=20,        # Tokens on both sides of each
@@ -85,28 +123,25 @@ def count(
     n = feed.how_many(n)
     if not is_lm(dm.target): raise TypeError(f"a harvest counts tokens, and {type(dm.target).__name__} is no language model; `spectrum` has the components of other models")
     vocab = vocab_of(dm.target)
-    stats = Stats(dm.C, vocab, threshold, examples, window, seed, dict(decomposition=fingerprint(dm), data=_data_mark(feed[0], dm.target)), dm.device)
+    C,device = _chosen_sites(dm, sites),device or dm.device
+    of = dict(decomposition=fingerprint(dm), data=_data_mark(feed[0], dm.target))
+    args = dict(C=C, vocab=vocab, threshold=threshold, examples=examples, window=window, seed=seed, of=of)
+    def fitting(make): return _made(make, C, vocab, examples, window, device)
     what = dict(rank=rank, world=world)
     if path.exists():
-        kept,then = load_stats(path, dm.device)
-        want,got = stats.args|stats.args['of']|what,kept.args|kept.args['of']|then
+        stats,then = fitting(lambda: load_stats(path, device))
+        want,got = args|of|what,stats.args|stats.args['of']|then
         if wrong := [k for k,v in want.items() if k!='of' and got.get(k)!=v]: raise ValueError(f"{path} holds counts with another {' and '.join(wrong)}; remove it, or give another path")
-        if max(kept.seen, default=0)>=n: raise ValueError(f"{path} holds {len(kept.seen)} batches, up to number {max(kept.seen)}; give at least `n`={max(kept.seen)+1}, or another path")
-        stats = kept
-    scale = torch.cat([dm.at(s).U.detach().float().norm(dim=1) for s in dm.sites])
+        if max(stats.seen, default=0)>=n: raise ValueError(f"{path} holds {len(stats.seen)} batches, up to number {max(stats.seen)}; give at least `n`={max(stats.seen)+1}, or another path")
+    else: stats = fitting(lambda: Stats(**args, device=device))
+    scale = torch.cat([dm.at(s).U.detach().float().norm(dim=1) for s in C])
     todo,saved = [i for i in range(rank, n, world) if i not in stats.seen],time.monotonic()
     with torch.no_grad(), stoppable() as asked, tqdm(total=len(range(rank, n, world)), initial=len(range(rank, n, world))-len(todo), disable=not progress, unit='batch') as bar:
         for i in todo:
-            x,weight = unpacked(feed.once(i), dm.target, dm.device)
-            toks = x['input_ids'] if isinstance(x, dict) else x
-            if weight is not None and not ((weight==0)|(weight==1)).all(): raise ValueError(f"batch {i} has weights, and a harvest counts each position once or not at all")
-            clean = dm.clean(x)
-            acts = dm.acts(inputs=clean.inputs)
-            _by_token(acts, toks.shape)
-            if clean.out.shape!=(*toks.shape, vocab): raise TypeError(f"{type(dm.target).__name__} answers with {tuple(clean.out.shape)}, and a harvest needs logits over {vocab} tokens at each position; decompose it without `output`")
-            ci = {s:dm.lower(g) for s,g in dm.pre(clean, acts).items()}
-            p = torch.softmax(clean.out.float(), -1, out=clean.out) if clean.out.dtype==torch.float32 else clean.out.float().softmax(-1)
-            stats.update(i, toks, ci, acts, p, scale, text=None if weight is None else weight>0)
+            try: _count_batch(stats, dm, i, feed.once(i), scale)
+            except (RuntimeError, MemoryError) as e:
+                if not _out_of_memory(e): raise
+                raise RuntimeError(f"out of memory on batch {i}; smaller batches need less, as does `device='cpu'` on a GPU. Counts up to the last write are in {path}, if there was one") from e
             bar.update()
             if asked or time.monotonic()-saved>save_every:
                 save_stats(stats, path, **what)
@@ -243,14 +278,15 @@ HARVEST_SCHEMA = 1
 def write(
     stats:Stats,         # From `count`, or a sum of such
     dm:Decomposed,       # What was counted
-    path:str|Path,       # A folder that is not there yet
+    path:str|Path,       # A folder that is not there yet, but for `replace`
     tokenizer=None,      # Of `transformers`; `None` takes `tokenizer_of` the target
     top:int=20,          # As for `token_table`
+    replace:bool=False,  # Take the place of a harvest that is there, once the new one is whole? Its labels stay
 )->'Harvest':
     "Turn counts into a harvest on disk"
     import pyarrow as pa, pyarrow.parquet as pq, scipy.sparse as sp
     path,tokenizer = settled(path),tokenizer or tokenizer_of(dm.target)
-    if path.exists(): raise ValueError(f"{path} is there already; give another path, or remove it")
+    if path.exists() and not replace: raise ValueError(f"{path} is there already; give another path, or remove it")
     df = component_table(stats)
     keys = pa.array(df.key)
     def keyed(comp): return pa.DictionaryArray.from_arrays(pa.array(np.asarray(comp, np.int32)), keys)
@@ -258,14 +294,14 @@ def write(
     plain = pa.Table.from_pandas(df.astype({c:np.float32 for c in df.columns[df.dtypes==np.float64]}), preserve_index=False)
     for name in ('histogram','fired_histogram'):
         h = stats.sums[name].cpu().numpy()
-        plain = plain.append_column(name, lists(h.ravel().astype(np.int32), [BINS]*len(h)))
+        plain = plain.append_column(name, lists(h.ravel().astype(np.int32 if h.max(initial=0)<2**31 else np.int64), [BINS]*len(h)))
     toks = token_table(stats, top)
     token = pa.table(dict(key=keyed(toks.comp), side=pa.array(toks.side), token=toks.token, count=toks['count'], pmi=toks.pmi, precision=toks.precision, recall=toks.recall))
     def examples(comp, place):
         e = {k:a[comp,place] for k,a in stats.examples.arrays.items()}
         inside = e['toks']>=0
         length = inside.sum(1)
-        return pa.table(dict(key=keyed(comp), batch=e['batch'], position=e['at'], at=(inside[:,:stats.examples.window].sum(1)).astype(np.int16),
+        return pa.table(dict(key=keyed(comp), batch=e['batch'], position=e['at'], at=(inside[:,:stats.examples.window].sum(1)).astype(np.int16 if stats.examples.window<2**15 else np.int32),
             tokens=lists(e['toks'][inside], length), ci=lists(e['ci'][inside], length), act=lists(e['act'][inside], length)))
     totals = pa.table(dict(token=np.arange(stats.args['vocab'], dtype=np.int32), text=texts_of(tokenizer, stats.args['vocab']), count=stats.sums['tokens'].cpu().numpy(), mass=stats.sums['mass'].cpu().numpy()))
     with atomic(path, folder=True) as new:
@@ -280,28 +316,40 @@ def write(
         for name,rows in dict({k:t.num_rows for k,t in made.items()}, examples=len(comp)).items(): files[f'{name}.parquet']['rows'] = rows
         (new/'manifest.json').write_text(as_json(dict(schema_version=HARVEST_SCHEMA, complete=True, **dict(decomposition=fingerprint(dm))|stats.args['of'], tokenizer=_tokenizer_mark(tokenizer), tokens=stats.n, batches=len(stats.seen),
             top=top, **{k:v for k,v in stats.args.items() if k not in ('C','of')}, files=files, **provenance()), indent=1), encoding='utf-8')
+        if path.exists(): _stay(path, new)
     return Harvest(path, dm, tokenizer)
+
+def _stay(old, new):
+    "Give a new folder what only the old one has, such as labels; as links, so that what is still being appended is not lost"
+    for f in old.iterdir():
+        if (new/f.name).exists(): continue
+        try: os.link(f, new/f.name)
+        except OSError: (shutil.copytree if f.is_dir() else shutil.copy2)(f, new/f.name)  # a folder, or a disk without links
 
 def harvest(
     dm:Decomposed,   # A decomposed language model
     batches,         # Token ids, as for `fit`
-    path:str|Path,   # A folder; if it holds this harvest already, it is opened
+    path:str|Path,   # A folder; if it holds this harvest already, it is opened, and extended where `n` is larger
     n:int|None=None, # Batches; `None` makes one pass, where the batches have an end
     tokenizer=None,  # Of `transformers`; `None` takes `tokenizer_of` the target
     top:int=20,      # As for `token_table`
-    **options,       # As for `count`, without `rank` and `world`
+    keep:bool=False, # Leave the counts beside the harvest (see `counts_size`), so that an extension need not read the first batches again?
+    **options,       # As for `count`, without `rank` and `world`; an extension goes on with those of the harvest
 )->'Harvest':
     "Gather evidence about every component in one pass; stopped or killed, the same call goes on"
     path,tokenizer = settled(path),tokenizer or tokenizer_of(dm.target)  # before the work, so that it is not in vain
     if {'rank','world'}&set(options): raise ValueError("a harvest is whole; let each process `count` its share, and `write` the sum")
-    if path.exists():
-        h = Harvest(path, dm, tokenizer)
-        want = dict(batches=Feed(batches).how_many(n), top=top, data=_data_mark(Feed(batches)[0], dm.target)) | {k:v for k,v in options.items() if k in h.manifest}
-        if wrong := [f"{k} {h.manifest[k]}" for k,v in want.items() if h.manifest[k]!=v]: raise ValueError(f"{path} holds a harvest with {' and '.join(wrong)}; give another path, or remove it")
-        return h
-    counts = path.with_name(f'{path.name}.counts')
-    h = write(count(dm, batches, counts, n, keep=False, **options), dm, path, tokenizer, top)
-    counts.unlink(missing_ok=True)
+    counts,there = path.with_name(f'{path.name}.counts'),path.exists()
+    if there:
+        h,end = Harvest(path, dm, tokenizer),Feed(batches).how_many(n)
+        have = h.manifest|dict(sites=h.sites)
+        want = dict(top=top, data=_data_mark(Feed(batches)[0], dm.target))|options|dict(sites=list(_chosen_sites(dm, options.get('sites'))))
+        if wrong := [f"{k} {have[k]}" for k,v in want.items() if k in have and have[k]!=v]: raise ValueError(f"{path} holds a harvest with {' and '.join(wrong)}; give another path, or remove it")
+        if end<have['batches']: raise ValueError(f"{path} holds a harvest with batches {have['batches']}, and {end} are fewer; give at least `n={have['batches']}`, or another path")
+        if end==have['batches']: return h
+        options = {k:have[k] for k in ('threshold','examples','window','seed','sites')}|options
+    h = write(count(dm, batches, counts, n, keep=keep, **options), dm, path, tokenizer, top, replace=there)
+    if not keep: counts.unlink(missing_ok=True)
     for killed in path.parent.glob(f'.{counts.name}.*'): shutil.rmtree(killed)  # half-written counts of earlier tries
     return h
 
@@ -339,8 +387,15 @@ class Harvest:
 
     def __repr__(self): return f"Harvest({str(self.path)!r}: {self.manifest['tokens']:,} tokens, {len(self.keys):,} components, {int((self._components['count']>0).sum()):,} of which fire)"
 
+    def _file(self, name):
+        "A file of this harvest, if it is still the one that was opened"
+        f = self.path/name
+        if f.exists() and f.stat().st_size!=self.manifest['files'][name]['bytes']: raise ValueError(f"{f} has changed since the harvest was opened; open it again with `Harvest({str(self.path)!r})`")
+        return f
+
     def _checked(self, name, read):
         import pyarrow as pa, pyarrow.parquet as pq
+        self._file(f'{name}.parquet')
         try: return read(pq)
         except (pa.ArrowException, OSError) as e: raise ValueError(f"{self.path/name}.parquet is damaged ({e}); copy the folder again, or harvest again") from e
 
@@ -352,6 +407,10 @@ class Harvest:
     def keys(self)->dict[str,int]: # Key to row of `components`
         "Every component"
         return {k:i for i,k in enumerate(self._components.key)}
+    @cached_property
+    def sites(self)->list[str]: # In the order of `components`
+        "The sites whose components were counted"
+        return list(dict.fromkeys(self._components.site))
     @cached_property
     def _totals(self): return self._read('token_totals').to_pandas()
     @cached_property
@@ -452,7 +511,7 @@ def by_token(self:Harvest,
 def _together(self:Harvest):
     if not hasattr(self, '_both'):
         import scipy.sparse as sp
-        try: half = sp.load_npz(self.path/'cofiring.npz')
+        try: half = sp.load_npz(self._file('cofiring.npz'))
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as e: raise ValueError(f"{self.path/'cofiring.npz'} is damaged ({e}); copy the folder again, or harvest again") from e
         self._both = (half+sp.triu(half, 1).T).tocsr()
     return self._both
@@ -594,14 +653,14 @@ def examples(self:Harvest,
     "Places where a component fires"
     i = self.at(key)
     if not hasattr(self, '_groups'):
-        self._file = self._checked('examples', lambda pq: pq.ParquetFile(self.path/'examples.parquet', page_checksum_verification=True))
+        self._examples = self._checked('examples', lambda pq: pq.ParquetFile(self.path/'examples.parquet', page_checksum_verification=True))
         kept = np.minimum(self._components['count'], self.manifest['examples']).to_numpy()
         self._starts = np.append(0, kept.cumsum())
-        self._groups = np.append(0, np.cumsum([self._file.metadata.row_group(g).num_rows for g in range(self._file.num_row_groups)]))
+        self._groups = np.append(0, np.cumsum([self._examples.metadata.row_group(g).num_rows for g in range(self._examples.num_row_groups)]))
     start,end = self._starts[i],self._starts[i+1] if n is None else min(self._starts[i+1], self._starts[i]+n)
     if start==end: return []
     first,last = np.searchsorted(self._groups, start, side='right')-1,np.searchsorted(self._groups, end, side='left')
-    t = self._checked('examples', lambda pq: self._file.read_row_groups(list(range(first, last)), columns=['at','tokens','ci','act'])).slice(start-self._groups[first], end-start)
+    t = self._checked('examples', lambda pq: self._examples.read_row_groups(list(range(first, last)), columns=['at','tokens','ci','act'])).slice(start-self._groups[first], end-start)
     column = lambda name: [np.asarray(v) for v in t.column(name).to_numpy()]
     return [Example(toks.tolist(), assembled([self.texts[x] for x in toks]), ci.astype(np.float32), act.astype(np.float32), int(at)) for toks,ci,act,at in zip(column('tokens'), column('ci'), column('act'), t.column('at').to_pylist())]
 
@@ -666,7 +725,7 @@ def run(self:Harvest,
     if not ids: raise ValueError("there are no tokens in an empty text")
     toks = torch.tensor([[tok.bos_token_id]+ids if tok.bos_token_id is not None else ids], device=dm.device)
     check_tokens(dm.target, toks)
-    with torch.no_grad(): return toks[0],{s:g[0] for s,g in dm.ci(toks).lower.items()}
+    with torch.no_grad(): return toks[0],{s:g[0] for s,g in dm.ci(toks).lower.items() if s in self.sites}
 
 @patch
 def by_text(self:Harvest,
@@ -677,7 +736,7 @@ def by_text(self:Harvest,
     import pandas as pd
     toks,ci = self.run(text)
     texts = names_of([self.texts[t] for t in toks])
-    g = torch.cat([ci[s] for s in self.needed_dm().sites], -1)
+    g = torch.cat([ci[s] for s in self.sites], -1)
     at,comp = (x.tolist() for x in (g>self.manifest['threshold']).nonzero(as_tuple=True))
     of = self._components
     df = pd.DataFrame(dict(key=of.key.to_numpy()[comp], position=at, token=[texts[i] for i in at], next=[(texts+[''])[i+1] for i in at], ci=g[at,comp].tolist(), density=of.density.to_numpy()[comp]))
@@ -696,7 +755,7 @@ def by_examples(self:Harvest,
     for text,position in places:
         toks,ci = self.run(text)
         if not -len(toks)<=position<len(toks): raise ValueError(f"position {position} is outside {text!r}, which has {len(toks)} tokens, the first of which is {self.texts[toks[0]]!r}")
-        at.append(torch.cat([ci[s][position] for s in self.needed_dm().sites]))
+        at.append(torch.cat([ci[s][position] for s in self.sites]))
     if not at: raise ValueError("no place given")
     g = torch.stack(at).float().cpu()
     of = self._components

@@ -50,15 +50,15 @@ class PromptLens(Evidence):
         toks,ci = h.run(text)
         if len(toks)>self.most: raise ValueError(f"the text has {len(toks)} tokens; up to {self.most} are shown")
         p,texts = self.dm.clean(toks[None]).out[0].float().softmax(-1).topk(top),h.texts
-        g = torch.cat([ci[s] for s in self.dm.sites], -1).cpu()
-        place = [(i,c) for i,s in enumerate(self.dm.sites) for c in range(self.dm.C[s])]
+        g = torch.cat([ci[s] for s in h.sites], -1).cpu()
+        place = [(i,c) for i,s in enumerate(h.sites) for c in range(self.dm.C[s])]
         said = h.labels.frame()
         names = {k:visible(o or i) for k,i,o in zip(said.index, said.input_label, said.output_label)}
         def active(t):
             some = (g[t]>h.manifest['threshold']).nonzero()[:,0]
             some = some[(g[t,some]*self._bits[some]).argsort(descending=True)][:cells]
-            return [(*place[j], float(g[t,j]), names.get(f'{self.dm.sites[place[j][0]]}:{place[j][1]}', '')) for j in some.tolist()]
-        return dict(tokens=[visible(t) for t in names_of([texts[i] for i in toks])], sites=[dict(site=s, C=self.dm.C[s]) for s in self.dm.sites], active=[active(t) for t in range(len(toks))],
+            return [(*place[j], float(g[t,j]), names.get(f'{h.sites[place[j][0]]}:{place[j][1]}', '')) for j in some.tolist()]
+        return dict(tokens=[visible(t) for t in names_of([texts[i] for i in toks])], sites=[dict(site=s, C=self.dm.C[s]) for s in h.sites], active=[active(t) for t in range(len(toks))],
             l0=(g>h.manifest['threshold']).sum(1).tolist(), next=[[(visible(texts[i]), v) for i,v in zip(ids.tolist(), vs.tolist())] for ids,vs in zip(p.indices, p.values)])
 
 # %% ../nbs/34_lens.ipynb #c37d9c34

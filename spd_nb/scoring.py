@@ -42,7 +42,7 @@ def watch(
     dm,feed = h.needed_dm(),Feed(batches)
     toks = [ids_of(feed.once(i), dm.target, dm.device) for i in range(feed.how_many(n))]
     if len(lengths := {t.shape[1] for t in toks})>1: raise ValueError(f"the batches have rows of {' and '.join(map(str, sorted(lengths)))} tokens; give rows of one length")
-    on = [torch.cat([dm.ci(t).lower[s] for s in dm.sites], -1)>h.manifest['threshold'] for t in toks]
+    on = [torch.cat([dm.ci(t).lower[s] for s in h.sites], -1)>h.manifest['threshold'] for t in toks]
     return Watched(torch.cat(toks), torch.cat(on))
 
 # %% ../nbs/23_scoring.ipynb #03abdfc4

@@ -486,7 +486,7 @@ def _kept(run):
 
 _LOWER = 'smaller batches or shorter rows need less, then fewer components, `recompute=True`, `autocast=torch.bfloat16`'
 
-def _out_of_memory(e): return isinstance(e, torch.OutOfMemoryError) or "can't allocate memory" in str(e) or 'not enough memory' in str(e)
+def _out_of_memory(e): return isinstance(e, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(e) or 'not enough memory' in str(e)
 
 def _finite(v): return v==v and abs(v)!=float('inf')
 
