@@ -38,7 +38,8 @@ def vocab_of(
 )->int|None:         # Token ids are 0 to one less; `None` for models that do not read token ids
     "The size of the vocabulary that a model of `transformers` reads"
     if getattr(model, 'main_input_name', None)!='input_ids': return None
-    return getattr(model.get_input_embeddings(), 'num_embeddings', None)
+    try: return getattr(model.get_input_embeddings(), 'num_embeddings', None)
+    except NotImplementedError: return None  # what `transformers` raises for a model that has none
 
 def is_lm(
     model:nn.Module, # Any model
