@@ -8,7 +8,7 @@ __all__ = ['EDIT_SCHEMA', 'Patch', 'Edit', 'u_replaced', 'v_replaced', 'scaled',
            'divergence', 'Learning', 'fit_edit', 'fit_u', 'fit_scale', 'Boost', 'boost', 'baked']
 
 # %% ../nbs/30_edit.ipynb #c7865825
-import copy
+import copy, inspect
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -21,8 +21,9 @@ import torch
 from fastcore.basics import patch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 from safetensors.torch import save_file
-from .core import AdamW, Key, as_html, as_json, atomic, bare, cached, get_site, hooked, html_table, keys_of, open_sites, provenance, settled, weight_of
+from .core import AdamW, Key, as_html, as_json, as_stored, atomic, bare, cached, get_site, hooked, html_table, keys_of, open_sites, provenance, scale_of, settled, weight_of
 from .harvest import direct_logits, tokenizer_of
 from .model import Decomposed, fingerprint, reference
 from .sites import batch_of
@@ -593,36 +594,90 @@ def boost(
 # %% ../nbs/30_edit.ipynb #557780b7
 def _as_weights(e):
     if e.local: raise ValueError(f"{e} acts at some places only, and there is no weight that does that; edit without `ci_threshold` and `positions`")
+    for s in e.patches:
+        if 'weight' in vars(get_site(e.dm.target, s)): raise TypeError(f"the weight of {s!r} is made anew before each run, as by `torch.nn.utils.weight_norm` or `prune`, so a changed one would not last; undo that before you decompose the model (`remove_weight_norm`, `prune.remove`)")
     if s := _hooked_site(e.dm): raise RuntimeError(f"{s!r} has a hook, which a copy would keep; leave its block first")
     return e
 
-def _sharing(model, site):
-    "Another module with the same weight, if there is one"
-    here = get_site(model, site).weight.data_ptr()
-    def same(m): return isinstance(w := getattr(m, 'weight', None), Tensor) and w.data_ptr()==here
-    return next((n for n,m in model.named_modules() if n!=site and same(m)), None)
+def _write(module, site, change):
+    "Add to a weight"
+    new = (module.weight+change).to(module.weight)
+    try:
+        if parametrize.is_parametrized(module, 'weight'): module.weight = new
+        else: module.weight.copy_(new)
+    except (NotImplementedError, RuntimeError, ValueError): pass  # parametrizations without a way back
+    if not torch.allclose(module.weight, new, rtol=0, atol=32*torch.finfo(new.dtype).eps*new.abs().max().item()):
+        raise TypeError(f"the weight of {site!r} is made from other parameters, which cannot make the edited one; use `torch.nn.utils.parametrize.remove_parametrizations` before you decompose the model")
 
+# %% ../nbs/30_edit.ipynb #8e5b20c6
+def _overlap(a, b):
+    def span(t): return t.data_ptr(),t.data_ptr()+t.element_size()*(1+sum((n-1)*step for n,step in zip(t.shape, t.stride())))
+    (a,a_end),(b,b_end) = span(a),span(b)
+    return a<b_end and b<a_end
+
+def _sharing(model, site):
+    "Other modules and parameters with the same memory as a site's weight"
+    m = get_site(model, site)
+    own,inner = [m.weight, *(p for k,p in m.named_parameters() if k!='bias')],set(m.modules())
+    def held(o): return {**o._parameters, **o._buffers, 'weight':getattr(o, 'weight', None)}.items()
+    return [n if k=='weight' else f'{n}.{k}'.lstrip('.') for n,o in model.named_modules() if o not in inner
+        for k,t in held(o) if isinstance(t, Tensor) and any(_overlap(t, w) for w in own)]
+
+def _untie(model, site):
+    "Give a site a copy of its weight"
+    m = get_site(model, site)
+    if 'weight' in m._parameters: m.weight = nn.Parameter(m.weight.clone(), requires_grad=m.weight.requires_grad)
+    if left := _sharing(model, site):
+        raise ValueError(f"{site!r} and {left[0]!r} are made of one weight, so neither can have its own; make the same change to both")
+
+def _configs(c): return [c, *(s for k in getattr(c, 'sub_configs', ()) if getattr(c, k, None) is not None for s in _configs(getattr(c, k)))]
+
+def _mark_untied(model):
+    "Make a saved copy of a `transformers` model open untied where its weights are no longer one"
+    ties = getattr(model, 'get_expanded_tied_weights_keys', lambda all_submodels: {})(all_submodels=True)
+    if all(model.get_parameter_or_buffer(k) is model.get_parameter_or_buffer(of) for k,of in ties.items()): return
+    seen = set()
+    for k in dict.fromkeys([*ties.values(), *ties]):  # one flag is for all ties, so none is left
+        holder,_,name = k.rpartition('.')
+        own,p = model.get_submodule(holder),model.get_parameter_or_buffer(k)
+        if id(p) in seen: setattr(own, name, nn.Parameter(p.clone(), requires_grad=p.requires_grad) if isinstance(p, nn.Parameter) else p.clone())
+        seen.add(id(p))
+    flagged = [c for m in model.modules() if hasattr(m, 'config') for c in _configs(m.config) if getattr(c, 'tie_word_embeddings', False)]
+    for c in flagged: c.tie_word_embeddings = False
+    asked = any('tie_word_embeddings' in inspect.unwrap(type(m).forward).__code__.co_names for m in model.modules())
+    if asked or type(model.config).from_dict(model.config.to_dict()).to_dict()!=model.config.to_dict():
+        for c in flagged: c.tie_word_embeddings = True  # T5 scales its output by it, and different weights are not tied in any case
+
+# %% ../nbs/30_edit.ipynb #2f97a1d3
 @torch.no_grad()
 def baked(
     dm:Decomposed,              # Decomposed model
     edits:Edit|Iterable[Edit],  # One, or several that do not touch the same component
+    untie:bool=False,           # Give an edited site that shares its weight, such as a tied embedding, a copy of its own?
 )->nn.Module:                   # A copy of the target, which stays as it is
     "The edited model, as an ordinary one"
     if not isinstance(edits, Edit) and not (edits := list(edits)): raise ValueError("no edit was given")
     e = _as_weights(edits if isinstance(edits, Edit) else reduce(add, edits))
     if e.dm is not dm: raise ValueError("this edit is of another decomposed model")
+    new,done = copy.deepcopy(dm.target),[]
+    def change(s): return as_stored(get_site(new, s), (e.patches[s].reads@e.patches[s].writes).T)
+    def same(s, o):  # the same change of the same memory
+        a,b = change(s),change(o)
+        if get_site(new, s).weight.stride()!=get_site(new, o).weight.stride(): b = b.T
+        return torch.allclose(a, b, rtol=0, atol=1e-5*a.abs().max().item())
     for s in e.patches:
-        if other := _sharing(dm.target, s): raise ValueError(f"{s!r} shares its weight with {other!r}, which would be edited too; open the model with `tie_word_embeddings=False`, or export an adapter")
-    new = copy.deepcopy(dm.target)
-    for s,p in e.patches.items():
-        m = get_site(new, s)
-        own = m.weight.T if isinstance(m, nn.Embedding) or hasattr(m, 'nf') else m.weight  # as `weight_of`, but for the scale of an embedding
-        own += ((p.reads@p.writes).T/getattr(m, 'embed_scale', 1.)).to(own)
+        others = _sharing(new, s)
+        if all(o in e.patches and same(s, o) for o in others):
+            if set(others)&set(done): continue
+        else:
+            _untie(new, s)
+            if not untie: raise ValueError(f"{s!r} shares its weight with {others[0]!r}, which would change too; `untie=True` gives {s!r} a weight of its own")
+        _write(get_site(new, s), s, change(s))
+        done.append(s)
+    _mark_untied(new)
     return new
 
 # %% ../nbs/30_edit.ipynb #431da471
-EDIT_SCHEMA = 1
-
 def _adapter(e, path):
     try: from peft import LoraConfig, get_peft_model
     except ImportError as err: raise ImportError("an adapter needs peft: pip install 'spd_nb[peft]'") from err
@@ -638,8 +693,18 @@ def _adapter(e, path):
             if 'default' in layer.lora_A: A,B = layer.lora_A['default'].weight,layer.lora_B['default'].weight
             else: A,B = layer.lora_embedding_A['default'],layer.lora_embedding_B['default']
             A.copy_(p.reads.T)
-            B.copy_(p.writes.T/getattr(layer.get_base_layer(), 'embed_scale', 1.))  # which peft multiplies by
+            B.copy_(p.writes.T/scale_of(layer.get_base_layer()))  # which peft multiplies by
     lora.save_pretrained(path)
+
+# %% ../nbs/30_edit.ipynb #6e0f83b5
+EDIT_SCHEMA = 1
+
+def _check_opens(model, path):
+    "Refuse a checkpoint that `transformers` opens with other weights than it was made from"
+    opened,info = type(model).from_pretrained(path, dtype=model.dtype, output_loading_info=True, ignore_mismatched_sizes=True)
+    there,has = opened.state_dict(),model.state_dict()
+    wrong = [k for k in has if k in info['missing_keys'] or k not in there or not torch.equal(there[k].to(has[k]), has[k])]
+    if wrong: raise ValueError(f"{type(model).__name__}.from_pretrained would open this checkpoint with other values of {', '.join(wrong[:3])}, since its class would not build the modules it has; save the module that `baked` gives yourself")
 
 @patch
 def export(self:Edit,
@@ -647,22 +712,25 @@ def export(self:Edit,
     form:str='hf',     # `hf`, a checkpoint, or `peft`, an adapter to the unedited model
     tokenizer=None,    # Saved beside it; `None` saves none
     figures=None,      # What the edit does, for the certificate: from `measure`, or whatever JSON can hold
+    untie:bool=False,  # As for `baked`; with `form='hf'` only
 )->Path:               # The folder
     "Write the edited model for others to open"
     path,target = settled(path),self.dm.target
     if form not in ('hf','peft'): raise ValueError(f"`form` is 'hf' (a checkpoint) or 'peft' (an adapter), got {form!r}")
+    if untie and form!='hf': raise ValueError("an adapter is put on the model as it was, with its weights tied; `untie` is for `form='hf'`")
     if not hasattr(target, 'save_pretrained'): raise TypeError(f"{type(target).__name__} is no model of `transformers`, so it has no such checkpoint; `baked` gives the edited module, which `torch.save` or safetensors can keep")
     if path.exists(): raise FileExistsError(f"{path} is there already; give another path, or remove it")
     if not _as_weights(self).patches: raise ValueError("this edit changes nothing")
-    about = dict(schema_version=EDIT_SCHEMA, form=form, edits=self.about, sites=self.sizes(),
+    about = dict(schema_version=EDIT_SCHEMA, form=form, untie=untie, edits=self.about, sites=self.sizes(),
         figures=figures.figures() if hasattr(figures, 'figures') else figures, target=reference(target),
         target_fingerprint=fingerprint(target), decomposition_fingerprint=fingerprint(self.dm), **provenance())
     with atomic(path, folder=True) as new:
         if form=='peft': _adapter(self, new)
         else:
-            model = baked(self.dm, self)
+            model = baked(self.dm, self, untie)
             about['edited_fingerprint'] = fingerprint(model)
             model.save_pretrained(new)
+            _check_opens(model, new)
         if tokenizer is not None: tokenizer.save_pretrained(new)
         save_file({f'{s}.{k}':getattr(p, k).detach().cpu().contiguous() for s,p in self.patches.items() for k in ('reads','writes')}, new/'edit.safetensors')
         (new/'edit.json').write_text(as_json(about, indent=1), encoding='utf-8')

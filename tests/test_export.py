@@ -2,8 +2,9 @@
 import subprocess, sys
 from pathlib import Path
 import pytest, torch
-from spd_nb.edit import ablated, u_replaced
-from spd_nb.model import load
+from spd_nb.edit import ablated, scaled, u_replaced
+from spd_nb.lms import load_lm
+from spd_nb.model import decompose, load
 from spd_nb.stories import story_tokenizer
 
 ROOT = Path(__file__).parent.parent
@@ -48,3 +49,24 @@ def test_a_fresh_process_writes_what_the_context_wrote(made, form):
     tmp,plain,edited = made
     run = subprocess.run([sys.executable, '-c', FRESH, tmp/form, tmp/'base' if form=='peft' else ''], capture_output=True, text=True, cwd=tmp)
     assert run.stdout.strip()==edited!=plain, run.stderr
+
+LOGITS = """
+import sys
+sys.modules['spd_nb'] = None
+import torch
+from transformers import AutoModelForCausalLM
+model = AutoModelForCausalLM.from_pretrained(sys.argv[1]).eval()
+with torch.no_grad(): torch.save(model(torch.arange(24)[None]).logits, sys.argv[2])
+"""
+
+@pytest.mark.parametrize('site', ['model.embed_tokens','lm_head'])
+def test_an_edit_of_a_tied_weight_is_right_in_a_fresh_process(site, tmp_path):
+    "From the refusal, by its own advice, to another process, and back into this package"
+    dm = decompose(load(ROOT/'data'/'story').target, {site:8})
+    e,x = scaled(dm, {f'{site}:{c}':2. for c in range(8)}),torch.arange(24)[None]
+    with e, torch.no_grad(): want = dm(x)
+    with pytest.raises(ValueError, match='untie=True'): e.export(tmp_path/'tied')
+    e.export(tmp_path/'own', form='hf', untie=True)
+    subprocess.run([sys.executable, '-c', LOGITS, tmp_path/'own', tmp_path/'logits.pt'], check=True, cwd=tmp_path)
+    with torch.no_grad():
+        for got in (torch.load(tmp_path/'logits.pt'), load_lm(tmp_path/'own').model(x).logits): assert (got-want).abs().max()<2e-5<(dm(x)-want).abs().max()
