@@ -8,7 +8,7 @@ __all__ = ['EDIT_SCHEMA', 'Patch', 'Edit', 'u_replaced', 'v_replaced', 'scaled',
            'divergence', 'Learning', 'fit_edit', 'fit_u', 'fit_scale', 'Boost', 'boost', 'baked']
 
 # %% ../nbs/30_edit.ipynb #c7865825
-import copy, inspect
+import copy, inspect, re
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -678,14 +678,33 @@ def baked(
     return new
 
 # %% ../nbs/30_edit.ipynb #431da471
+def _task_type(model, sites):
+    "Kind of a model as `peft` names it; `None` where it has no name"
+    from peft.utils.constants import SEQ_CLS_HEAD_NAMES
+    from transformers.models.auto import modeling_auto as auto
+    if any(part in (*SEQ_CLS_HEAD_NAMES, 'qa_outputs') for s in sites for part in s.split('.')): return None  # peft would save a copy of the head instead
+    kinds = dict(CAUSAL_LM=auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, SEQ_2_SEQ_LM=auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES, SEQ_CLS=auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
+        TOKEN_CLS=auto.MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES, QUESTION_ANS=auto.MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES, FEATURE_EXTRACTION=auto.MODEL_MAPPING_NAMES)
+    names = {c.__name__ for c in type(model).__mro__}
+    return next((kind for kind,known in kinds.items() if names&{v for vs in known.values() for v in ([vs] if isinstance(vs, str) else vs)}), None)
+
+def _check_adaptable(model, site):
+    "Refuse a site where an adapter, or a merged one, would not be the edit"
+    from transformers.pytorch_utils import Conv1D
+    m = get_site(model, site)
+    again = [n for n,o in model.named_modules(remove_duplicate=False) if o is m and n!=site]
+    if 'weight' not in m._parameters or not isinstance(m, (nn.Linear, Conv1D, nn.Embedding)): raise TypeError(f"{site!r} is a {type(m).__name__}, and peft has adapters for Linear, Conv1D and Embedding; use `form='hf'`")
+    if others := _sharing(model, site)+again: raise ValueError(f"{site!r} shares its weight with {others[0]!r}, so an adapter and the model that it is merged into would differ; use `form='hf', untie=True`")
+
 def _adapter(e, path):
     try: from peft import LoraConfig, get_peft_model
     except ImportError as err: raise ImportError("an adapter needs peft: pip install 'spd_nb[peft]'") from err
-    ranks = {s:p.reads.shape[1] for s,p in e.patches.items()}
-    most = max(ranks.values())
-    model = copy.deepcopy(e.dm.target)
-    config = LoraConfig(task_type='CAUSAL_LM', r=most, lora_alpha=most, rank_pattern=ranks, alpha_pattern=ranks, target_modules=list(ranks), init_lora_weights=False,
-        fan_in_fan_out=all(hasattr(get_site(model, s), 'nf') for s in ranks))
+    model,ranks = copy.deepcopy(e.dm.target),{s:p.reads.shape[1] for s,p in e.patches.items()}
+    for s in ranks: _check_adaptable(e.dm.target, s)
+    like = '|'.join(re.escape(n) for n,_ in model.named_modules() if n not in ranks and n.endswith(tuple(f'.{s}' for s in ranks)))  # peft goes by the ends of names
+    exact = {f'^{s}':r for s,r in ranks.items()}
+    config = LoraConfig(task_type=_task_type(model, ranks), r=max(ranks.values()), lora_alpha=max(ranks.values()), rank_pattern=exact, alpha_pattern=exact,
+        target_modules=list(ranks), exclude_modules=like or None, init_lora_weights=False, fan_in_fan_out=any(hasattr(get_site(model, s), 'nf') for s in ranks))
     lora = get_peft_model(model, config)
     with torch.no_grad():
         for s,p in e.patches.items():
@@ -694,7 +713,7 @@ def _adapter(e, path):
             else: A,B = layer.lora_embedding_A['default'],layer.lora_embedding_B['default']
             A.copy_(p.reads.T)
             B.copy_(p.writes.T/scale_of(layer.get_base_layer()))  # which peft multiplies by
-    lora.save_pretrained(path)
+    lora.save_pretrained(path, save_embedding_layers=False)
 
 # %% ../nbs/30_edit.ipynb #6e0f83b5
 EDIT_SCHEMA = 1

@@ -1,7 +1,10 @@
 "What `export` writes is opened by others: a fresh process that has transformers and peft, and cannot import this package"
-import subprocess, sys
+import json, subprocess, sys
 from pathlib import Path
 import pytest, torch
+import transformers as hf
+from peft import PeftModel
+from torch import nn
 from spd_nb.edit import ablated, scaled, u_replaced
 from spd_nb.lms import load_lm
 from spd_nb.model import decompose, load
@@ -11,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 DOWN = 'model.layers.1.mlp.down_proj'
 
 # peft asks transformers for a name that is about to go
-pytestmark = pytest.mark.filterwarnings('ignore:`is_gradient_checkpointing`:FutureWarning')
+pytestmark = [pytest.mark.filterwarnings('ignore:`is_gradient_checkpointing`:FutureWarning'), pytest.mark.filterwarnings('ignore:fan_in_fan_out is set')]
 
 FRESH = """
 import sys
@@ -65,8 +68,66 @@ def test_an_edit_of_a_tied_weight_is_right_in_a_fresh_process(site, tmp_path):
     dm = decompose(load(ROOT/'data'/'story').target, {site:8})
     e,x = scaled(dm, {f'{site}:{c}':2. for c in range(8)}),torch.arange(24)[None]
     with e, torch.no_grad(): want = dm(x)
-    with pytest.raises(ValueError, match='untie=True'): e.export(tmp_path/'tied')
+    for form in ('hf','peft'):
+        with pytest.raises(ValueError, match='untie=True'): e.export(tmp_path/'tied', form)
     e.export(tmp_path/'own', form='hf', untie=True)
     subprocess.run([sys.executable, '-c', LOGITS, tmp_path/'own', tmp_path/'logits.pt'], check=True, cwd=tmp_path)
     with torch.no_grad():
         for got in (torch.load(tmp_path/'logits.pt'), load_lm(tmp_path/'own').model(x).logits): assert (got-want).abs().max()<2e-5<(dm(x)-want).abs().max()
+
+ids = torch.arange(14).view(2, 7)
+small = dict(vocab_size=19, hidden_size=8, intermediate_size=12, num_hidden_layers=1, num_attention_heads=2, max_position_embeddings=16)
+t5 = dict(vocab_size=19, d_model=8, d_ff=12, d_kv=4, num_layers=1, num_heads=2, decoder_start_token_id=0)
+KINDS = [('BertForSequenceClassification', small, 'bert.*.dense', 'SEQ_CLS'), ('BertForSequenceClassification', small, 'classifier', None), ('BertForTokenClassification', small, 'bert.*.dense', 'TOKEN_CLS'),
+    ('BertForQuestionAnswering', small, 'bert.*.dense', 'QUESTION_ANS'), ('BertForMaskedLM', small, '*.transform.dense', None), ('BertModel', small, 'encoder.*.dense', 'FEATURE_EXTRACTION'),
+    ('T5ForConditionalGeneration', t5, '*.wi', 'SEQ_2_SEQ_LM'), ('LlamaForCausalLM', small, '*proj', 'CAUSAL_LM'),
+    ('GPT2LMHeadModel', dict(vocab_size=19, n_embd=8, n_layer=1, n_head=2, n_positions=16, tie_word_embeddings=False), '*', 'CAUSAL_LM')]
+
+@pytest.mark.parametrize('name,config,sites,task', KINDS)
+def test_an_adapter_knows_its_kind_of_model(name, config, sites, task, tmp_path):
+    "Opened by peft on a saved base, and merged, it answers as the edit does"
+    torch.manual_seed(0)
+    cls = getattr(hf, name)
+    model = cls(cls.config_class(**config)).eval()
+    model.save_pretrained(tmp_path/'base')
+    batch = dict(input_ids=ids)|(dict(decoder_input_ids=ids[:,:4]) if model.config.is_encoder_decoder else {})
+    part = 'start_logits' if 'Question' in name else None
+    sites = [s for s in decompose(model, sites, C=3, output=part).sites if s!='transformer.wpe']
+    dm = decompose(model, sites, C=6, output=part)
+    e = scaled(dm, {f'{s}:{c}':4. for s in sites for c in range(1+len(s)%3)})
+    e.export(tmp_path/'adapter', 'peft')
+    about = json.loads((tmp_path/'adapter'/'adapter_config.json').read_text())
+    assert about['task_type']==task and about['peft_type']=='LORA'
+    there = PeftModel.from_pretrained(cls.from_pretrained(tmp_path/'base'), tmp_path/'adapter').eval()
+    with torch.no_grad():
+        with e: want = dm(batch)
+        effect = (want-dm(batch)).abs().max()
+        for m in (there, there.merge_and_unload()):
+            out = m(**batch)
+            got = out[part or ('logits' if 'logits' in out else 'last_hidden_state')]
+            assert (got-want).abs().max()<1e-4*effect+1e-7
+
+class Nested(hf.PreTrainedModel):
+    "Two modules of one name, one inside another"
+    config_class = hf.PreTrainedConfig
+    def __init__(self, config):
+        super().__init__(config)
+        self.fc,self.inner = nn.Linear(5, 5),nn.ModuleDict(dict(fc=nn.Linear(5, 5), more=nn.ModuleDict(dict(fc=nn.Linear(5, 5)))))
+        self.post_init()
+    def forward(self, x): return self.inner['more'].fc(self.inner['fc'](self.fc(x)).relu()).relu()
+
+@pytest.mark.parametrize('sites', [['fc'], ['inner.fc'], ['fc','inner.more.fc']])
+def test_an_adapter_goes_to_its_sites_only(sites, tmp_path):
+    "peft takes the end of a module's name for the module; all of them have other ranks here"
+    torch.manual_seed(0)
+    model,x = Nested(hf.PreTrainedConfig()).eval(),torch.randn(4, 5)
+    dm = decompose(model, sites, C=4)
+    e = scaled(dm, {f'{s}:{c}':3. for s in sites for c in range(len(s)%3+1)})
+    model.save_pretrained(tmp_path/'base')
+    e.export(tmp_path/'adapter', 'peft')
+    e.export(tmp_path/'whole')
+    there = PeftModel.from_pretrained(Nested.from_pretrained(tmp_path/'base'), tmp_path/'adapter')
+    assert sorted(n for n,m in there.base_model.model.named_modules() if hasattr(m, 'base_layer'))==sorted(sites)
+    with torch.no_grad():
+        with e: want = dm(x)
+        for m in (there, Nested.from_pretrained(tmp_path/'whole')): assert (m(x)-want).abs().max()<1e-5<(model(x)-want).abs().max()
