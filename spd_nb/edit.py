@@ -751,6 +751,7 @@ def export(self:Edit,
             model.save_pretrained(new)
             _check_opens(model, new)
         if tokenizer is not None: tokenizer.save_pretrained(new)
-        save_file({f'{s}.{k}':getattr(p, k).detach().cpu().contiguous() for s,p in self.patches.items() for k in ('reads','writes')}, new/'edit.safetensors')
+        (new/'edit').mkdir()  # a loader may take every .safetensors of the folder itself for weights
+        save_file({f'{s}.{k}':getattr(p, k).detach().cpu().contiguous() for s,p in self.patches.items() for k in ('reads','writes')}, new/'edit'/'edit.safetensors')
         (new/'edit.json').write_text(as_json(about, indent=1), encoding='utf-8')
     return path
