@@ -16,10 +16,12 @@ from pydantic import Field
 from torch import Tensor, nn
 from traitlets import Any, TraitType, observe, validate
 from .core import as_html, html_table, visible
+from .data import begun
 from .edit import Edit
 from .harvest import tokenizer_of
-from .model import Decomposed, output_of
+from .model import Decomposed
 from .pickers import place
+from .sites import output_of
 from .texts import names_of, texts_of
 from .tradeoff import Measured, generations, shift
 from .widgets import View, asked, jsonable
@@ -50,13 +52,13 @@ def _allowed(edit, prompts, top, n, measured):
     return prompts
 
 @torch.no_grad()
-def _compared(dm, edit, prompt, top, n, tok, texts):
+def _compared(dm, edit, prompt, top, n, tok, texts, bos):
     "Tokens, KL, next tokens and greedy texts of a prompt, before and after"
-    written = generations(dm, edit, prompt, n, samples=0, tokenizer=tok).table.iloc[0]
-    ids = ([] if tok.bos_token_id is None else [tok.bos_token_id])+tok(prompt, add_special_tokens=False).input_ids
+    written = generations(dm, edit, prompt, n, samples=0, tokenizer=tok, bos=bos).table.iloc[0]
+    ids = begun(tok, prompt, bos)
     x = torch.tensor([ids], device=dm.device)
     p = dm.clean(x).out[0].float().softmax(-1)
-    if isinstance(edit, nn.Module): q = output_of(edit(x))
+    if isinstance(edit, nn.Module): q = output_of(edit(x), dm.output)
     else:
         with edit: q = dm(x)
     q = q[0].float().softmax(-1)
@@ -86,11 +88,12 @@ class EditDiff(View):
         n:int=40,             # New tokens, at most, of the greedy texts
         tokenizer=None,       # Of `transformers`; `None` takes `tokenizer_of` the target
         measured:Measured|None=None, # From `measure`, to be shown below
+        bos:int|bool|None=None, # How texts begin, as for `begun`
     ):
         prompts = _allowed(edit, prompts, top, n, measured)
         tok = tokenizer or tokenizer_of(dm.target)
         texts = cache(partial(texts_of, tok))
-        self.prompts,self._texts = prompts,[_compared(dm, edit, p, top, n, tok, texts) for p in prompts]
+        self.prompts,self._texts = prompts,[_compared(dm, edit, p, top, n, tok, texts, bos) for p in prompts]
         super().__init__(about=visible(repr(edit) if isinstance(edit, Edit) else type(edit).__name__), texts=jsonable(_seen(self._texts)),
             measures=None if measured is None else jsonable(_seen([[k,*r] for k,r in zip(measured.table.index, measured.table[['value','low','high','n','what']].values.tolist())])))
         self.position = self._most(0)

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from fastcore.basics import patch
 from .batches import Feed, unpacked
 from .core import Key, SiteError, as_html, as_json, atomic, bare, get_site, hooked, html_table, nearest, opened_from, path_of, provenance, settled
+from .data import begun
 from .lms import check_tokens, is_lm, vocab_of
 from .model import Decomposed, fingerprint, reference
 from .sites import matrices
@@ -371,8 +372,9 @@ class Harvest:
         path:str|Path,           # From `harvest`
         dm:Decomposed|None=None, # The decomposition, to run text and look along write directions
         tokenizer=None,          # Of `transformers`; `None` takes `tokenizer_of` the target when text is run
+        bos:int|bool|None=None,  # How texts that are run begin, as for `begun`
     ):
-        self.path,self.dm,self._tokenizer = settled(path),dm,tokenizer
+        self.path,self.dm,self._tokenizer,self.bos = settled(path),dm,tokenizer,bos
         try: self.manifest = json.loads((self.path/'manifest.json').read_text(encoding='utf-8'))
         except FileNotFoundError as e: raise FileNotFoundError(f"no harvest in {self.path}: there is no manifest.json; `harvest(dm, batches, path)` makes one, and goes on with one that was stopped") from e
         except ValueError as e: raise ValueError(f"{self.path/'manifest.json'} is damaged ({e}); copy the folder again, or harvest again") from e
@@ -586,7 +588,7 @@ def contexts(self:Harvest,
     "Text in which a component fires"
     seen = [e.tokens for e in self.examples(key, n)]
     if not seen: raise ValueError(f"{key} never fires, so there is no text in which it does")
-    first = [] if self.tokenizer.bos_token_id is None else [self.tokenizer.bos_token_id]  # models do odd things at the beginning of a text that has none
+    first = begun(self.tokenizer, '', self.bos) if self.bos or self.bos is None and self.tokenizer.bos_token_id is not None else []  # many models do odd things at the beginning of a text that has none
     return torch.tensor([first+t[:min(map(len, seen))] for t in seen], device=None if self.dm is None else self.dm.device)
 
 @patch
@@ -717,13 +719,12 @@ def component(self:Harvest,
 # %% ../nbs/21_harvest.ipynb #12c68890
 @patch
 def run(self:Harvest,
-    text:str, # What to run; a begin-of-sequence token is put before it if the tokenizer has one
+    text:str, # What to run; it begins as `bos` of the harvest says
 )->tuple[Int[Tensor, " S"],dict[str,Float[Tensor, "S _C"]]]: # Ids, and site to importances
     "Importances on a text"
     dm,tok = self.needed_dm(),self.tokenizer
-    ids = tok(text, add_special_tokens=False).input_ids
-    if not ids: raise ValueError("there are no tokens in an empty text")
-    toks = torch.tensor([[tok.bos_token_id]+ids if tok.bos_token_id is not None else ids], device=dm.device)
+    if not text: raise ValueError("there are no tokens in an empty text")
+    toks = torch.tensor([begun(tok, text, self.bos)], device=dm.device)
     check_tokens(dm.target, toks)
     with torch.no_grad(): return toks[0],{s:g[0] for s,g in dm.ci(toks).lower.items() if s in self.sites}
 

@@ -16,9 +16,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from .core import Key, SiteError, as_html, bare, html_table, keys_of, seeded
+from .data import begun
 from .edit import Edit, Places, ablated, divergence, scaled, token_ids
 from .harvest import tokenizer_of
-from .model import Decomposed, output_of
+from .model import Decomposed
+from .sites import output_of
 from .plots import on_front, token_heatmap
 from .texts import decoded, names_of, texts_of
 
@@ -38,7 +40,7 @@ class Shift(NamedTuple):
         return f"Shift({len(self.toks):,} rows of {self.toks.shape[1]} tokens; on average {', '.join(f'{k} {x.mean():.3g}' for k,x in means)})"
 
 def _edited(dm, edit, x):
-    if isinstance(edit, nn.Module): return output_of(edit(x))
+    if isinstance(edit, nn.Module): return output_of(edit(x), dm.output)
     if isinstance(edit, Edit) and edit.by_row: raise ValueError("an edit with positions of its own in each row cannot be measured on other rows; let it act at fixed positions, or by importance")
     with edit if isinstance(edit, Edit) else edit(): return dm(x)
 
@@ -199,6 +201,7 @@ def generations(
     tokens=(),             # Tokens (ids, or as they are written) to count in what is written
     seed:int=0,            # Of the draws
     tokenizer=None,        # Of `transformers`; `None` takes `tokenizer_of` the target
+    bos:int|bool|None=None, # How texts begin, as for `begun`
 )->Generations:
     "What the model writes without and with an edit"
     import pandas as pd
@@ -209,9 +212,7 @@ def generations(
         how = dict(do_sample=True, temperature=temperature, top_k=0) if i else dict(do_sample=False)
         with seeded(seed+i), torch.no_grad(): return model.generate(x, attention_mask=torch.ones_like(x), max_new_tokens=n, use_cache=not local, pad_token_id=tok.pad_token_id, **how)[0,x.shape[1]:].tolist()
     for prompt in [prompts] if isinstance(prompts, str) else prompts:
-        start = ([] if tok.bos_token_id is None else [tok.bos_token_id])+tok(prompt, add_special_tokens=False).input_ids
-        if not start: raise ValueError("an empty prompt, and the tokenizer has no token for the beginning of a text")
-        x = torch.tensor([start], device=dm.device)
+        x = torch.tensor([begun(tok, prompt, bos)], device=dm.device)
         for i in range(samples+1):
             with bare(): before = write(dm.target, x, i)
             with nullcontext() if isinstance(edit, nn.Module) else edit: after = write(edit if isinstance(edit, nn.Module) else dm.target, x, i)
