@@ -443,16 +443,18 @@ def says(
 )->Callable: # Log-probabilities, `n vocab`, to a loss in nats
     "Predict one of these"
     _ids(tokens)
-    def says(logp): return -logp[:,list(tokens)].logsumexp(-1).mean()
-    return says
+    return partial(_says, tokens=list(tokens))
+
+def _says(logp, tokens): return -logp[:,tokens].logsumexp(-1).mean()
 
 def avoids(
     *tokens, # Ids
 )->Callable: # Log-probabilities, `n vocab`, to a loss in nats
     "Predict none of these"
     _ids(tokens)
-    def avoids(logp): return -torch.log1p(-logp[:,list(tokens)].exp().sum(-1).clamp(max=1-1e-6)).mean()
-    return avoids
+    return partial(_avoids, tokens=list(tokens))
+
+def _avoids(logp, tokens): return -torch.log1p(-logp[:,tokens].exp().sum(-1).clamp(max=1-1e-6)).mean()
 
 def divergence(
     p:Float[Tensor, "*batch vocab"], # Log-probabilities
@@ -518,7 +520,8 @@ def fit_edit(
     def end(k):
         last = [h[k] for h in history[-20:] if isfinite(h[k])]
         return sum(last)/len(last) if last else None
-    return Learning(getattr(goal, '__name__', repr(goal)), len(history), len(p.toks), weight, lr, batch, seed, end('goal'), end('kl'), history)
+    name = getattr(getattr(goal, 'func', goal), '__name__', repr(goal)).lstrip('_')  # `says` is a partial
+    return Learning(name, len(history), len(p.toks), weight, lr, batch, seed, end('goal'), end('kl'), history)
 
 # %% ../nbs/30_edit.ipynb #8c793576
 def fit_u(

@@ -655,14 +655,17 @@ def examples(self:Harvest,
     "Places where a component fires"
     i = self.at(key)
     if not hasattr(self, '_groups'):
-        self._examples = self._checked('examples', lambda pq: pq.ParquetFile(self.path/'examples.parquet', page_checksum_verification=True))
+        self._footer = self._checked('examples', lambda pq: pq.read_metadata(self.path/'examples.parquet'))
         kept = np.minimum(self._components['count'], self.manifest['examples']).to_numpy()
         self._starts = np.append(0, kept.cumsum())
-        self._groups = np.append(0, np.cumsum([self._examples.metadata.row_group(g).num_rows for g in range(self._examples.num_row_groups)]))
+        self._groups = np.append(0, np.cumsum([self._footer.row_group(g).num_rows for g in range(self._footer.num_row_groups)]))
     start,end = self._starts[i],self._starts[i+1] if n is None else min(self._starts[i+1], self._starts[i]+n)
     if start==end: return []
     first,last = np.searchsorted(self._groups, start, side='right')-1,np.searchsorted(self._groups, end, side='left')
-    t = self._checked('examples', lambda pq: self._examples.read_row_groups(list(range(first, last)), columns=['at','tokens','ci','act'])).slice(start-self._groups[first], end-start)
+    def read(pq):  # a file that stayed open could not be removed on Windows, nor a harvest be sent to another process
+        with pq.ParquetFile(self.path/'examples.parquet', metadata=self._footer, page_checksum_verification=True) as f:
+            return f.read_row_groups(list(range(first, last)), columns=['at','tokens','ci','act'])
+    t = self._checked('examples', read).slice(start-self._groups[first], end-start)
     column = lambda name: [np.asarray(v) for v in t.column(name).to_numpy()]
     return [Example(toks.tolist(), assembled([self.texts[x] for x in toks]), ci.astype(np.float32), act.astype(np.float32), int(at)) for toks,ci,act,at in zip(column('tokens'), column('ci'), column('act'), t.column('at').to_pylist())]
 

@@ -1,5 +1,5 @@
 "The main paths from a toy to an exported edit, at their smallest: `python tests/main_paths.py FOLDER` on any system, `python tests/windows.py tests/main_paths.py FOLDER` as on Windows"
-import sys
+import shutil, sys
 from importlib import import_module
 from pathlib import Path
 
@@ -47,4 +47,5 @@ h.labels.append(key, 'by hand', 'a', '→ “ö')
 assert h.labels.frame().output_label[key]=='→ “ö' and len(h.examples(key))
 for _ in range(2): assert ComponentBrowser(h).to_html(tmp/'view.html').stat().st_size>1e5
 for form in ('hf','peft'): ablated(lm, key).export(tmp/form, form, story_tokenizer())
+shutil.rmtree(tmp/'harvest')  # nothing in it is still open
 print('done')

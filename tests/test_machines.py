@@ -1,11 +1,16 @@
 "What other systems lack: Windows' files and signals, processes that do not fork"
-import ast, multiprocessing, os, re, subprocess, sys, textwrap
+import ast, multiprocessing, os, pickle, re, subprocess, sys, textwrap
 from pathlib import Path
 import pytest, torch
-from spd_nb.harvest import count
+from spd_nb.data import TokenBatches, repeated_tokens, sparse_features
+from spd_nb.edit import ablated, avoids, says
+from spd_nb.harvest import Harvest, count
+from spd_nb.masks import Mask, one_site
 from spd_nb.model import load
 from spd_nb.stats import load_stats
 from spd_nb.stories import stories
+from spd_nb.toys import TMS, InductionHead, ResidMLP
+from spd_nb.train import spd_losses, vpd_losses
 
 ROOT = Path(__file__).parent.parent
 stood_in = pytest.mark.skipif(sys.platform!='linux', reason='tests/windows.py stands in for Windows on Linux')
@@ -68,3 +73,17 @@ def unencoded(tree):
 def test_text_is_utf_8_wherever_it_is_read_or_written(folder):
     assert list(unencoded(ast.parse("open(f); open(f, 'rb'); p.read_text(); p.write_text(t, encoding='utf-8'); open(f, mode='ab+')")))==['open(f)','p.read_text()']
     assert not [(f.name, call) for f in sorted((ROOT/folder).glob('*.py')) for call in unencoded(ast.parse(f.read_text(encoding='utf-8')))]
+
+def test_what_processes_are_sent_can_be_pickled():
+    toy,dm = TMS(5, 2).eval(),load(ROOT/'data'/'story')
+    key,x = 'model.layers.1.mlp.down_proj:80',stories(2, 16)[0]
+    logp,masks = dm.clean(x).out[0].log_softmax(-1),{s:Mask(torch.rand(2, C)) for s,C in (('q',3), ('k',4))}
+    def again(o): return pickle.loads(pickle.dumps(o))
+    for batches in (stories(2, 16), sparse_features(5, 8, merge=True), repeated_tokens(9, 4, 2), toy.batches(8), ResidMLP(5, 6, 4).batches(8), InductionHead().batches(4), TokenBatches(x, 1)):
+        for a,b in zip(*(o[3] if isinstance(o[3], tuple) else [o[3]] for o in (batches, again(batches)))): assert torch.equal(a, b)
+    for losses in (spd_losses(), vpd_losses()): assert [(k,c) for k,(c,_) in again(losses).items()]==[(k,c) for k,(c,_) in losses.items()]
+    assert again(one_site('k'))(masks)=={'k':None}
+    for goal in (says(3, 4), avoids(3)): assert torch.equal(again(goal)(logp), goal(logp))
+    with again(ablated(dm, key)) as sent, ablated(dm, key): assert torch.equal(sent(x), dm(x))
+    h = Harvest(ROOT/'data'/'story'/'harvest', dm)
+    assert list(map(str, again(h).examples(key)))==list(map(str, h.examples(key))) and again(h).component(key).key==key  # also once its file is open

@@ -32,10 +32,10 @@ if __name__=='__main__': app.run()
 @pytest.fixture
 def marimo(tmp_path):
     "The address of a running marimo notebook"
-    (tmp_path/'nb.py').write_text(NOTEBOOK)
+    (tmp_path/'nb.py').write_text(NOTEBOOK, encoding='utf-8')
     port = free_port()
     env = dict(os.environ, HOME=str(tmp_path), PYTHONPATH=os.pathsep.join([str(ROOT), *filter(None, [os.environ.get('PYTHONPATH')])]))
-    with open(tmp_path/'log', 'w') as log, subprocess.Popen([sys.executable,'-m','marimo','run','nb.py','--headless','--no-token','-p',str(port)], cwd=tmp_path, env=env, stdout=log, stderr=log) as p:
+    with open(tmp_path/'log', 'w', encoding='utf-8') as log, subprocess.Popen([sys.executable,'-m','marimo','run','nb.py','--headless','--no-token','-p',str(port)], cwd=tmp_path, env=env, stdout=log, stderr=log) as p:
         url = f'http://127.0.0.1:{port}/'
         try:
             for _ in range(120):

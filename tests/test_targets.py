@@ -68,9 +68,9 @@ def test_a_reference_names_models_and_nothing_else(name):
 def test_a_reference_of_an_earlier_save_opens_a_causal_model(tmp_path):
     model = made(hf.LlamaForCausalLM, hf.LlamaConfig(vocab_size=37, hidden_size=16, intermediate_size=20, num_hidden_layers=1, num_attention_heads=2), tmp_path/'model')
     folder = save(decompose(model, '*up_proj', C=4), tmp_path/'saved')
-    about = json.loads((folder/'decomposition.json').read_text())
+    about = json.loads((folder/'decomposition.json').read_text(encoding='utf-8'))
     del about['target']['model'], about['output']
-    (folder/'decomposition.json').write_text(json.dumps(about))
+    (folder/'decomposition.json').write_text(json.dumps(about), encoding='utf-8')
     assert type(load(folder).target) is hf.LlamaForCausalLM
 
 class Awkward(torch.nn.Module):

@@ -137,7 +137,7 @@ def harvested(ci, rows):
         h = write(stats, dm, Path(tmp)/'h', story_tokenizer())
         t3 = time.process_time()
         disk = sum(f.stat().st_size for f in h.path.iterdir())/1e6
-        n = h._examples.metadata.num_rows if h.examples(next(iter(h.keys))) else 0
+        n = h._footer.num_rows if h.examples(next(iter(h.keys))) else 0
     return dict(bare=1/bare, rate=51_200/(t2-t), steady=rows*S/statistics.median(later), save=t3-t2, l0=l0, disk=disk, examples=n, mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1024)
 
 def edited(name, n):
