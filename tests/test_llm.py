@@ -3,7 +3,7 @@ import asyncio, json, os, shutil, socket, subprocess, sys, threading, time, urll
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 import pytest, torch
-from spd_nb.autointerp import SHAPE, Chat, label, prompt_for
+from spd_nb.autointerp import SHAPE, Chat, in_thread, label, prompt_for
 from spd_nb.harvest import Harvest
 
 ROOT = Path(__file__).parent.parent
@@ -18,8 +18,25 @@ def h(tmp_path):
 @pytest.fixture
 def keys(h): return h.components['count'].nlargest(4).index.tolist()
 
+# servers that take an answer's form in one way only, and how they refuse the others
+TAKES = {'object with schema, 422':'json_object with schema', 'llama-cpp-python':'json_object with schema', 'object, 400':'json_object', 'words, 500':'words', 'words, 501':'words'}
+REFUSALS = {
+    'object with schema, 422':(422, dict(detail=[dict(type='literal_error', loc=['body','response_format','type'], msg="Input should be 'text' or 'json_object'")])),
+    'llama-cpp-python':(500, dict(error=dict(message="[{'type': 'literal_error', 'loc': ('body', 'response_format', 'type'), 'msg': \"Input should be 'text' or 'json_object'\", 'input': 'json_schema'}]", type='internal_server_error'))),
+    'object, 400':(400, dict(error=dict(message="Unknown parameter: 'response_format.schema'."))),
+    'words, 500':(500, dict(error='Internal Server Error')),
+    'words, 501':(501, dict(error='not implemented'))}
+SAYS = {
+    'thinks':(dict(content='<think>{he}? '+json.dumps(LABEL|dict(input_label='draft'))+'</think>\n```json\n'+json.dumps(LABEL)+'\n```\nThat {is} all.'), 'stop'),
+    'thinks apart':(dict(content=json.dumps(LABEL), reasoning_content='{"input_label": "draft"}'), 'stop'),
+    'answers in its thoughts':(dict(content=None, reasoning_content=json.dumps(LABEL)), 'stop'),
+    'thinks too long':(dict(content='', reasoning_content=json.dumps(LABEL|dict(input_label='draft'))), 'length'),
+    'talks too long':(dict(content=json.dumps(LABEL)[:60]), 'length'),
+    'declines':(dict(content=None, refusal='I cannot help with that.'), 'stop'),
+    'is filtered':(dict(content=''), 'content_filter')}
+
 class Server(BaseHTTPRequestHandler):
-    "Answers as the model's name says; `seen` counts requests by prompt"
+    "Answers as the model's name says; `seen` counts requests by prompt, `forms` lists how answers were asked for"
     protocol_version = 'HTTP/1.1'
     def log_message(self, *a): pass
     def reply(self, status, body, **headers):
@@ -31,7 +48,10 @@ class Server(BaseHTTPRequestHandler):
     def do_POST(self):
         ask = json.loads(self.rfile.read(int(self.headers['Content-Length'])))
         how,prompt,seen = ask['model'],ask['messages'][0]['content'],self.server.seen
-        with self.server.lock: seen[prompt] = nth = seen.get(prompt, 0)+1
+        form = ask.get('response_format', {})
+        with self.server.lock:
+            seen[prompt] = nth = seen.get(prompt, 0)+1
+            self.server.forms.append(form.get('type', 'words')+(' with schema' if 'schema' in form else ''))
         text = json.dumps(LABEL)
         if how=='busy' and nth<=2: return self.reply(429, dict(error='later'), Retry_After='0.1')
         if how=='broken' and nth<=2: return self.reply(500+3*(nth-1), dict(error='oops'))
@@ -41,16 +61,19 @@ class Server(BaseHTTPRequestHandler):
             return self.connection.shutdown(socket.SHUT_RDWR)
         if how=='forbidden': return self.reply(401, dict(error=dict(message='wrong key')))
         if how=='no schemas' and 'response_format' in ask: return self.reply(400, dict(error='response_format is not supported'))
+        if how in REFUSALS and self.server.forms[-1]!=TAKES[how]: return self.reply(*REFUSALS[how])
         if how=='too long': return self.reply(400, dict(error='prompt too long'))
         if how=='new names' and 'max_tokens' in ask: return self.reply(400, dict(error="'max_tokens' is not supported with this model; use 'max_completion_tokens'"))
         if how=='odd' and nth<=2: return self.reply(200, dict(id='x', choices=None) if nth==1 else 'gateway')
         if how=='garbled' and nth==1: text = text[:60]
-        self.reply(200, dict(id='x', object='chat.completion', created=0, model=how, choices=[dict(index=0, finish_reason='stop', message=dict(role='assistant', content=text))], usage=dict(prompt_tokens=1000, completion_tokens=50, total_tokens=1050)))
+        said,ended = SAYS.get(how, (dict(content=text),'stop'))
+        if ended=='length' and ask['max_tokens']>=300: said,ended = dict(content=text),'stop'
+        self.reply(200, dict(id='x', object='chat.completion', created=0, model=how, choices=[dict(index=0, finish_reason=ended, message=dict(role='assistant', **said))], usage=dict(prompt_tokens=1000, completion_tokens=50, total_tokens=1050)))
 
 @pytest.fixture
 def server():
     s = ThreadingHTTPServer(('127.0.0.1', 0), Server)
-    s.seen,s.lock,s.daemon_threads,s.handle_error = {},threading.Lock(),True,lambda *a: None
+    s.seen,s.forms,s.lock,s.daemon_threads,s.handle_error = {},[],threading.Lock(),True,lambda *a: None
     threading.Thread(target=s.serve_forever, daemon=True).start()
     s.url = f'http://127.0.0.1:{s.server_port}/v1'
     yield s
@@ -75,6 +98,43 @@ def test_labels_come_through_faults(h, keys, server, how, requests):
 def test_a_server_that_refuses_schemas_is_asked_in_words(h, keys, server):
     assert len(label(h, Chat('no schemas', server.url), keys, concurrency=1, progress=False).labels)==4
     assert any('of this schema' in p for p in server.seen)
+
+@pytest.mark.parametrize('how', TAKES)
+def test_a_server_is_asked_in_the_form_it_takes(h, keys, server, how):
+    "Down the ladder at the first question, and then always in the form that worked"
+    ladder = ['json_schema','json_object with schema','json_object','words']
+    chat = Chat(how, server.url, retries=1)
+    assert len(label(h, chat, keys, concurrency=1, progress=False).labels)==4
+    down = ladder[:ladder.index(TAKES[how])+1]
+    assert server.forms[-4:]==[TAKES[how]]*4 and list(dict.fromkeys(server.forms))==down
+    assert len(server.forms)==3+len(down)+(how=='words, 500')  # a 500 that names nothing is tried again before it counts as a refusal
+
+def test_a_server_that_is_broken_for_a_while_is_asked_as_before(h, keys, server):
+    chat = Chat('broken', server.url)
+    label(h, chat, keys[:2], progress=False)
+    assert set(server.forms)=={'json_schema'} and chat.form==0
+
+@pytest.mark.parametrize('how', ['thinks','thinks apart','answers in its thoughts'])
+def test_the_answer_is_told_from_the_thoughts(h, keys, server, how):
+    done = label(h, Chat(how, server.url), keys[:1], progress=False)
+    assert done.labels[SHAPE['required']].to_dict('records')==[LABEL]
+
+@pytest.mark.parametrize('how,says', [('thinks too long','give `Chat` a larger one'), ('talks too long','cut at `max_tokens`=77'), ('declines','I cannot help'), ('is filtered',"ended it with 'content_filter'")])
+def test_an_answer_that_is_none_is_explained(h, keys, server, how, says):
+    failed = label(h, Chat(how, server.url, max_tokens=77), keys[:1], tries=1, progress=False).failed
+    assert says in failed[keys[0]]
+
+def test_a_longer_answer_is_the_cure(h, keys, server):
+    "What the error says to do, done"
+    failed = label(h, Chat('talks too long', server.url, max_tokens=77), keys[:1], tries=1, progress=False).failed
+    assert 'larger' in failed[keys[0]]
+    assert not label(h, Chat('talks too long', server.url, max_tokens=300), keys[:1], tries=1, progress=False).failed
+
+def test_a_judge_reads_answers_alike(server):
+    from spd_nb.scoring import Question, Text, asked
+    q = Question('detection', LABEL, [Text([1], ['a'], [])], True)
+    with pytest.raises(ValueError, match='give `Chat` a larger one'): in_thread(lambda: asked(Chat('talks too long', server.url, max_tokens=5))(q))
+    assert in_thread(lambda: asked(Chat('declines', server.url))(q)) is None
 
 def test_a_refused_prompt_is_named_and_the_others_go_on(h, keys, server):
     done = label(h, Chat('too long', server.url), keys, progress=False)
