@@ -11,7 +11,7 @@ import gpu
 def run(*args): return subprocess.run([sys.executable, ROOT/'tools'/'gpu.py', '--device', 'cpu', *args], capture_output=True, encoding='utf-8')
 
 def test_all_checks_pass_and_are_logged(tmp_path):
-    for only in (','.join(c.__name__ for c in gpu.CHECKS if c is not gpu.halves), 'counts'): ran = run('--log', str(tmp_path/'gpu.md'), '--only', only)
+    for only in ([], ['--only', 'counts']): ran = run('--log', str(tmp_path/'gpu.md'), *only)
     assert ran.returncode==0, ran.stdout+ran.stderr
     log = (tmp_path/'gpu.md').read_text(encoding='utf-8')
     assert log.count('# On a GPU')==1 and len(re.findall(r'^## 20\d\d-\d\d-\d\d, cpu$', log, re.M))==2

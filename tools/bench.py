@@ -1,5 +1,5 @@
 """`make bench`: CPU seconds per training step, harvests, edits and searches, peak memory and import time, one thread, medians; each case in a process of its own"""
-import json, resource, shutil, statistics, subprocess, sys, time
+import json, shutil, statistics, subprocess, sys, time
 
 CASES = {  # name: toy, its arguments, C, batch
     'TMS 5-2':         ('TMS', dict(n=5, d=2), 20, 4096),
@@ -16,6 +16,7 @@ def case(name, steps):
     torch.set_num_threads(1)
     from spd_nb import toys
     from spd_nb.components import aligned
+    from spd_nb.core import peak_memory
     from spd_nb.feature_space import feature_space
     from spd_nb.losses import quarter_cosine
     from spd_nb.model import decompose
@@ -30,7 +31,7 @@ def case(name, steps):
         t = time.process_time()
         learner.one()
         times.append(time.process_time()-t)
-    return dict(seconds=statistics.median(times), mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1024)
+    return dict(seconds=statistics.median(times), mb=peak_memory())
 
 VPD = {'VPD, story model':('story', 64, 160, 8, 128), 'VPD, d_model 128':('llm', 128, 256, 8, 128)}  # model, width, C (attention of the story model: half), B, S
 VPD_TARGET = {'VPD, d_model 128':(.75, 900)}
@@ -56,6 +57,7 @@ def language_model(name):
 def planned(name, steps):
     "What `plan` predicts, and what `fit` then takes: wall seconds per step and peak MB"
     import tempfile
+    from spd_nb.core import peak_memory
     from spd_nb.train import fit, plan
     dm,batches,losses = language_model(name)
     p = plan(dm, batches, losses, steps)
@@ -63,11 +65,12 @@ def planned(name, steps):
         t = time.perf_counter()
         fit(dm, batches, losses, steps, path=tmp, save_every=steps//2, progress=False)
         took = (time.perf_counter()-t)/steps
-    return dict(planned=p.seconds, took=took, planned_mb=p.memory, mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1e3)
+    return dict(planned=p.seconds, took=took, planned_mb=p.memory, mb=peak_memory())
 
 def vpd(name, steps):
     "Median CPU seconds per step and of each of its phases, peak MB, and floating-point operations per step"
     from torch.utils.flop_counter import FlopCounterMode
+    from spd_nb.core import peak_memory
     from spd_nb.losses import cosine
     from spd_nb.train import Learner
     dm,batches,losses = language_model(name)
@@ -80,7 +83,7 @@ def vpd(name, steps):
         spent.setdefault(phase, []).append(clock()-t)
         return out
     for i in range(steps): timed('step', learner.one)
-    mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1024
+    mb = peak_memory()
     for i in range(steps):
         timed('target forward', dm.clean, batches[i%4])
         now = timed('target forward and importances', learner.now)
@@ -104,6 +107,7 @@ def harvested(ci, rows):
     torch.set_num_threads(1)
     from transformers import ArceeConfig, ArceeForCausalLM
     from spd_nb.ci import TransformerCI
+    from spd_nb.core import peak_memory
     from spd_nb.harvest import count, write
     from spd_nb.model import decompose
     from spd_nb.stories import story_tokenizer
@@ -138,7 +142,7 @@ def harvested(ci, rows):
         t3 = time.process_time()
         disk = sum(f.stat().st_size for f in h.path.iterdir())/1e6
         n = h._footer.num_rows if h.examples(next(iter(h.keys))) else 0
-    return dict(bare=1/bare, rate=51_200/(t2-t), steady=rows*S/statistics.median(later), save=t3-t2, l0=l0, disk=disk, examples=n, mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1024)
+    return dict(bare=1/bare, rate=51_200/(t2-t), steady=rows*S/statistics.median(later), save=t3-t2, l0=l0, disk=disk, examples=n, mb=peak_memory())
 
 def edited(name, n):
     "CPU seconds of a forward pass under each kind of edit, of that of the target in the same round (medians); of a step of LoRA and of one measurement"

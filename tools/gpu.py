@@ -137,7 +137,7 @@ def counts(at):
     dm,there,x = load(ROOT/'data'/'story'),at.story(),stories(8, 64, seed=9)[0]
     with torch.no_grad():
         clean = dm.clean(x)
-        acts,ci,p = dm.acts(inputs=clean.inputs),dm.ci(inputs=clean.inputs).lower,clean.out.softmax(-1)
+        acts,ci,p = dm.acts(inputs=clean.inputs),dm.ci(clean=clean).lower,clean.out.softmax(-1)
     scale = torch.cat([dm.at(s).U.detach().norm(dim=1) for s in dm.sites])
     def counted(device):
         stats = Stats(dm.C, p.shape[-1], device=device)
