@@ -96,7 +96,7 @@ def test_an_adapter_knows_its_kind_of_model(name, config, sites, task, tmp_path)
     dm = decompose(model, sites, C=6, output=part)
     e = scaled(dm, {f'{s}:{c}':4. for s in sites for c in range(1+len(s)%3)})
     e.export(tmp_path/'adapter', 'peft')
-    about = json.loads((tmp_path/'adapter'/'adapter_config.json').read_text())
+    about = json.loads((tmp_path/'adapter'/'adapter_config.json').read_text(encoding='utf-8'))
     assert about['task_type']==task and about['peft_type']=='LORA'
     there = PeftModel.from_pretrained(cls.from_pretrained(tmp_path/'base'), tmp_path/'adapter').eval()
     with torch.no_grad():

@@ -87,3 +87,9 @@ def test_what_processes_are_sent_can_be_pickled():
     with again(ablated(dm, key)) as sent, ablated(dm, key): assert torch.equal(sent(x), dm(x))
     h = Harvest(ROOT/'data'/'story'/'harvest', dm)
     assert list(map(str, again(h).examples(key)))==list(map(str, h.examples(key))) and again(h).component(key).key==key  # also once its file is open
+
+def test_float64_is_made_on_the_cpu():
+    "Apple's GPU has none; `Stats` asks the device first"
+    def elsewhere(tree): return [ast.unparse(n) for n in ast.walk(tree) if isinstance(n, ast.Attribute) and n.attr=='double' and not ast.unparse(n.value).endswith(('.cpu()','.numpy()'))]
+    assert elsewhere(ast.parse('a.double().cpu(); a.cpu().double(); a.sum(0).cpu().double()'))==['a.double']
+    assert not [(f.name, e) for f in sorted((ROOT/'spd_nb').glob('*.py')) if f.name!='stats.py' for e in elsewhere(ast.parse(f.read_text(encoding='utf-8')))]
