@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Route', 'Mask', 'ci_masks', 'rounded_masks', 'constant_masks', 'sourced_masks', 'binomial', 'stochastic_masks',
            'random_masks', 'everywhere', 'one_site', 'subset', 'each', 'shared', 'per_position', 'sources_like',
-           'ascents', 'pgd', 'PersistentPGD']
+           'source_gradients', 'ascents', 'pgd', 'PersistentPGD']
 
 # %% ../nbs/12_masks.ipynb #4eee431e
 from collections.abc import Callable, Iterator
@@ -17,6 +17,7 @@ from fastcore.basics import patch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.optim.adam import adam
+from .components import full_precision
 from .core import SiteError
 
 # %% ../nbs/12_masks.ipynb #ccd95758
@@ -134,11 +135,19 @@ def per_position(
 def sources_like(
     ci:dict[str,Float[Tensor, "*batch _C"]],      # Site to causal importances, for their shapes
     scope:Callable=each,                          # Which positions share a source: `each`, `shared`, `per_position`
-)->dict[str,Float[Tensor, "*#batch _C_and_delta"]]: # Site to sources, uniform in [0,1]
+)->dict[str,Float[Tensor, "*#batch _C_and_delta"]]: # Site to sources, uniform in [0,1], in `full_precision`
     "Random sources for an adversary to start from"
-    return {s:torch.rand(*scope(g.shape[:-1]), g.shape[-1]+1, device=g.device, dtype=g.dtype) for s,g in ci.items()}
+    return {s:torch.rand(*scope(g.shape[:-1]), g.shape[-1]+1, device=g.device, dtype=full_precision(g).dtype) for s,g in ci.items()}
 
 # %% ../nbs/12_masks.ipynb #eae8de8f
+def source_gradients(
+    loss:Tensor,              # A number
+    sources:dict[str,Tensor], # Site to sources it may depend on
+)->dict[str,Tensor]:          # Site to its gradient in them: 0 where it does not depend on them
+    "Which way the sources raise a loss"
+    with torch.autocast(loss.device.type, enabled=False):  # a loss computed in half precision, but not its gradient anew
+        return dict(zip(sources, torch.autograd.grad(loss, list(sources.values()), materialize_grads=True)))
+
 def ascents(
     loss:Callable,                           # Masks to the loss to raise; a site it does not use keeps its random sources
     ci:dict[str,Float[Tensor, "*batch _C"]], # Site to lower causal importances
@@ -151,8 +160,9 @@ def ascents(
     while True:
         yield sourced_masks(ci, sources)
         leaves = {s:r.requires_grad_() for s,r in sources.items()}
-        with torch.enable_grad(): grads = torch.autograd.grad(loss(sourced_masks(ci, leaves)), list(leaves.values()), materialize_grads=True)
-        sources = {s:(r.detach()+lr*g.sign()).clamp(0,1) for (s,r),g in zip(leaves.items(), grads)}
+        with torch.enable_grad(): up = loss(sourced_masks(ci, leaves))
+        grads = source_gradients(up, leaves)
+        sources = {s:(r.detach()+lr*grads[s].sign()).clamp(0,1) for s,r in leaves.items()}
 
 def pgd(
     loss:Callable,                           # Masks to the loss to raise

@@ -25,7 +25,7 @@ from .components import TiedComponents
 from .core import AdamW, Run, SiteError, as_html, as_json, atomic, get_site, html_table, peak_memory, restore_rng, rng_state, seeded, settled, weight_of
 from .lms import is_lm
 from .losses import anneal, cosine, faithfulness, importance_minimality, kl, mse, position_mean, smooth_l0
-from .masks import Mask, PersistentPGD, everywhere, one_site, stochastic_masks, subset
+from .masks import PersistentPGD, everywhere, one_site, source_gradients, stochastic_masks, subset
 from .model import Clean, Decomposed, describe, tensors_of
 
 # %% ../nbs/15_train.ipynb #09c7ed64
@@ -123,19 +123,22 @@ class Adversarial:
         fixed = {s:g.detach() for s,g in step.ci.lower.items()}
         for _ in range(self.adversary.steps):
             loss = recon(step, self.adversary.masks(fixed), self.route, self.measure)
-            self.adversary.ascend(dict(zip(fixed, torch.autograd.grad(loss, [self.adversary.sources[s] for s in fixed], materialize_grads=True))))
+            self.adversary.ascend(source_gradients(loss, self.adversary.sources))
         return recon(step, self.adversary.masks(step.ci.lower), self.route, self.measure)
 
-    def after_backward(self, coef:float):
-        "Use the gradient that the total loss left in the sources for one more ascent"
-        self.adversary.ascend({s:r.grad/coef for s,r in self.adversary.sources.items() if r.grad is not None})
+    def after_backward(self,
+        coef:float, # What this loss was multiplied by in the total
+    ):
+        "Use the gradient that the total loss left in the sources for one more ascent; there is none where this loss was not in the total"
+        if abs(coef)<torch.finfo(torch.float32).tiny: return
+        self.adversary.ascend({s:torch.zeros_like(r) if r.grad is None else r.grad/coef for s,r in self.adversary.sources.items()})
 
     def state_dict(self): return self.adversary.state_dict()
     def load_state_dict(self, state): self.adversary.load_state_dict(state)
     def __repr__(self): return f'Adversarial({self.adversary!r}, measure={_named(self.measure)}, route={_named(self.route)})'
 
 # %% ../nbs/15_train.ipynb #0867d412
-Losses = dict[str,tuple[float,Callable]]  # Name to coefficient and loss
+Losses = dict[str,tuple[float,Callable]]  # Name to coefficient and loss; with coefficient 0 a loss is only logged
 
 def spd_losses(
     sparsity:float=3e-3,   # Coefficient of importance minimality
@@ -266,7 +269,8 @@ class Learner:
         with torch.autocast(self.dm.device.type, self.autocast, enabled=self.autocast is not None):
             now = self.now()
             values = {name:loss(now) for name,(_,loss) in self.losses.items()}
-        total = sum(coef*values[name] for name,(coef,_) in self.losses.items())
+        total = sum(coef*values[name] for name,(coef,_) in self.losses.items() if coef)
+        if not isinstance(total, Tensor): raise ValueError("no loss has a coefficient other than 0, so there is nothing to learn")
         self.opt.zero_grad()
         total.backward()
         for coef,loss in self.losses.values():
