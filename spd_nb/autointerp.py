@@ -56,7 +56,7 @@ def label_evidence(
 ):                             # DataFrame by key
     "Label components from their evidence, and keep the labels under the strategy `evidence`"
     df = h.components
-    keys = df.index[df['count']>0] if keys is None else [str(Key.parse(k)) for k in keys]
+    keys = df.index[df.firings>0] if keys is None else [str(Key.parse(k)) for k in keys]
     made = [dict(key=k, strategy='evidence', **evidence_label(h.component(k))) for k in keys]
     def had(k): return next((r for r in reversed(h.labels.of(k)) if r['strategy']=='evidence'), {})
     h.labels.extend(r for r in made if not r.items()<=had(r['key']).items())  # the same label is not written twice
@@ -310,7 +310,7 @@ def _title(strategy): return getattr(strategy, '__name__', None) or strategy.fun
 
 def _chosen(h, keys):
     "Keys as a list: one, several, or all that fire, the busiest first"
-    if keys is None: return h.components['count'].loc[lambda n: n>0].sort_values(ascending=False, kind='stable').index.tolist()
+    if keys is None: return h.components.firings.loc[lambda n: n>0].sort_values(ascending=False, kind='stable').index.tolist()
     if isinstance(keys, (str,Key)): keys = [keys]
     return list(dict.fromkeys(str(Key.parse(k)) for k in keys))
 

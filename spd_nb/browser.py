@@ -52,10 +52,10 @@ class Evidence(View):
         "Tokens, examples and activations"
         i,key = self.h.at(key),str(Key.parse(key))
         s,label,bins = self.h._components.iloc[i],self._label(key),self.h.activations(key)
-        some = bins.index[(bins['all']>0)|(bins.fired>0)]
+        some = bins.index[(bins.sampled>0)|(bins.fired>0)]
         def tokens(side): return [(visible(t.text), t.precision, t.pmi) for t in self.h.tokens(key, side).head(12).itertuples() if t.precision>=.005]
-        return dict(key=key, density=s.density, count=s['count'], mean=s.fired_mean, sd=s.fired_sd, **label, input=tokens('input'), output=tokens('output'),
-            examples=self._examples(key, 0, 8), kept=min(s['count'], self.h.manifest['examples']), bins=bins.loc[some.min():some.max()].to_dict('records') if s['count'] else [])
+        return dict(key=key, density=s.density, firings=s.firings, mean=s.fired_mean, sd=s.fired_sd, **label, input=tokens('input'), output=tokens('output'),
+            examples=self._examples(key, 0, 8), kept=min(s.firings, self.h.manifest['examples']), bins=bins.loc[some.min():some.max()].to_dict('records') if s.firings else [])
 
     @asked
     def examples(self, key:Name, start:Annotated[int, Field(ge=0)]):
@@ -74,7 +74,7 @@ class Evidence(View):
     def neighbours(self, key:Name):
         "What fires where it fires"
         df = self.h.correlated(key).head(12)
-        return [dict(key=k, pmi=r.pmi, count=r['count'], p_given_this=r.p_given_this, label=visible(r.output_label or r.input_label)) for k,r in df.iterrows()]
+        return [dict(key=k, pmi=r.pmi, firings=r.firings, p_given_this=r.p_given_this, label=visible(r.output_label or r.input_label)) for k,r in df.iterrows()]
 
     def _examples(self, key, start, n):
         def row(e):
@@ -127,7 +127,7 @@ class ComponentBrowser(Evidence):
             hits = self.h.by_token(shown or token, side)
             df = df[df.index.isin(hits.index)].join(hits[['pmi','precision']])
         if site: df = df[df.site==site]
-        if alive: df = df[df['count']>0]
+        if alive: df = df[df.firings>0]
         self._last = asked,df
         return df
 
@@ -150,7 +150,7 @@ class ComponentBrowser(Evidence):
         if sort in df.columns: df = df.sort_values(sort, ascending=not down, kind='stable')
         elif sort=='key' and down: df = df[::-1]
         def tokens(side, key): return [visible(self.h.texts[t]) for t in self._tops[side][self.h.keys[key]] if t>=0]
-        def row(key, r): return dict(key=key, density=r.density, mean_ci=r.mean_ci, count=r['count'], input_label=visible(r.input_label), output_label=visible(r.output_label),
+        def row(key, r): return dict(key=key, density=r.density, mean_ci=r.mean_ci, firings=r.firings, input_label=visible(r.input_label), output_label=visible(r.output_label),
             input=tokens('input', key), output=tokens('output', key), **({k:r[k] for k in ('pmi','precision')} if token else {}))
         return dict(total=len(df), start=start, rows=[row(k, r) for k,r in df.iloc[start:start+n].iterrows()])
 
@@ -162,10 +162,10 @@ def recorded(self:ComponentBrowser,
     deep:bool=True, # With what its directions say and what fires with it, which takes longer
 )->dict:
     "The state of the browser, with everything about some components"
-    keys = list(self.h.components.query('count>0').index) if keys is None else list(dict.fromkeys(str(Key.parse(k)) for k in keys))
+    keys = list(self.h.components.query('firings>0').index) if keys is None else list(dict.fromkeys(str(Key.parse(k)) for k in keys))
     rows,details = [self.h.at(k) for k in keys],{k:self._whole(k, examples, deep) for k in keys}
     df = self.h.components.iloc[rows]
-    table = dict(key=keys, **{c:df[c].tolist() for c in ('count','density','mean_ci')}, **{c:[visible(t) for t in df[c]] for c in ('input_label','output_label')},
+    table = dict(key=keys, **{c:df[c].tolist() for c in ('firings','density','mean_ci')}, **{c:[visible(t) for t in df[c]] for c in ('input_label','output_label')},
         **{side:[[(t,p,m) for t,p,m in details[k][side]] for k in keys] for side in ('input','output')})
     state = dict(key=self.key if self.key in details else '', sites=list(dict.fromkeys(df.site.astype(str))), token=self.token, side=self.side, label=self.label)
     return state|dict(table=jsonable(table, 4), details=details, of=len(self.h.keys))

@@ -427,7 +427,7 @@ def token_table(
     stats:Stats,    # Counts
     top:int=20,     # Tokens by gain, and as many by PMI: at most twice as many rows per component and side
     least:float=5., # A token that comes with a component less often (in count or mass) is listed by gain only
-):                  # DataFrame: comp, side (`input` or `output`), token, count (or mass), pmi, precision, recall
+):                  # DataFrame: comp, side (`input` or `output`), token, firings (where it fires on the token, or the sum of the token's probabilities where it fires), pmi, precision, recall
     "The tokens that belong to each component, on both sides, sorted by side and token"
     import pandas as pd
     N,parts,counts = stats.n,[],stats.total('count').cpu().numpy()
@@ -447,14 +447,14 @@ def token_table(
                 np.put_along_axis(best, np.argpartition(-score, k-1, 1)[:,:k], True, 1)
                 keep |= best&(score>-np.inf)
             comp,tok = (keep&(info>0)).nonzero()
-            parts.append(pd.DataFrame(dict(comp=(comp+first).astype(np.int32), side=side, token=tok.astype(np.int32), count=both[comp,tok].astype(number), pmi=info[comp,tok].astype(np.float32),
+            parts.append(pd.DataFrame(dict(comp=(comp+first).astype(np.int32), side=side, token=tok.astype(np.int32), firings=both[comp,tok].astype(number), pmi=info[comp,tok].astype(np.float32),
                 precision=precision[comp,tok].astype(np.float32), recall=recall[comp,tok].astype(np.float32))))
     return pd.concat(parts, ignore_index=True).astype(dict(side=pd.CategoricalDtype(['input','output']))).sort_values(['side','token','comp'], ignore_index=True)
 
 # %% ../nbs/20_stats.ipynb #42e5a495
 def component_table(
     stats:Stats, # Counts
-):               # DataFrame, a row per component: key, site, c, count, density, mean_ci, max_ci, act_mean, act_sd, fired_mean, fired_sd, positive, act_min, act_max
+):               # DataFrame, a row per component: key, site, c, firings, density, mean_ci, max_ci, act_mean, act_sd, fired_mean, fired_sd, positive, act_min, act_max
     "What each component amounts to; activations are times the norm of `U`, NaN where it never fires"
     import pandas as pd
     s,most,N = {k:stats.total(k).cpu().numpy() for k,v in stats.sums.items() if v.ndim==1},{k:v.cpu().numpy() for k,v in stats.most.items()},max(1, stats.n)
@@ -462,6 +462,6 @@ def component_table(
     c = [i for n in stats.args['C'].values() for i in range(n)]
     def spread(total, sq, n): return np.sqrt(np.maximum(sq/n-(total/n)**2, 0))
     with np.errstate(divide='ignore', invalid='ignore'):
-        return pd.DataFrame(dict(key=[f'{a}:{b}' for a,b in zip(site, c)], site=pd.Categorical(site, list(stats.args['C'])), c=np.array(c, np.int32), count=s['count'], density=s['count']/N, mean_ci=s['ci']/N, max_ci=most['ci'],
+        return pd.DataFrame(dict(key=[f'{a}:{b}' for a,b in zip(site, c)], site=pd.Categorical(site, list(stats.args['C'])), c=np.array(c, np.int32), firings=s['count'], density=s['count']/N, mean_ci=s['ci']/N, max_ci=most['ci'],
             act_mean=s['act']/N, act_sd=spread(s['act'], s['act_sq'], N), fired_mean=s['fired_act']/s['count'], fired_sd=spread(s['fired_act'], s['fired_sq'], s['count']),
             positive=s['positive']/s['count'], act_min=-most['minus_act'], act_max=most['act']))

@@ -42,7 +42,7 @@ for _ in range(2):
 
 lm = load(ROOT/'data'/'story')
 for _ in range(2): h = harvest(lm, stories(2, 32), tmp/'harvest', n=2, examples=3, save_every=0., progress=False)  # the second time it is opened
-key = h.components['count'].idxmax()
+key = h.components.firings.idxmax()
 h.labels.append(key, 'by hand', 'a', '→ “ö')
 assert h.labels.frame().output_label[key]=='→ “ö' and len(h.examples(key))
 for _ in range(2): assert ComponentBrowser(h).to_html(tmp/'view.html').stat().st_size>1e5

@@ -16,7 +16,7 @@ def h(tmp_path):
     return Harvest(tmp_path/'h')
 
 @pytest.fixture
-def keys(h): return h.components['count'].nlargest(4).index.tolist()
+def keys(h): return h.components.firings.nlargest(4).index.tolist()
 
 # servers that take an answer's form in one way only, and how they refuse the others
 TAKES = {'object with schema, 422':'json_object with schema', 'llama-cpp-python':'json_object with schema', 'object, 400':'json_object', 'words, 500':'words', 'words, 501':'words'}

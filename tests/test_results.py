@@ -77,7 +77,7 @@ def shipped(story_dm): return Harvest(ROOT/'data'/'story'/'harvest', story_dm)
 
 def test_the_shipped_harvest_is_of_the_shipped_decomposition(shipped):
     assert shipped.manifest['tokens']>=200_000 and sum(f.stat().st_size for f in shipped.path.iterdir())<10e6
-    assert shipped.labels.frame('evidence').index.tolist()==shipped.components.index[shipped.components['count']>0].tolist()
+    assert shipped.labels.frame('evidence').index.tolist()==shipped.components.index[shipped.components.firings>0].tolist()
 
 def test_shipped_labels_follow_from_the_shipped_evidence(shipped):
     labels = shipped.labels.frame('evidence')

@@ -120,7 +120,7 @@ s.serve_forever()'''
         if f.name!='labels.jsonl': (tmp_path/'h'/f.name).symlink_to(f)
     with subprocess.Popen([sys.executable, '-c', server], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as p:
         port = int(p.stdout.readline())
-        try: killed(f"h = Harvest(path/'h')\nlabel(h, Chat('m', 'http://127.0.0.1:{port}/v1'), h.components['count'].nlargest(120).index, concurrency=3, progress=False)", tmp_path)
+        try: killed(f"h = Harvest(path/'h')\nlabel(h, Chat('m', 'http://127.0.0.1:{port}/v1'), h.components.firings.nlargest(120).index, concurrency=3, progress=False)", tmp_path)
         finally: p.kill()
     labels = Labels(tmp_path/'h'/'labels.jsonl')
     with warnings.catch_warnings():

@@ -158,7 +158,7 @@ def target_tokens():
     "The letter that has a role of its own, and the most frequent token that is no mouth and whose unembedding has a cosine below .4 to every other"
     E = torch.nn.functional.normalize(dm.target.get_output_embeddings().weight, dim=1)
     alone = ((E@E.T).fill_diagonal_(-1).amax(1)<.4).tolist()
-    return ['o', next(TEXTS[i] for i in h._totals['count'].sort_values(ascending=False).index if alone[i] and TEXTS[i] not in MOUTHS)]
+    return ['o', next(TEXTS[i] for i in h._totals.times.sort_values(ascending=False).index if alone[i] and TEXTS[i] not in MOUTHS)]
 
 def emoticon(edit, token):
     "The measures of an edit that should make a token follow the eyes of emoticons"

@@ -17,11 +17,11 @@ export function found(table, { token = '', side = 'output', label = '', site = '
     const rate = [...rates.values()].reduce((a, b) => a + b)
     for (const i of rows) {
       const precision = own(i).reduce((a, [, p]) => a + p, 0)
-      if (table.density[i] <= .5 && precision * table.count[i] >= 4.99) hits.set(i, { precision, pmi: Math.log(precision / rate) })
+      if (table.density[i] <= .5 && precision * table.firings[i] >= 4.99) hits.set(i, { precision, pmi: Math.log(precision / rate) })
     }
     rows = rows.filter(i => hits.has(i))
   }
-  rows = rows.filter(i => (!site || table.key[i].slice(0, table.key[i].lastIndexOf(':')) === site) && (!alive || table.count[i] > 0) && (!label || want.test(table.input_label[i]) || want.test(table.output_label[i])))
+  rows = rows.filter(i => (!site || table.key[i].slice(0, table.key[i].lastIndexOf(':')) === site) && (!alive || table.firings[i] > 0) && (!label || want.test(table.input_label[i]) || want.test(table.output_label[i])))
   const by = i => sort === 'pmi' || sort === 'precision' ? hits.get(i)?.[sort] ?? table.density[i] : sort === 'key' ? i : table[sort][i]
   const order = (a, b) => by(a) < by(b) ? -1 : by(a) > by(b) ? 1 : 0
   return { rows: rows.sort((a, b) => down ? order(b, a) : order(a, b)), hits }
@@ -34,7 +34,7 @@ function answer(model, what, args) {
   const table = model.get('table'), details = model.get('details')
   if (what === 'rows') {
     const { rows, hits } = found(table, args)
-    return { total: rows.length, start: args.start, rows: rows.slice(args.start, args.start + args.n).map(i => ({ key: table.key[i], density: table.density[i], mean_ci: table.mean_ci[i], count: table.count[i],
+    return { total: rows.length, start: args.start, rows: rows.slice(args.start, args.start + args.n).map(i => ({ key: table.key[i], density: table.density[i], mean_ci: table.mean_ci[i], firings: table.firings[i],
       input_label: table.input_label[i], output_label: table.output_label[i], input: table.input[i].slice(0, 4).map(t => t[0]), output: table.output[i].slice(0, 4).map(t => t[0]), ...hits.get(i) })) }
   }
   if (!Object.hasOwn(details, args.key)) throw new Error(`${args.key} is not in this file`)

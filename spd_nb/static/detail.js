@@ -15,13 +15,13 @@ export function example(e, how, key = '') {
 // Bins of activation, everywhere and where it fires, each as a share of its own sum
 export function histogram(bins) {
   if (!bins.length) return h('p', { class: 'spd-faint' }, 'It never fires.')
-  const sum = k => Math.max(1, bins.reduce((a, b) => a + b[k], 0)), all = sum('all'), fired = sum('fired')
-  const most = Math.max(...bins.flatMap(b => [b.all / all, b.fired / fired])), w = 360 / bins.length
+  const sum = k => Math.max(1, bins.reduce((a, b) => a + b[k], 0)), all = sum('sampled'), fired = sum('fired')
+  const most = Math.max(...bins.flatMap(b => [b.sampled / all, b.fired / fired])), w = 360 / bins.length
   const bar = (b, i, v, cls) => h('svg:rect', { x: i * w, y: 80 - 78 * v / most, width: Math.max(.5, w - 1), height: 78 * v / most, class: cls })
   const label = (i, v, anchor) => h('svg:text', { x: i * w, y: 94, 'text-anchor': anchor }, short(v))
   const zero = bins.findIndex(b => b.low === 0)
   return h('div', { class: 'spd-chart' }, h('svg:svg', { viewBox: '0 0 360 98', role: 'img', 'aria-label': 'histogram of activations', style: 'max-width: 420px' },
-    bins.map((b, i) => [bar(b, i, b.all / all, 'spd-all'), bar(b, i, b.fired / fired, 'spd-fired'), h('svg:rect', { x: i * w, y: 0, width: w, height: 80, fill: 'transparent' }, h('svg:title', {}, `${short(b.low)} to ${short(b.high)}: ${percent(b.all / all)} of positions, ${percent(b.fired / fired)} of firings`))]),
+    bins.map((b, i) => [bar(b, i, b.sampled / all, 'spd-all'), bar(b, i, b.fired / fired, 'spd-fired'), h('svg:rect', { x: i * w, y: 0, width: w, height: 80, fill: 'transparent' }, h('svg:title', {}, `${short(b.low)} to ${short(b.high)}: ${percent(b.sampled / all)} of positions, ${percent(b.fired / fired)} of firings`))]),
     label(0, bins[0].low, 'start'), zero > 1 && zero < bins.length - 1 ? label(zero, 0, 'middle') : null, label(bins.length, bins.at(-1).high, 'end')),
   h('div', { class: 'spd-legend' }, h('span', {}, h('i', { class: 'spd-all' }), 'all positions'), h('span', {}, h('i', { class: 'spd-fired' }), 'where it fires')))
 }
@@ -55,7 +55,7 @@ export function detail(ask, onpick, kept = null) {
     shown = key
     const lens = h('div'), near = h('div', {}, h('p', { class: 'spd-faint' }, '…'))
     el.replaceChildren(
-      h('header', {}, h('code', { class: 'spd-key' }, d.key), h('span', {}, ` fires on ${percent(d.density)} of positions (${d.count.toLocaleString('en')}), activation ${short(d.mean)} ± ${short(d.sd)} there`)),
+      h('header', {}, h('code', { class: 'spd-key' }, d.key), h('span', {}, ` fires on ${percent(d.density)} of positions (${d.firings.toLocaleString('en')}), activation ${short(d.mean)} ± ${short(d.sd)} there`)),
       d.input_label || d.output_label ? h('p', { class: 'spd-label' }, h('b', {}, d.input_label || '–'), ' → ', h('b', {}, d.output_label || '–'), d.label_from ? h('span', { class: 'spd-faint' }, ` (${d.label_from})`) : null) : null,
       h('div', { class: 'spd-sides' },
         h('div', {}, h('div', { class: 'spd-two' }, section('fires on', shares(d.input)), section('predicts', shares(d.output))), lens, section('activation', histogram(d.bins))),
@@ -65,7 +65,7 @@ export function detail(ask, onpick, kept = null) {
     if (l) lens.replaceChildren(h('div', { class: 'spd-two' },
       section('directions by themselves: what fires it', l.reads.length ? list(l.reads) : h('p', { class: 'spd-faint' }, 'It reads what other matrices computed.')),
       section('directions by themselves: what it raises', l.writes.length ? [list(l.writes), h('div', { class: 'spd-faint' }, 'and lowers'), list(l.lowers)] : h('p', { class: 'spd-faint' }, 'Other matrices read what it writes.'))))
-    near.replaceChildren(...(n.length ? n.map(o => h(!kept || Object.hasOwn(kept, o.key) ? 'button' : 'div', { class: 'spd-near', onclick: e => e.currentTarget.tagName === 'BUTTON' && onpick(o.key), title: `PMI ${short(o.pmi)} nats, together ${o.count} times` },
+    near.replaceChildren(...(n.length ? n.map(o => h(!kept || Object.hasOwn(kept, o.key) ? 'button' : 'div', { class: 'spd-near', onclick: e => e.currentTarget.tagName === 'BUTTON' && onpick(o.key), title: `PMI ${short(o.pmi)} nats, together ${o.firings} times` },
       named(o.key), h('span', { class: 'spd-num' }, percent(o.p_given_this)), h('span', { class: 'spd-faint' }, o.label))) : [h('p', { class: 'spd-faint' }, 'Nothing fires with it more than by chance.')]))
   })
   return { el, show: key => { if (!key) shown = ''; return show(key) } }

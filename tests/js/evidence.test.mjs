@@ -6,7 +6,7 @@ import lens, { strips } from '../../spd_nb/static/lens.js'
 import studio, { changed, same, withInterval } from '../../spd_nb/static/studio.js'
 
 const table = {
-  key: ['a.b:0', 'a.b:1', 'a.c:0', 'a.c:1'], count: [50, 0, 90, 80], density: [.2, 0, .7, .1], mean_ci: [.1, 0, .5, .3],
+  key: ['a.b:0', 'a.b:1', 'a.c:0', 'a.c:1'], firings: [50, 0, 90, 80], density: [.2, 0, .7, .1], mean_ci: [.1, 0, .5, .3],
   input_label: ['x', '', 'Quote', ''], output_label: ['', '', '', 'says x'],
   input: [[[' he', .5, 2], ['he', .25, 3]], [], [['he', .3, 1]], [['she', .02, 3]]], output: [[['"', .9, Math.log(90)]], [], [['"', .8, Math.log(80)]], [['"', .1, Math.log(10)]]],
 }
@@ -45,7 +45,7 @@ test('without Python the browser answers from its table, and says what it has no
   const state = { table, details: { 'a.b:0': { key: 'a.b:0', lens: null, neighbours: [], examples: [] } } }, model = { get: k => state[k], set(k, v) { state[k] = v } }
   const a = browser.answer(model, 'rows', { start: 1, n: 1 })
   assert.equal(a.total, 3)
-  assert.deepEqual(a.rows.map(r => [r.key, r.output, r.count]), [['a.b:0', ['"'], 50]])
+  assert.deepEqual(a.rows.map(r => [r.key, r.output, r.firings]), [['a.b:0', ['"'], 50]])
   browser.answer(model, 'pick', { key: 'a.b:0' })
   assert.equal(state.key, 'a.b:0')
   assert.throws(() => browser.answer(model, 'detail', { key: 'a.c:0' }), /not in this file/)
