@@ -305,7 +305,7 @@ def write(
         length = inside.sum(1)
         return pa.table(dict(key=keyed(comp), batch=e['batch'], position=e['at'], at=(inside[:,:stats.examples.window].sum(1)).astype(np.int16 if stats.examples.window<2**15 else np.int32),
             tokens=lists(e['toks'][inside], length), ci=lists(e['ci'][inside], length), act=lists(e['act'][inside], length)))
-    totals = pa.table(dict(token=np.arange(stats.args['vocab'], dtype=np.int32), text=texts_of(tokenizer, stats.args['vocab']), times=stats.sums['tokens'].cpu().numpy(), mass=stats.sums['mass'].cpu().numpy()))
+    totals = pa.table(dict(token=np.arange(stats.args['vocab'], dtype=np.int32), text=texts_of(tokenizer, stats.args['vocab']), times=stats.sums['tokens'].cpu().numpy(), mass=stats.total('mass').cpu().numpy()))
     with atomic(path, folder=True) as new:
         made,how = dict(components=plain, tokens=token, token_totals=totals),dict(compression='zstd', write_page_checksum=True, use_dictionary=['key','side','site'])
         for name,t in made.items(): pq.write_table(t, new/f'{name}.parquet', row_group_size=2**16, **how)
