@@ -356,7 +356,7 @@ def tensors_of(
     "The state of a module to be saved"
     state = module.state_dict()
     if odd := [k for k,v in state.items() if not isinstance(v, Tensor)]: raise TypeError(f"{odd[0]!r} in the state of {type(module).__name__} is a {type(state[odd[0]]).__name__}, and only tensors are saved; keep it in a buffer")
-    return {k:v.detach().cpu().resolve_conj().resolve_neg().contiguous().clone() for k,v in state.items()}
+    return {k:v.detach().resolve_conj().resolve_neg().to('cpu', copy=True).contiguous() for k,v in state.items()}
 
 def describe(
     dm:Decomposed,   # What to describe

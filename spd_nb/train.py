@@ -369,7 +369,7 @@ def _continued(learner, then, path):
     if learner.steps in (then['steps'], learner.step): return
     learner.args['extended'] = [*before, [learner.step, then['steps']]]
     if jumps := list(_jumps(learner, then['steps'])):
-        warnings.warn(f"the run in {path} was planned for {then['steps']} steps and goes on at step {learner.step} as one of {learner.steps}: {', '.join(jumps)}. It will differ from a run of {learner.steps} steps from the start; only with `schedule=constant` and fixed exponents is it the same")
+        warnings.warn(f"the run in {path} was planned for {then['steps']} steps and goes on at step {learner.step} as one of {learner.steps}: {', '.join(jumps)}. It will differ from a run of {learner.steps} steps from the start; only with `schedule=constant` and fixed exponents is it the same", stacklevel=4)
 
 # %% ../nbs/15_train.ipynb #20a19a2d
 @contextmanager
