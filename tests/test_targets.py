@@ -6,7 +6,6 @@ import transformers as hf
 from spd_nb.edit import ablated
 from spd_nb.eval import report
 from spd_nb.harvest import Harvest, harvest
-from spd_nb.lms import StoryLM
 from spd_nb.model import decompose, find_target, fingerprint, load, reference, save
 from spd_nb.stories import stories, story_tokenizer
 from spd_nb.train import fit, spd_losses
@@ -113,11 +112,18 @@ def test_parts_of_ones_own_are_fitted_judged_saved_and_opened(ci, tmp_path):
         with pytest.raises(ValueError, match='made with ci=.*test_targets:'): load(folder, target=model, lower=soft)
     if isinstance(ci, partial): assert torch.equal(load(folder, target=model, trust=True).ci_fn.b['a'], dm.ci_fn.b['a'])
 
+class Scaled(hf.LlamaForCausalLM):
+    "A language model with a scale and a counter without axes, and a `spec` of its own"
+    def __init__(self, config):
+        super().__init__(config)
+        self.scale,self.spec = torch.nn.Parameter(torch.tensor(2.)),'a note of my own'
+        self.register_buffer('seen', torch.tensor(3))
+        self.post_init()
+
 def test_evidence_and_exports_of_a_model_with_a_number_without_axes(tmp_path):
-    lm = StoryLM(d=8, d_mlp=16, layers=1)
-    lm.spec = 'a note of my own'
-    lm.register_buffer('seen', torch.tensor(3))
-    dm = decompose(lm, '*up_proj', C=9)
+    size = dict(vocab_size=len(story_tokenizer()), hidden_size=16, intermediate_size=20, num_hidden_layers=1, num_attention_heads=2)
+    lm = made(Scaled, hf.LlamaConfig(**size, tie_word_embeddings=False), tmp_path/'model')
+    dm = decompose(lm, '*up_proj', C=20)
     h = harvest(dm, [stories(2, 16)[0]], tmp_path/'harvest', tokenizer=story_tokenizer(), examples=3, progress=False)
     edit = ablated(dm, next(iter(h.keys)))
     for form in ('hf','peft'): assert (edit.export(tmp_path/form, form)/'edit.json').exists()
