@@ -18,7 +18,7 @@ from traitlets import Any, TraitType, observe, validate
 from .core import as_html, html_table, visible
 from .data import begun
 from .edit import Edit
-from .harvest import tokenizer_of
+from .harvest import tokenizer_of, unknown_words
 from .model import Decomposed
 from .pickers import place
 from .sites import output_of
@@ -65,7 +65,7 @@ def _compared(dm, edit, prompt, top, n, tok, texts, bos):
     names,most = texts(p.shape[-1]),torch.maximum(p, q).topk(min(top, p.shape[-1])).indices
     rows = zip(*(t.tolist() for t in (most, p.gather(-1, most), q.gather(-1, most))))
     a,b = differing(written.before, written.after)
-    return dict(tokens=names_of([names[i] for i in ids]), kl=shift(dm, edit, x).kl[0].clamp(min=0).tolist(), next=[[(names[i],*pq) for i,*pq in zip(*r)] for r in rows], before=a, after=b)
+    return dict(unknown=unknown_words(tok, prompt, len(ids)), tokens=names_of([names[i] for i in ids]), kl=shift(dm, edit, x).kl[0].clamp(min=0).tolist(), next=[[(names[i],*pq) for i,*pq in zip(*r)] for r in rows], before=a, after=b)
 
 def _seen(v):
     "Every text in `v` as people can see it"

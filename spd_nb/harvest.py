@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LABEL_SCHEMA', 'HARVEST_SCHEMA', 'COLUMNS', 'tokenizer_of', 'ids_of', 'count', 'Labels', 'write', 'harvest',
-           'Example', 'Harvest', 'direct_logits', 'direct_reads', 'Lens', 'Component']
+           'Example', 'Harvest', 'direct_logits', 'direct_reads', 'Lens', 'Component', 'unknown_words']
 
 # %% ../nbs/21_harvest.ipynb #d29f1aa3
 import hashlib, json, os, re, shutil, signal, threading, time, warnings, zipfile, zlib
@@ -784,3 +784,16 @@ def by_label(self:Harvest,
     "Components whose label says something"
     df = self.labels.find(pattern, side, strategy)
     return df.join(self._components.set_index('key')[['firings','density']])
+
+# %% ../nbs/21_harvest.ipynb #4319322f
+def unknown_words(
+    tokenizer, # Of `transformers`
+    text:str,  # A text
+    n:int,     # Tokens of the row that ends with the text: its own, and those put before it
+)->list[tuple[int,str]]: # Position in the row and what was written there, for each token that stands for anything unknown
+    "What a tokenizer cannot read in a text"
+    ids,unk = tokenizer(text, add_special_tokens=False).input_ids,tokenizer.unk_token_id
+    if unk is None or unk not in ids: return []
+    if not tokenizer.is_fast: written = ['']*len(ids) # those in Python do not say where a token comes from
+    else: written = [text[a:b] for a,b in tokenizer(text, add_special_tokens=False, return_offsets_mapping=True).offset_mapping]
+    return [(n-len(ids)+t, w) for t,(i,w) in enumerate(zip(ids, written)) if i==unk and w!=tokenizer.unk_token]

@@ -17,7 +17,7 @@ from typing_extensions import TypedDict # pydantic reads that of `typing` from P
 from .browser import Evidence, Name
 from .core import Key, as_html, html_table, visible
 from .edit import Edit, before, divergence, scaled, u_replaced, write_token
-from .harvest import Harvest
+from .harvest import Harvest, unknown_words
 from .model import Decomposed
 from .texts import names_of
 from .tradeoff import generations, measure
@@ -122,7 +122,8 @@ class EditStudio(Evidence):
         p,q = self._logp(toks, [], gate),self._logp(toks, changes, gate)
         at = len(p)-1 if at is None or at>=len(p) else at
         most = torch.maximum(p[at], q[at]).topk(top).indices.tolist()
-        return dict(at=at, tokens=[visible(t) for t in names_of([texts[i] for i in toks[0]])], kl=divergence(p, q).tolist(), next=[(visible(texts[i]), p[at,i].exp().item(), q[at,i].exp().item()) for i in most])
+        unknown = [(t, visible(w)) for t,w in unknown_words(self.h.tokenizer, prompt, len(p))]
+        return dict(at=at, unknown=unknown, tokens=[visible(t) for t in names_of([texts[i] for i in toks[0]])], kl=divergence(p, q).tolist(), next=[(visible(texts[i]), p[at,i].exp().item(), q[at,i].exp().item()) for i in most])
 
     @asked
     def dose(self, prompt:Text, changes:Changes, gate:bool, which:Annotated[int, Field(ge=0)], at:Annotated[int, Field(ge=0)]|None=None):
@@ -176,7 +177,7 @@ def recorded(self:EditStudio)->dict:
     "The studio as it stands: what it edits cannot be changed without Python"
     now = dict(prompt=self.prompt, changes=self.changes, gate=self.gate)
     shown = [self._show(**now, at=t) for t in range(self._toks(self.prompt).shape[1])]
-    return jsonable(now|dict(key='', kept=dict(tokens=shown[0]['tokens'], kl=shown[0]['kl'], next=[s['next'] for s in shown], doses=[self._doses(**now, which=i) for i in range(len(self.changes))], code=self.code() if self.changes else '')))
+    return jsonable(now|dict(key='', kept=dict(tokens=shown[0]['tokens'], unknown=shown[0]['unknown'], kl=shown[0]['kl'], next=[s['next'] for s in shown], doses=[self._doses(**now, which=i) for i in range(len(self.changes))], code=self.code() if self.changes else '')))
 
 @patch
 def plain(self:EditStudio):

@@ -305,6 +305,17 @@ def test_page_without_python(case, story, browser, tmp_path):
     page.close()
     assert not outside and not noise, (outside, noise)
 
+def test_words_that_the_model_does_not_know_are_marked(story, browser, tmp_path):
+    names = dict(story)
+    for source in (LENS, STUDIO, DIFF):
+        exec(source.replace('text', "'Ida zyzzyva said'"), names)
+        page = browser.new_page()
+        page.goto(names['view'].to_html(tmp_path/'view.html').as_uri())
+        expect(page.locator('.spd-unknown')).to_have_count(1)
+        expect(page.locator('.spd-unknown')).to_have_text('<unk>')
+        expect(page.locator('.spd-unknown-words')).to_have_text('Unknown to this model, which reads <unk> instead: zyzzyva')
+        page.close()
+
 HIDDEN = """() => [...document.querySelectorAll('.spd-named')].filter(e => /\\d$/.test(e.textContent) && e.getClientRects().length).map(e => {
     const range = document.createRange(), inside = (a, b, ...sides) => sides.every(([lo, hi]) => a[lo] >= b[lo] - 1 && a[hi] <= b[hi] + 1), x = ['left', 'right'], y = ['top', 'bottom']
     range.selectNodeContents(e.lastChild)

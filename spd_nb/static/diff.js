@@ -1,5 +1,5 @@
 // What an edit changes on some prompts: where the next token moves, from what to what, and what is written instead
-import { h, stage, bars, latest, percent, shade, short } from './kit.js'
+import { h, stage, bars, latest, percent, shade, short, unknownAt, unknownWords } from './kit.js'
 
 // Where an arrow key leads; `lengths` are the tokens of each prompt
 export function moved({ prompt, position }, key, lengths) {
@@ -20,9 +20,10 @@ function render({ model, el }) {
   let at = { prompt: g('prompt'), position: g('position') }, wanted = null
   const send = latest(async to => { try { await ask('pick', to) } finally { if (wanted === to) { wanted = null; draw() } } })
   function go(to) { at = wanted = to; show(); send(to) }
-  const tokens = texts.map((t, p) => t.tokens.map((s, i) => h('span', { class: 'spd-diff-token', role: 'option', 'data-prompt': p, 'data-position': i, style: `background: ${shade(t.kl[i] / zmax)}`, title: `KL ${short(t.kl[i])} nats` }, s === '' ? '∅' : s)))
+  const tokens = texts.map((t, p) => t.tokens.map((s, i) => h('span', { class: 'spd-diff-token', role: 'option', 'data-prompt': p, 'data-position': i, style: `background: ${shade(t.kl[i] / zmax)}`, title: `KL ${short(t.kl[i])} nats` }, h('span', unknownAt(t.unknown, i), s === '' ? '∅' : s))))
   const lines = texts.map((_, p) => h('div', { class: 'spd-diff-prompt spd-text', role: 'listbox', 'aria-orientation': 'horizontal', 'aria-label': `prompt ${p}` }, tokens[p]))
-  const list = h('div', { class: 'spd-diff-prompts', onclick: click, onkeydown: key }, lines)
+  const strange = texts.map(t => unknownWords(t.tokens, t.unknown))
+  const list = h('div', { class: 'spd-diff-prompts', onclick: click, onkeydown: key }, lines.map((l, p) => [l, strange[p]]))
   const next = h('div', { class: 'spd-diff-next', 'aria-live': 'polite' }), written = h('div', { class: 'spd-diff-written' })
   const legend = h('div', { class: 'spd-legend' }, h('span', {}, 'KL(clean‖edited) of the next token, nats:'), [0, .25, .5, .75, 1].map(v => h('span', {}, h('b', { style: `background: ${shade(v)}` }), v === 1 ? `${short(zmax)} or more` : short(v * zmax))))
   body.replaceChildren(...[h('div', { class: 'spd-faint spd-diff-about' }, g('about')), legend, list, h('div', { class: 'spd-diff-parts' }, next, written), g('measures') && measured(g('measures'))].filter(Boolean))

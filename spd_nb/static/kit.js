@@ -131,6 +131,18 @@ export function cut(text, n) {
   return `${rest.slice(0, Math.max(0, room))}…${number}`
 }
 
+// What is said of a text with words that the model does not know; `unknown`: [position, what was written]
+export function unknownWords(tokens, unknown) {
+  if (!unknown?.length) return null
+  const words = [...new Set(unknown.map(([, w]) => w.trim()).filter(Boolean))]
+  return h('p', { class: 'spd-unknown-words' }, 'Unknown to this model, which reads ', token(tokens[unknown[0][0]].trim()), words.length ? [' instead: ', words.map((w, i) => [i ? ', ' : '', token(w)])] : ' instead')
+}
+// What a token with this position gets for being one of them
+export function unknownAt(unknown, i) {
+  const u = unknown?.find(([at]) => at === i)
+  return u ? { class: 'spd-unknown', title: `the model does not know ‘${u[1].trim()}’` } : {}
+}
+
 // Rows of [text, share, more...], the share as a bar; more are numbers beside it, such as the share after an edit
 export function bars(rows, { empty = 'nothing', top = 1 } = {}) {
   if (!rows.length) return h('p', { class: 'spd-faint' }, empty)

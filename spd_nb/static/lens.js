@@ -1,4 +1,4 @@
-import { h, bars, latest, named, settled, shade, short, stage, token } from './kit.js'
+import { h, bars, latest, named, settled, shade, short, stage, token, unknownAt, unknownWords } from './kit.js'
 import { detail } from './detail.js'
 
 // What is active at a token, by site: [{site, C, cells: [{key, ci, label}]}], sites in the order of the model
@@ -27,8 +27,8 @@ function render({ model, el }) {
   const box = texts.length ? h('select', { 'aria-label': 'text', class: 'spd-prompt', onchange: () => read(box.value, true) }, texts.map(t => h('option', { value: t }, t)))
     : h('textarea', { 'aria-label': 'text', class: 'spd-prompt', rows: 2, spellcheck: 'false', placeholder: 'Type or paste text', oninput: () => typed() })
   const line = h('div', { class: 'spd-text spd-prompt-tokens', role: 'listbox', 'aria-label': 'tokens', onkeydown: key })
-  const sites = h('div', { class: 'spd-strips' }), next = h('div', { class: 'spd-next' })
-  const result = h('div', { class: 'spd-result' }, line, h('div', { class: 'spd-read' }, sites, next))
+  const sites = h('div', { class: 'spd-strips' }), next = h('div', { class: 'spd-next' }), strange = h('div', { role: 'status' })
+  const result = h('div', { class: 'spd-result' }, line, strange, h('div', { class: 'spd-read' }, sites, next))
   const pane = detail(ask, k => ask('pick', { key: k }).catch(() => {}), kept)
   body.append(box, note, result, kept ? h('p', { class: 'spd-faint' }, 'This file keeps the details of the components that can be clicked.') : '', pane.el)
 
@@ -47,7 +47,8 @@ function render({ model, el }) {
     const most = Math.max(...reading.l0, 1)
     line.replaceChildren(...reading.tokens.map((t, i) => h('button', { class: 'spd-tok', role: 'option', 'aria-selected': String(i === held), tabindex: i === held ? 0 : -1,
       title: `${reading.l0[i]} components`, onclick: () => { held = i; look(i, true) }, onmouseenter: () => look(i), onmouseleave: () => look(held), onfocus: () => look(i) },
-    h('span', {}, t === '' ? '∅' : t), h('span', { class: 'spd-l0', style: `background: ${shade(reading.l0[i] / most)}` }, String(reading.l0[i])))))
+    h('span', unknownAt(reading.unknown, i), t === '' ? '∅' : t), h('span', { class: 'spd-l0', style: `background: ${shade(reading.l0[i] / most)}` }, String(reading.l0[i])))))
+    strange.replaceChildren(...[unknownWords(reading.tokens, reading.unknown)].filter(Boolean))
     look(at)
   }
   function look(i, hold = false) {

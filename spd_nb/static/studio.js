@@ -1,4 +1,4 @@
-import { h, bars, chart, latest, named, settled, shade, short, stage, token } from './kit.js'
+import { h, bars, chart, latest, named, settled, shade, short, stage, token, unknownAt, unknownWords } from './kit.js'
 
 // A change as its card makes it: `factor` where the component is scaled, `token` and `strength` where it writes a token
 export const changed = (changes, i, more) => changes.map((c, j) => j === i ? { ...c, ...more } : c)
@@ -14,7 +14,7 @@ function answer(model, what, args) {
   if (what === 'code') return kept.code
   if (!['show', 'dose'].includes(what) || !same(args, { prompt: model.get('prompt'), gate: model.get('gate'), changes: model.get('changes') })) throw new Error('This page holds one edit of one text; another needs Python.')
   const at = args.at ?? kept.next.length - 1
-  if (what === 'show') return { at, tokens: kept.tokens, kl: kept.kl, next: kept.next[at] }
+  if (what === 'show') return { at, tokens: kept.tokens, unknown: kept.unknown, kl: kept.kl, next: kept.next[at] }
   return kept.doses[args.which][at]
 }
 
@@ -25,7 +25,7 @@ function render({ model, el }) {
   const prompt = h('textarea', { class: 'spd-prompt', rows: 2, 'aria-label': 'text', spellcheck: 'false', readonly: still, oninput: () => { chosen = null; stale(); soon() } })
   const gate = h('input', { type: 'checkbox', class: 'spd-gate', disabled: still, onchange: () => update() })
   const cards = h('div', { class: 'spd-cards' })
-  const line = h('div', { class: 'spd-text spd-studio-tokens', role: 'listbox', 'aria-label': 'tokens', onkeydown: move }), next = h('div'), curve = h('div', { class: 'spd-curve' })
+  const line = h('div', { class: 'spd-text spd-studio-tokens', role: 'listbox', 'aria-label': 'tokens', onkeydown: move }), strange = h('div', { role: 'status' }), next = h('div'), curve = h('div', { class: 'spd-curve' })
   const finder = h('input', { type: 'search', 'aria-label': 'find components that predict a token', placeholder: 'predicts a token, e.g. he', spellcheck: 'false', disabled: still, oninput: () => search() }), hits = h('div', { class: 'spd-hits' })
   const offered = h('span'), written = h('div'), code = h('div'), result = h('div')
   const measured = h('input', { type: 'text', 'aria-label': 'tokens to measure', placeholder: 'token to measure', spellcheck: 'false', disabled: still, onkeydown: e => { if (e.key === 'Enter') measure() } })
@@ -34,7 +34,7 @@ function render({ model, el }) {
   body.append(prompt, note,
     h('div', { class: 'spd-bench' },
       h('div', {}, h('div', { class: 'spd-row' }, h('label', {}, gate, 'only where the component is needed'), offered), cards, h('h3', {}, 'add a component'), finder, hits),
-      h('div', { class: 'spd-result' }, h('h3', {}, 'KL of the next token, shaded from 0 to 1 nat'), line, next), h('div', { class: 'spd-result' }, h('h3', {}, 'stronger and weaker'), curve)),
+      h('div', { class: 'spd-result' }, h('h3', {}, 'KL of the next token, shaded from 0 to 1 nat'), line, strange, next), h('div', { class: 'spd-result' }, h('h3', {}, 'stronger and weaker'), curve)),
     h('div', { class: 'spd-row spd-doings' }, button('write on', 'spd-write', write, { disabled: still }), button('Python', 'spd-code-button', python), button('measure', 'spd-measure', measure, { disabled: still }), measured), written, code, result)
 
   // `follow`: another display, or a cell, has set all this already
@@ -42,7 +42,8 @@ function render({ model, el }) {
     asking = state()
     let a
     try { a = await ask('show', { ...asking, at: chosen, follow }) } finally { asking = null }
-    line.replaceChildren(...a.tokens.map((t, i) => h('button', { class: 'spd-tok', role: 'option', 'aria-selected': String(i === a.at), tabindex: i === a.at ? 0 : -1, title: `KL ${short(a.kl[i])} nats`, style: `background: ${shade(a.kl[i])}`, onclick: () => choose(i) }, t === '' ? '∅' : t)))
+    line.replaceChildren(...a.tokens.map((t, i) => h('button', { class: 'spd-tok', role: 'option', 'aria-selected': String(i === a.at), tabindex: i === a.at ? 0 : -1, title: `KL ${short(a.kl[i])} nats`, style: `background: ${shade(a.kl[i])}`, onclick: () => choose(i) }, h('span', unknownAt(a.unknown, i), t === '' ? '∅' : t))))
+    strange.replaceChildren(...[unknownWords(a.tokens, a.unknown)].filter(Boolean))
     next.replaceChildren(h('p', {}, 'next token after ', token(a.tokens[a.at]), ` before → with the edit, KL ${short(a.kl[a.at])} nats`), bars(a.next))
   })
   const dose = latest(async () => {

@@ -74,10 +74,10 @@ test('one change is made and the others stay', () => {
 })
 
 test('a page of a studio answers for its own edit only', () => {
-  const change = { key: 'a:0', factor: 0, token: '', strength: 1 }, state = { prompt: 'Tom', gate: false, changes: [change], kept: { tokens: ['a', 'b'], kl: [0, 1], next: [['x'], ['y']], doses: [['early', 'curve']], code: 'edit' } }
+  const change = { key: 'a:0', factor: 0, token: '', strength: 1 }, state = { prompt: 'Tom', gate: false, changes: [change], kept: { tokens: ['a', 'b'], unknown: [[1, 'x']], kl: [0, 1], next: [['x'], ['y']], doses: [['early', 'curve']], code: 'edit' } }
   const model = { get: k => state[k] }, args = { prompt: 'Tom', gate: false, changes: [{ strength: 1, token: '', factor: 0, key: 'a:0' }], at: null }
   assert.equal(same(args, state), true)
-  assert.deepEqual(studio.answer(model, 'show', args), { at: 1, tokens: ['a', 'b'], kl: [0, 1], next: ['y'] })
+  assert.deepEqual(studio.answer(model, 'show', args), { at: 1, tokens: ['a', 'b'], unknown: [[1, 'x']], kl: [0, 1], next: ['y'] })
   assert.deepEqual(studio.answer(model, 'show', { ...args, at: 0 }).next, ['x'])
   assert.equal(studio.answer(model, 'dose', { ...args, which: 0 }), 'curve')
   assert.equal(studio.answer(model, 'dose', { ...args, at: 0, which: 0 }), 'early')
