@@ -133,7 +133,9 @@ def measure(
     a,b = shift(dm, edit, on.toks, dict(it=tokens), rows),shift(dm, edit, elsewhere.toks, groups, rows)
     A,B = _Bootstrap(a, on.toks, resamples, seed),_Bootstrap(b, elsewhere.toks, resamples, seed+1)
     table = {}
-    def put(name, samples, where, what): table[name] = dict(interval(samples)._asdict(), n=int(where.sum()), what=what)
+    def put(name, samples, where, what):
+        if name in table: raise ValueError(f"two groups or domains are called {name.split(' ', 1)[1]!r}; give one another name")
+        table[name] = dict(interval(samples)._asdict(), n=int(where.sum()), what=what)
     put('p_before', A.mean(a.before['it'], at), at, 'probability of the tokens at the places')
     put('p_after', A.mean(a.after['it'], at), at, 'the same with the edit')
     put('change', A.ratio(a.after['it'], a.before['it'], at)-1, at, 'p_after/p_before-1')
@@ -240,7 +242,7 @@ def sweep(
     for s in tqdm(settings, disable=not progress, unit='edit'):
         found = judge(make(**s))
         found = found.row() if isinstance(found, Measured) else found
-        if both := set(s)&set(found): raise ValueError(f"{min(both)!r} is a setting and a measure; call the setting something else")
+        if both := set(s)&set(found): raise ValueError(f"{min(both)!r} is a setting and a measure; call one of them something else")
         rows.append(s|found)
     return pd.DataFrame(rows)
 

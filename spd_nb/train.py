@@ -219,6 +219,8 @@ def preset(
     measure = measure_for(dm, x)
     return vpd_losses() if is_lm(dm.target) and measure is kl else spd_losses(measure=measure)
 
+_COLUMNS = 'step','total','l0' # Of the history, beside the losses
+
 class Learner:
     "A run: the model, its losses, optimiser and data, and how far it is"
     def __init__(self,
@@ -237,6 +239,8 @@ class Learner:
         compile:bool=False,      # Run components and importances through `torch.compile`?
     ):
         if steps<1: raise ValueError(f"`steps` must be at least 1, got {steps}")
+        for k in losses:
+            if k in _COLUMNS: raise ValueError(f"a loss cannot be called {k!r}: the history has a column of that name, beside {', '.join(c for c in _COLUMNS if c!=k)}; give it another name")
         self.dm,self.losses,self.steps,self.lr,self.schedule,self.clip,self.view,self.autocast,self.recompute = dm,copy.deepcopy(losses),steps,lr,schedule,clip,view,autocast,recompute
         args = dict(losses={k:dict(coefficient=c, **_described(f)) for k,(c,f) in losses.items()}, steps=steps, lr=lr, schedule=_named(schedule), clip=clip,
             weight_decay=weight_decay, seed=seed, view=_named(view) if view else None, autocast=str(autocast) if autocast else None, recompute=recompute, compile=compile)
