@@ -233,7 +233,8 @@ def shortlist(
     min_density:float=.001, # Leave out those that fire on a smaller share of positions
     max_density:float=.2,   # ... or on a larger one
     progress:bool=True,     # Show a progress bar?
-):                          # DataFrame by key, the strongest effect first: pmi, precision, recall, density, fires_on, predicts, echo, change, elsewhere
+    least:float=.1,         # Name other tokens in `also` from this share of the lost probability on
+):                          # DataFrame by key, the strongest effect first: pmi, precision, recall, density, fires_on, predicts, echo, change, share, also, elsewhere
     "Components that predict a token, with what they read, what they say and what they do"
     import pandas as pd
     dm,ids = h.needed_dm(),h.token_ids(tokens)
@@ -244,10 +245,14 @@ def shortlist(
     def measure():
         logp = torch.cat([dm(t)[:,:-1].float().log_softmax(-1) for t in w.toks.split(16)])
         nll = -logp.gather(-1, w.toks[:,1:,None])[...,0]
-        return dict(p=logp[here][:,named].exp().sum(-1).mean(), elsewhere=nll[~here].mean())
+        return dict(p=logp[here][:,named].exp().sum(-1).mean(), elsewhere=nll[~here].mean()) | dict(enumerate(logp.exp().double().sum((0,1)).tolist()))
     base = measure()['p'].item()
-    effect = single_ablations(dm, measure, df.index, progress) if len(df) else pd.DataFrame(dict(p=[], elsewhere=[]), index=pd.Index([], name='key'))
+    effect = single_ablations(dm, measure, df.index, progress) if len(df) else pd.DataFrame(columns=['p','elsewhere',*range(len(h.texts))], index=pd.Index([], name='key'), dtype=float)
+    lost = -effect.drop(columns=['p','elsewhere']).clip(upper=0)
+    share = lost.div(lost.sum(axis=1), axis=0)
+    others = share.drop(columns=ids)
+    def also(key): return '  '.join(f'{h.texts[t]} {s:.0%}' for t,s in others.loc[key].nlargest(4).items() if s>=least)
     def tops(key, side): return '  '.join(h.tokens(key, side).text.head(4))
     def reads(key): return h.tokens(key, 'input').set_index('token').precision.reindex(ids).sum()
     return df.assign(fires_on=[tops(k, 'input') for k in df.index], predicts=[tops(k, 'output') for k in df.index], echo=[bool(reads(k)>.5) for k in df.index],
-        change=effect.p/base, elsewhere=effect.elsewhere).sort_values('change')
+        change=effect.p/base, share=share[ids].sum(axis=1), also=[also(k) for k in df.index], elsewhere=effect.elsewhere).sort_values('change')
