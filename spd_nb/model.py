@@ -258,14 +258,15 @@ def _entries(name, v):
 def fingerprint(
     model:nn.Module, # Any model
 )->str:              # 64 hex digits
-    "SHA-256 of a model's parameters and buffers: names, shapes and values. Of extra state, tensors, numbers, text and bytes count by value, other objects by type"
+    "SHA-256 of a model's parameters and buffers: names, types, shapes and values; of extra state also numbers, text and bytes"
     h,state = hashlib.sha256(),model.state_dict()
     for name,v in (e for k in sorted(state) for e in _entries(k, state[k])):
         if isinstance(v, Tensor):
             h.update(f'{name} {v.dtype} {tuple(v.shape)}'.encode())
             h.update(_bytes(name, v))
         elif isinstance(v, io.BytesIO): h.update(name.encode()+v.getvalue())
-        else: h.update(f'{name} {v!r}'.encode() if isinstance(v, (str,bytes,int,float,complex,torch.dtype,type(None))) else f'{name} {type(v)}'.encode())
+        elif isinstance(v, (str,bytes,int,float,complex,torch.dtype,type(None))): h.update(f'{name} {v!r}'.encode())
+        else: h.update(f'{name} {type(v)}'.encode())  # other objects have no text that is the same in every process
     return h.hexdigest()
 
 # %% ../nbs/14_model.ipynb #db0364e7
@@ -317,8 +318,12 @@ def find_target(
     "The model a reference stands for"
     kind,args = ref['kind'],{k:v for k,v in ref.items() if k not in ('kind','dtype')}
     if kind=='hf': return _pretrained(_class(ref.get('model', 'AutoModelForCausalLM')), ref['name'], ref['revision'], ref['dtype'])
-    if kind!='import': return (StoryLM(**args) if kind=='story' else toy_from(dict(args, kind=kind))).to(getattr(torch, ref.get('dtype', 'float32'))).eval()
-    if not trust: raise ValueError(f"this decomposition is of {ref['name']}, which is not part of spd_nb or transformers; pass the model itself as `target`. If a call without arguments builds it with the same weights, `trust=True` imports and calls it")
+    if kind!='import':
+        toy = StoryLM(**args) if kind=='story' else toy_from(dict(args, kind=kind))
+        return toy.to(getattr(torch, ref.get('dtype', 'float32'))).eval()
+    if not trust:
+        raise ValueError(f"this decomposition is of {ref['name']}, which is not part of spd_nb or transformers; pass the model itself as "
+            "`target`. If a call without arguments builds it with the same weights, `trust=True` imports and calls it")
     made = _imported(ref['name'])
     if 'pretrained' in ref: return _pretrained(made, **ref['pretrained'])
     try: return made().eval()
@@ -336,7 +341,7 @@ def _named(f):
     if not hasattr(f, '__qualname__'): return f'{_path(type(f))}()'
     return f.__name__ if OWN.get(f.__name__) is f else _path(f)
 
-def _kept(f):
+def _chosen(f):
     "A choice of output as JSON: a name or place as it is, a function as a dict"
     if not callable(f): return f
     return named if isinstance(named := _named(f), dict) else dict(kind=named)
@@ -346,7 +351,9 @@ def _part(name, saved, given, trust, path):
     if given is not None: return given
     args = dict(saved) if isinstance(saved, dict) else dict(kind=saved)
     kind = args.pop('kind')
-    if kind not in OWN and not trust: raise ValueError(f"{path} was made with {name}={kind}, which is not part of spd_nb; pass it as `load(path, {name}=...)`, or `trust=True` to import it")
+    if kind not in OWN and not trust:
+        raise ValueError(f"{path} was made with {name}={kind}, which is not part of spd_nb; "
+            f"pass it as `load(path, {name}=...)`, or `trust=True` to import it")
     made = OWN[kind] if kind in OWN else _imported(kind)
     return partial(made, **args) if args else made
 
@@ -355,7 +362,8 @@ def tensors_of(
 )->dict[str,Tensor]:  # Name to value, on the CPU, each with memory of its own, as a safetensors file needs it
     "The state of a module to be saved"
     state = module.state_dict()
-    if odd := [k for k,v in state.items() if not isinstance(v, Tensor)]: raise TypeError(f"{odd[0]!r} in the state of {type(module).__name__} is a {type(state[odd[0]]).__name__}, and only tensors are saved; keep it in a buffer")
+    for k,v in state.items():
+        if not isinstance(v, Tensor): raise TypeError(f"{k!r} in the state of {type(module).__name__} is a {type(v).__name__}, and only tensors are saved; keep it in a buffer")
     return {k:v.detach().resolve_conj().resolve_neg().to('cpu', copy=True).contiguous() for k,v in state.items()}
 
 def describe(
@@ -365,8 +373,8 @@ def describe(
 ):
     "Write everything of a decomposition that training does not change: `decomposition.json`, and the weights of a toy"
     tied = {s:next(o for o,c in dm.components.items() if c is cs._of[0]) for s,cs in dm.components.items() if isinstance(cs, TiedComponents)}
-    about = dict(schema_version=SCHEMA, target=_beside(reference(dm.target, dm.source), at), fingerprint=fingerprint(dm.target), sites=dm.C, tied=tied,
-        ci=_named(dm.new_ci), lower=_named(dm.lower), output=_kept(dm.output), training=dm.training_run, report=dm.report, **provenance())
+    about = dict(schema_version=SCHEMA, target=_beside(reference(dm.target, dm.source), at), fingerprint=fingerprint(dm.target),
+        sites=dm.C, tied=tied, ci=_named(dm.new_ci), lower=_named(dm.lower), output=_chosen(dm.output), training=dm.training_run, report=dm.report, **provenance())
     if _recipe(dm.target):
         with atomic(folder/'target.safetensors') as f: save_file(tensors_of(dm.target), f)
     with atomic(folder/'decomposition.json') as f: f.write_text(as_json(about, indent=1, default=repr), encoding='utf-8')
@@ -431,7 +439,8 @@ def _learnt(about, path):
         tensors,meta = _tensors(checkpoint)
         step,part = int(meta['step']),lambda p: {k.removeprefix(p):v for k,v in tensors.items() if k.startswith(p)}
         return part('components/'),part('ci/'),[r for r in Run(path).history if r['step']<step],dict(json.loads(meta['args']), stopped_at=step)
-    if (path/'run.json').exists(): raise FileNotFoundError(f"the run in {path} ended before its first checkpoint, so it holds no components; `fit` with this path starts it again")
+    if (path/'run.json').exists():
+        raise FileNotFoundError(f"the run in {path} ended before its first checkpoint, so it holds no components; `fit` with this path starts it again")
     import pandas as pd
     history = pd.read_parquet(path/'history.parquet').to_dict('records') if (path/'history.parquet').exists() else []
     return _tensors(path/'components.safetensors')[0],_tensors(path/'ci.safetensors')[0],history,about['training']

@@ -320,7 +320,8 @@ def save_checkpoint(
     tensors |= {f'ci/{k}':v for k,v in tensors_of(learner.dm.ci_fn).items()}
     tensors |= {f'opt/{i}/{k}':v for i,s in opt.items() for k,v in s.items()}
     tensors |= {f'rng/{k}':v for k,v in rng_state().items()}
-    tensors |= {f'loss/{name}/{k}':torch.as_tensor(v) for name,(_,loss) in learner.losses.items() if hasattr(loss, 'state_dict') for k,v in loss.state_dict().items()}
+    states = {name:loss.state_dict() for name,(_,loss) in learner.losses.items() if hasattr(loss, 'state_dict')}
+    tensors |= {f'loss/{name}/{k}':torch.as_tensor(v) for name,state in states.items() for k,v in state.items()}
     meta = dict(schema_version='1', step=str(learner.step), args=as_json(learner.args))
     with atomic(path) as f: save_file({k:v.contiguous() for k,v in tensors.items()}, f, metadata=meta)
 
@@ -367,13 +368,17 @@ def _continued(learner, then, path):
     "Check the arguments of a run against those of its checkpoint; another number of steps is allowed, and noted"
     def fixed(args): return {k:v for k,v in args.items() if k in then and k in learner.args and k not in _FREE}
     if changed := list(_differences(fixed(then), fixed(learner.args))):
-        raise ValueError(f"the run in {path} was made with other arguments: {'; '.join(changed)}. Give the same ones, or start a new run from what this one has learnt: `fit(load({str(path)!r}), ...)` with another `path`")
-    if learner.steps<learner.step: raise ValueError(f"the run in {path} has done {learner.step} steps; `steps` is the number in all, so give at least {learner.step}")
+        raise ValueError(f"the run in {path} was made with other arguments: {'; '.join(changed)}. Give the same ones, "
+            f"or start a new run from what this one has learnt: `fit(load({str(path)!r}), ...)` with another `path`")
+    if learner.steps<learner.step:
+        raise ValueError(f"the run in {path} has done {learner.step} steps; `steps` is the number in all, so give at least {learner.step}")
     if before := then.get('extended', []): learner.args['extended'] = before
     if learner.steps in (then['steps'], learner.step): return
     learner.args['extended'] = [*before, [learner.step, then['steps']]]
     if jumps := list(_jumps(learner, then['steps'])):
-        warnings.warn(f"the run in {path} was planned for {then['steps']} steps and goes on at step {learner.step} as one of {learner.steps}: {', '.join(jumps)}. It will differ from a run of {learner.steps} steps from the start; only with `schedule=constant` and fixed exponents is it the same", stacklevel=4)
+        warnings.warn(f"the run in {path} was planned for {then['steps']} steps and goes on at step {learner.step} as one of {learner.steps}: "
+            f"{', '.join(jumps)}. It will differ from a run of {learner.steps} steps from the start; "
+            "only with `schedule=constant` and fixed exponents is it the same", stacklevel=4)
 
 # %% ../nbs/15_train.ipynb #20a19a2d
 @contextmanager
@@ -475,7 +480,8 @@ def fit(
                 done = learner.step==steps
                 if (learner.step-1)%every==0 or done:
                     row = dict(step=learner.step-1, **{k:v.item() for k,v in values.items()}, l0=sum(learner.look(now).values()))
-                    if not all(map(_finite, row.values())): raise RuntimeError(f"a loss is not finite at step {row['step']}: {row}; try a lower `lr` or a `clip`. {_kept(run)}")
+                    if not all(map(_finite, row.values())):
+                        raise RuntimeError(f"a loss is not finite at step {row['step']}: {row}; try a lower `lr` or a `clip`. {_kept(run)}")
                     run.log(row)
                     learner.history.append(row)
                     bar.set_postfix({k:f'{v:.3g}' for k,v in row.items() if k!='step'}, refresh=False)
@@ -490,7 +496,8 @@ def fit(
 def _kept(run):
     "What can be done after an error"
     if not (run/'checkpoint.safetensors').exists(): return f'Nothing was saved yet, so {run.path} is free for another try'
-    return f'The last good state is in {run.path}: `resume=True` goes on with it, also with another `recompute`, and `load` opens it for a new run with other settings'
+    return (f'The last good state is in {run.path}: `resume=True` goes on with it, also with another `recompute`, '
+        'and `load` opens it for a new run with other settings')
 
 _LOWER = 'smaller batches or shorter rows need less, then fewer components, `recompute=True`, `autocast=torch.bfloat16`'
 

@@ -3,6 +3,7 @@ import json
 from functools import partial
 import pytest, torch
 import transformers as hf
+from spd_nb.core import seeded
 from spd_nb.edit import ablated
 from spd_nb.eval import report
 from spd_nb.harvest import Harvest, harvest
@@ -97,6 +98,16 @@ class Flat(torch.nn.Module):
     def forward(self, reads, acts): return {s:acts[s]*0+self.b[s.replace('.', '-')] for s in acts}
 
 def soft(x): return x.sigmoid()
+
+class Sure(Awkward):
+    "Built twice, it has the same weights"
+    def __init__(self):
+        with seeded(0): super().__init__()
+
+def test_a_class_that_builds_its_weights_opens_by_itself_when_trusted(tmp_path):
+    folder = save(decompose(Sure().eval(), 'a', C=4), tmp_path/'saved')
+    with pytest.raises(ValueError, match='If a call without arguments builds it with the same weights, `trust=True` imports and calls it'): load(folder)
+    assert type(load(folder, trust=True).target) is Sure
 
 @pytest.mark.parametrize('ci', [partial(Flat, start=.5), lambda sites: Flat(sites, .5)], ids=['partial','lambda'])
 def test_parts_of_ones_own_are_fitted_judged_saved_and_opened(ci, tmp_path):
