@@ -64,8 +64,16 @@ def same(what, a, b, most=1e-4):
     off = close(a, b)
     return Row(what, f'off by {off:.1e} of {most:.0e}', off<=most)
 
+def overlap(what, a, b, least, most=1e-3):
+    "As `same`, for two dictionaries that may lack what is below `least`"
+    off = max((abs(a.get(k, 0.)-b.get(k, 0.)) for k in a|b if max(a.get(k, 0.), b.get(k, 0.))>least), default=math.inf)
+    return Row(what, f'off by {off:.1e} of {most:.0e}', off<=most)
+
 def flat(grads): return torch.cat([g.detach().cpu().double().flatten() for g in grads])
 def alike(a, b): return torch.cosine_similarity(flat(a), flat(b), dim=0).item()
+def along(what, a, b): # for what Adam made, which turns the smallest gradients' signs into whole steps
+    c = alike(a.values(), b.values())
+    return Row(what, f'cosine {c:.6f}', c>.999)
 
 def spread(like): # a source that is the same on every device, where random numbers are not
     return (torch.arange(1, like.numel()+1, dtype=torch.float64)*.6180339887498949%1).view(like.shape).to(like)
@@ -125,7 +133,7 @@ def pieces(at):
     for make in (ScalarCI, VectorCI, SharedCI, GlobalCI, partial(TransformerCI, d=32)):
         with seeded(0): dm = decompose(StoryLM(32, 64), {'*mlp.*_proj':40}, make)
         there = copy.deepcopy(dm).to(at.device)
-        yield same(f'importances of {type(dm.ci_fn).__name__} and their gradients', *(list(gradient(d, x, partial(sparse, p=1.))) for d in (dm, there)))
+        yield same(f'importances of {type(dm.ci_fn).__name__} and their gradients', *(list(gradient(d, x, partial(sparse, p=1.))) for d in (dm, there)), 1e-3)
     here,there = load(ROOT/'data'/'story'),at.story()
     def masked(dm, **kw):
         with torch.no_grad(), dm.masked(stochastic_masks(dm.ci(x.to(dm.device)).lower, spread), **kw): return dm(x.to(dm.device))
@@ -151,7 +159,7 @@ def counts(at):
     n = 2 if at.small else 8
     with tempfile.TemporaryDirectory() as tmp: here,got = (count(d, stories(8, 64, seed=9), f'{tmp}/{d.device.type}', n=n, keep=False, progress=False) for d in (dm, there))
     off = (here.sums['count']-got.sums['count'].cpu()).abs().sum().item()/here.sums['count'].sum().item()
-    yield Row('firings that rounding decides', f'{off:.1e} of {int(here.sums["count"].sum()):,}', off<1e-3)
+    yield Row('firings that rounding decides', f'{off:.1e} of {int(here.sums["count"].sum()):,}', off<2e-4)
 
 def edits(at):
     "Edits, gated and placed, LoRA, fitted vectors, measurements"
@@ -170,9 +178,9 @@ def edits(at):
     def places(dm): return before(x.to(dm.device), [token])
     if not places(both[0]).at.any(): token = int(x[0,5])
     learned = [lora(dm, site, places(dm), says(token), steps=steps, progress=False) for dm in both]
-    yield same(f'LoRA after {steps} steps', *(e.deltas() for e in learned), 1e-2)
+    yield along(f'LoRA after {steps} steps', *(e.deltas() for e in learned))
     yield same('what it is in components', *(dict(project(dm, e.deltas()).unexplained) for dm,e in zip(both, learned)), 1e-2)
-    yield same(f'a write vector after {steps} steps', *(fit_u(dm, key, places(dm), says(token), steps=steps, progress=False).deltas() for dm in both), 1e-2)
+    yield along(f'a write vector after {steps} steps', *(fit_u(dm, key, places(dm), says(token), steps=steps, progress=False).deltas() for dm in both))
     yield same('measure', *(measure(dm, made['ablated'](dm), places(dm), [token], places(dm), resamples=50).table.value.to_dict() for dm in both), 1e-3)
 
 def views(at):
@@ -181,13 +189,16 @@ def views(at):
     both = [load(ROOT/'data'/'story'), at.story()]
     hs = [Harvest(ROOT/'data'/'story'/'harvest', dm) for dm in both]
     change = dict(key=key, factor=0., token='', strength=1.)
-    def rounded(r): return [{(s,c):g for s,c,g,_ in t if g>.2} for t in r['active']],[{t:p for t,p in n if p>.01} for n in r['next']]  # order and the faintest may differ
     yield same('browser', *(ComponentBrowser(h).detail(key) for h in hs), 1e-3)
-    yield same('directions', *({t:v for t,v in ComponentBrowser(h).lens(key)['writes'][:8]} for h in hs), 1e-3)
-    yield same('lens', *(rounded(PromptLens(dm, h).read(text)) for dm,h in zip(both, hs)), 1e-3)
+    writes = [dict(ComponentBrowser(h).lens(key)['writes']) for h in hs]
+    yield overlap('directions', *writes, max(writes[0].values())/2)
+    read = [PromptLens(dm, h).read(text) for dm,h in zip(both, hs)]
+    yield overlap('lens, importances', *({(t,*a[:2]):a[2] for t,row in enumerate(r['active']) for a in row} for r in read), .3)
+    yield overlap('lens, next tokens', *({(t,w):p for t,row in enumerate(r['next']) for w,p in row} for r in read), .05)
     for gate in (False,True):
         shown = [EditStudio(dm, h).show(text, [change], gate) for dm,h in zip(both, hs)]
-        yield same('studio'+', gated'*gate, *((s['kl'], {t:(p,q) for t,p,q in s['next'] if max(p, q)>.01}) for s in shown), 1e-3)
+        yield same('studio, KL'+', gated'*gate, *(s['kl'] for s in shown), 1e-3)
+        yield overlap('studio, next tokens'+', gated'*gate, *({t:q for t,_,q in s['next']} for s in shown), .05)
     yield same('studio writes', *(EditStudio(dm, h).write_on(text, [change], False, 8) for dm,h in zip(both, hs)))
 
 def halves(at):
@@ -292,12 +303,14 @@ def speed(at):
         dm,batches,losses_ = large(at)
         seconds,mb = timed(at, Learner(dm, batches, losses_, 1000, 1e-3, cosine, autocast=autocast).one, n)
         yield Row(f'VPD step, {name}', f'{seconds*1e3:.0f} ms for {batches[0].numel():,} tokens ({batches[0].numel()/seconds:,.0f} a second), {sum(dm.C.values()):,} components, {mb:.0f} MB')
+    dm,texts = at.story(),stories(4, 32) if at.small else stories(32, 128)
+    batches = [texts[i] for i in range(n)]
     with tempfile.TemporaryDirectory() as tmp:
-        began,total = time.perf_counter(),len(batches)*batches[0].numel()
+        began,total = time.perf_counter(),n*batches[0].numel()
         if at.device.type in ('cuda','xpu'): torch.get_device_module(at.device).reset_peak_memory_stats(at.device)
         count(dm, batches, f'{tmp}/counts', keep=False, progress=False)
         at.wait()
-        yield Row('harvest', f'{total/(time.perf_counter()-began):,.0f} tokens a second, {peak_memory(at.device):.0f} MB')
+        yield Row('harvest of the story model', f'{total/(time.perf_counter()-began):,.0f} tokens a second, {peak_memory(at.device):.0f} MB')
 
 CHECKS = [gradients, pieces, counts, edits, views, halves, resumed, moved, planned, speed, compiled]
 
