@@ -8,6 +8,7 @@ if workers := os.environ.get('PYTEST_XDIST_WORKER_COUNT'): os.environ.setdefault
 
 def pytest_addoption(parser):
     parser.addoption('--nbflags', default='', help='run cells with these flags too, e.g. --nbflags slow')
+    parser.addoption('--zoo', action='store_true', help='check every model of tests/zoo.py, not only a few')
 
 def pytest_collect_file(parent, file_path):
     if file_path.suffix=='.ipynb' and not any(p[0] in '._' for p in file_path.relative_to(parent.config.rootpath).parts):
