@@ -285,7 +285,7 @@ def reference(
     made,name = type(target),opened_from(target) if source is None else source
     dtype = str(next((p.dtype for p in target.parameters() if p.is_floating_point()), torch.float32)).removeprefix('torch.')
     if spec := _recipe(target): return spec if dtype=='float32' else dict(spec, dtype=dtype)
-    if not name: return dict(kind='import', name=_path(made))
+    if not name or not hasattr(made, 'from_pretrained'): return dict(kind='import', name=_path(made))
     pretrained = dict(name=name, revision=getattr(target.config, '_commit_hash', None), dtype=dtype)
     if getattr(sys.modules.get('transformers'), made.__name__, None) is made: return dict(kind='hf', model=made.__name__, **pretrained)
     return dict(kind='import', name=_path(made), pretrained=pretrained)

@@ -466,6 +466,7 @@ def fit(
             if 'extended' in learner.args: run.record(**learner.args, sites=dm.C, target=type(dm.target).__name__)
         elif checkpoint.exists(): raise ValueError(f"{run.path} already holds a run; give another `path`, or `resume=True` to go on with it")
         else:
+            tensors_of(dm.ci_fn)  # what cannot be saved says so before the training
             describe(dm, run.path, run.path)
             run.record(**learner.args, sites=dm.C, target=type(dm.target).__name__)
             run.rewind(0)

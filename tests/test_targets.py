@@ -73,6 +73,14 @@ def test_a_reference_of_an_earlier_save_opens_a_causal_model(tmp_path):
     (folder/'decomposition.json').write_text(json.dumps(about), encoding='utf-8')
     assert type(load(folder).target) is hf.LlamaForCausalLM
 
+def test_a_part_of_a_model_is_handed_to_load(tmp_path):
+    model = made(hf.BertModel, hf.BertConfig(**BERT), tmp_path/'model')
+    for part in (model.encoder, model.encoder.layer[0].intermediate):
+        folder = save(decompose(part, '*dense', C=4), tmp_path/'saved')
+        with pytest.raises(ValueError, match='pass the model itself as `target`'): load(folder)
+        with pytest.raises(ValueError, match='cannot build .* without arguments.*pass the model itself as `target`'): load(folder, trust=True)
+        assert load(folder, target=part).target is part
+
 class Awkward(torch.nn.Module):
     "A counter and a scale without axes, as batch norm and learnt temperatures have"
     def __init__(self, spec=None):
@@ -130,6 +138,15 @@ class Scaled(hf.LlamaForCausalLM):
         self.scale,self.spec = torch.nn.Parameter(torch.tensor(2.)),'a note of my own'
         self.register_buffer('seen', torch.tensor(3))
         self.post_init()
+
+def test_what_cannot_be_saved_is_refused_before_training(tmp_path):
+    class Told(Flat):
+        def get_extra_state(self): return 'a text'
+        def set_extra_state(self, state): pass
+    dm = decompose(Awkward().eval(), 'a', partial(Told, start=.5), C=6)
+    with pytest.raises(TypeError, match='_extra_state.* in the state of Told is a str, and only tensors are saved'):
+        fit(dm, [torch.rand(4, 5)], spd_losses(), steps=1, path=tmp_path, progress=False)
+    assert not dm.training_run
 
 def test_evidence_and_exports_of_a_model_with_a_number_without_axes(tmp_path):
     size = dict(vocab_size=len(story_tokenizer()), hidden_size=16, intermediate_size=20, num_hidden_layers=1, num_attention_heads=2)
