@@ -85,9 +85,9 @@ def alive(
     ci:float=1e-6,  # Alive by importance: mean above this (VPD)
 ):                  # DataFrame by site: C, and how many are alive by norm, by mean_ci and by firing
     "Count living components by three definitions, since papers differ in theirs"
-    longest = spec.groupby('site').norm.transform('max')
+    longest = spec.groupby('site', observed=True).norm.transform('max')
     counts = spec[['site']].assign(C=1, norm=spec.norm>norm*longest, mean_ci=spec.mean_ci>ci, fires=spec.rate>0)
-    return counts.groupby('site', sort=False).sum()
+    return counts.groupby('site', sort=False, observed=True).sum()
 
 # %% ../nbs/16_eval.ipynb #a7118c30
 def next_token_ce(

@@ -171,7 +171,7 @@ def by_role(
     toks = torch.tensor([[ids[t.text] for t in row] for row in rows], device=model.device)
     ce = torch.cat([F.cross_entropy(model(x, use_cache=False).logits[:,:-1].transpose(1,2), x[:,1:], reduction='none') for x in toks.split(16)])
     df = pd.DataFrame(dict(role=[t.role for row in rows for t in row[1:]], ce=ce.flatten().tolist(), entropy=[h for row in rows for h in surprisal(row, held_out)]))
-    g = df.groupby('role').agg(tokens=('ce','size'), ce=('ce','mean'), entropy=('entropy','mean'))
+    g = df.groupby('role', observed=True).agg(tokens=('ce','size'), ce=('ce','mean'), entropy=('entropy','mean'))
     g.loc['all'] = [len(df), df.ce.mean(), df.entropy.mean()]
     g['gap'] = g.ce-g.entropy
     g['share'] = g.gap*g.tokens/(g.gap['all']*len(df))

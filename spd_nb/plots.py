@@ -107,7 +107,7 @@ def lines(
     ys = [y] if isinstance(y,str) else list(y)
     if color is not None and len(ys)>1: raise ValueError(f"`color` splits one column, but `y` names {len(ys)}")
     df = _frame(df, x, *ys, *([] if color is None else [color]))
-    curves = [(c,c,df) for c in ys] if color is None else [(g,ys[0],d) for g,d in df.groupby(color, sort=False, dropna=False)]
+    curves = [(c,c,df) for c in ys] if color is None else [(g,ys[0],d) for g,d in df.groupby(color, sort=False, dropna=False, observed=True)]
     fig,hidden,total = _fig(),0,0
     for name,c,d in curves:
         xs,vs = _array(d[x], x, 1),_array(d[c], c, 1)
@@ -292,7 +292,7 @@ def points(
     xs,ys = _array(df[x], x, 1),_array(df[y], y, 1)
     seen = np.isfinite(xs) & np.isfinite(ys) & ((xs>0)|(not log_x)) & ((ys>0)|(not log_y))
     fig,rows = _fig(_note(title, int((~seen).sum()), len(df), 'not finite, or not positive on a log axis')),df[seen]
-    for i,(g,d) in enumerate([('',rows)] if group is None else rows.groupby(group, sort=False, dropna=False)):
+    for i,(g,d) in enumerate([('',rows)] if group is None else rows.groupby(group, sort=False, dropna=False, observed=True)):
         fig.add_scatter(x=_array(d[x], x, 1), y=_array(d[y], y, 1), mode='markers', name=_safe(g), marker=dict(color=cycle[i%len(cycle)], size=7, opacity=.75),
             hovertext=None if text is None else [_safe(t) for t in d[text]], hovertemplate=('' if text is None else '%{hovertext}<br>')+'%{x:.4g}, %{y:.4g}')
     fig.update_xaxes(**(_scale(log_x, xs[seen]) if log_x else {}), title_text=_safe(x if x_title is None else x_title))
@@ -336,7 +336,7 @@ def pareto(
     seen = np.isfinite(xs) & np.isfinite(ys) & ((xs>0)|(not log_x)) & ((ys>0)|(not log_y))
     if not seen.any(): raise ValueError(f"none of the {len(df)} points can be drawn: {x!r} or {y!r} is not finite, or not positive on a log axis")
     fig,rows = _fig(_note(title, int((~seen).sum()), len(df), 'not finite, or not positive on a log axis')),df[seen]
-    for i,(g,d) in enumerate([('',rows)] if group is None else rows.groupby(group, sort=False, dropna=False)):
+    for i,(g,d) in enumerate([('',rows)] if group is None else rows.groupby(group, sort=False, dropna=False, observed=True)):
         a,b = _array(d[x], x, 1),_array(d[y], y, 1)
         best = on_front(a, b, x_better, y_better)
         labels = [''] * len(d) if text is None else [_safe(t) for t in d[text]]

@@ -258,7 +258,7 @@ def front(
     import pandas as pd
     some = df[np.isfinite(df[x])&np.isfinite(df[y])]
     if not len(some): raise ValueError(f"none of the {len(df)} rows has a finite {x!r} and {y!r}")
-    parts = [some] if group is None else [d for _,d in some.groupby(group, sort=False, dropna=False)]
+    parts = [some] if group is None else [d for _,d in some.groupby(group, sort=False, dropna=False, observed=True)]
     return pd.concat([d.iloc[on_front(d[x].to_numpy(), d[y].to_numpy(), x_better, y_better)] for d in parts])
 
 def dose_response(

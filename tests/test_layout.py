@@ -66,6 +66,12 @@ def test_heavy_packages_wait_for_the_function_that_needs_them(nb):
     assert not packages(nb) & (HEAVY-WIDGET if is_widget(exported(nb)) else HEAVY)
 
 @each_nb
+def test_groups_are_of_what_is_there(nb):
+    "Before version 3, pandas makes an empty group of each unused category unless told otherwise"
+    calls = [n for n in ast.walk(ast.parse(exported(nb))) if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute) and n.func.attr=='groupby']
+    assert not [ast.unparse(n) for n in calls if not any(k.arg=='observed' for k in n.keywords)]
+
+@each_nb
 def test_imports_are_declared(nb):
     cfg = ConfigParser(delimiters=['='])
     cfg.read(ROOT/'settings.ini', encoding='utf-8')
