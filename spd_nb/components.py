@@ -175,6 +175,7 @@ class Identified(nn.Module):
         self.identity = nn.Linear(W.shape[1], W.shape[1], bias=False, device='meta')  # elsewhere this would draw random numbers
         self.identity.weight = nn.Parameter(torch.eye(W.shape[1]).to(W), requires_grad=False)
         self.module = module
+        self.training = self.identity.training = module.training
     def forward(self, x): return self.module(self.identity(x))
 
 # %% ../nbs/10_components.ipynb #0e3c29be

@@ -22,10 +22,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from .ci import CI, GlobalCI, ScalarCI, SharedCI, TransformerCI, VectorCI, lower_leaky, lower_leaky_linear, upper_leaky
 from .components import Components, EmbeddingComponents, SiteDict, TiedComponents, components_like, delta, gaussian
-from .core import Run, SiteError, as_html, as_json, atomic, bare, cached, get_site, hooked, html_table, match_sites, opened_from, provenance, seeded, settled
+from .core import Run, SiteError, as_html, as_json, atomic, bare, cached, get_site, hooked, html_table, match_sites, opened_from, provenance, scale_of, seeded, settled, weight_of
 from .masks import Mask, everywhere
-from .lms import StoryLM, pretrained
-from .sites import Seat, audit, batch_of, laid_out, lead_of, output_of, sample_batch
+from .lms import pretrained, sample_batch, StoryLM
+from .sites import Seat, audit, batch_of, laid_out, lead_of, output_of
 from .toys import TMS, InductionHead, ResidMLP, toy_from
 
 # %% ../nbs/14_model.ipynb #05bdbf55
@@ -50,6 +50,7 @@ class Decomposed(nn.Module):
     ):
         super().__init__()
         self.target,self.components,self.ci_fn,self.lower,self.output,self.seats = target,components,ci_fn,lower,output,seats
+        self._short = False  # was the batch of the audit of a single position?
         self.history,self.training_run,self.report = [],{},{}  # filled by `fit` and `report`, kept by `save`
         self.edits = []  # those whose blocks are open
         self.source = opened_from(target)  # now, since a relative folder is relative to where one is
@@ -69,15 +70,19 @@ class Decomposed(nn.Module):
         return partial(type(self.ci_fn), **{k:v for k,v in self.ci_fn.spec.items() if k!='kind'})
 
     def forward(self, x)->Tensor:
-        if self.seats is None: self.audit(x)
+        self._ready(x)
         return output_of(self.target(**x) if isinstance(x, Mapping) else self.target(x), self.output)
 
     def audit(self, x)->dict[str,Seat]: # Site to what was found
         "Check on two rows of a batch that each site is the matrix it seems to be; `SiteError` with the reason when one is not"
         seats = audit(self.target, x, self.sites, self.output)
         _refuse(self.target, seats)
-        self.seats = seats
+        self.seats,self._short = seats,_lead(x)[1:]==(1,)
         return seats
+
+    def _ready(self, x):
+        "Audit on the first batch, and again where that had a single position, which cannot tell rows from positions"
+        if self.seats is None or self._short and _lead(x)[1:]!=(1,): self.audit(x)
 
     def learnt(self)->list[nn.Parameter]: # Of components and causal-importance function, never the target's
         "What training moves"
@@ -95,11 +100,11 @@ class Decomposed(nn.Module):
 
     def clean(self, x)->Clean: # The target's output, and each site's input
         "Run the target by itself, whatever blocks are open"
-        if self.seats is None: self.audit(x)
+        self._ready(x)
         with torch.no_grad(), bare(), cached(self.target, self.sites) as inputs: out = self(x)
         mask = x.get('attention_mask') if isinstance(x, Mapping) else None
         text = mask!=0 if isinstance(mask, Tensor) and mask.ndim==2 and not mask.bool().all() else None
-        return Clean(out, self.laid_out(inputs, lead_of(*(((), x) if isinstance(x, Mapping) else ((x,),)))), text)
+        return Clean(out, self.laid_out(inputs, _lead(x)), text)
 
     def laid_out(self,
         inputs:dict[str,Tensor], # Site to what came in, as the target has it
@@ -124,7 +129,7 @@ class Decomposed(nn.Module):
         "Change what sites return while the block runs; hooks see and return tensors laid out as the batch is"
         lead = []
         def note(args, kw):
-            if self.seats is None: self.audit(batch_of(self.target, args, kw))
+            if self.seats is None or self._short: self._ready(batch_of(self.target, args, kw))
             lead[:] = [lead_of(args, kw)]
             if first is not None: first(args, kw)
         def placed(site, f, x, out):
@@ -187,6 +192,8 @@ class Decomposed(nn.Module):
 
     def __repr__(self): return f'Decomposed({type(self.target).__name__}, '+', '.join(f'{s}: {C}' for s,C in self.C.items())+')'
 
+def _lead(x): return lead_of((), x) if isinstance(x, Mapping) else lead_of((x,))
+
 def _refuse(target, seats):
     if not (bad := {s:seat.why for s,seat in seats.items() if seat.why}): return
     more = f", and {len(bad)-3} more" if len(bad)>3 else ''
@@ -207,7 +214,7 @@ def decompose(
 )->Decomposed:                   # Ready for `fit`
     "Give each site of a model rank-one components and a function that says which are needed"
     if isinstance(target, torch.jit.ScriptModule): raise TypeError(f"{type(target).__name__} is a scripted module, whose parts take no hooks; decompose the module it was made from")
-    if target.training: raise ValueError(f"{type(target).__name__} is in training mode, where dropout and batch norm change between runs; call `target.eval()` first")
+    if alive := next((n or type(target).__name__ for n,m in target.named_modules() if m.training), None): raise ValueError(f"{alive} is in training mode, where dropout and batch norm change between runs; call `target.eval()` first")
     found = match_sites(target, sites)
     target.requires_grad_(False)
     cs = SiteDict()
@@ -220,6 +227,8 @@ def decompose(
         for s,of in tied.items():
             if isinstance(get_site(target, s), nn.Embedding): raise TypeError(f"{s!r} is an Embedding, which reads ids; tie the other way round, {{{of!r}: {s!r}}}")
             if of not in cs: raise SiteError(f"{s!r} is tied to {of!r}, which is not among the sites {', '.join(cs.keys())}")
+            W,V = weight_of(get_site(target, s)),weight_of(get_site(target, of)).T
+            if W.shape!=V.shape or not torch.allclose(W, V, rtol=1e-3, atol=1e-6): raise ValueError(f"{s!r} cannot be tied to {of!r}: its weight is not the other's transposed{', which is scaled' if scale_of(get_site(target, of))!=1 else ''}, so one set of components cannot sum to both; give each its own")
             cs[s] = TiedComponents(cs[of])
         dm = Decomposed(target, cs, ci(cs), lower, output).to(next(iter(cs.parameters())).device)
     if not type(dm.ci_fn).__module__.startswith('spd_nb.'): dm.made_by = ci  # ours say in their `spec` how they were made
