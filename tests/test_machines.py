@@ -1,16 +1,20 @@
 "What other systems lack: Windows' files and signals, processes that do not fork"
 import ast, multiprocessing, os, pickle, re, subprocess, sys, textwrap
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 import pytest, torch
+from spd_nb.ci import GlobalCI, ScalarCI, SharedCI, TransformerCI, VectorCI
 from spd_nb.data import TokenBatches, repeated_tokens, sparse_features
 from spd_nb.edit import ablated, avoids, says
 from spd_nb.harvest import Harvest, count
-from spd_nb.masks import Mask, one_site
-from spd_nb.model import load
+from spd_nb.lms import StoryLM
+from spd_nb.masks import Mask, PersistentPGD, binomial, one_site, per_position
+from spd_nb.model import decompose, load
 from spd_nb.stats import load_stats
 from spd_nb.stories import stories
 from spd_nb.toys import TMS, InductionHead, ResidMLP
-from spd_nb.train import spd_losses, vpd_losses
+from spd_nb.train import Adversarial, Step, smooth_sparse, spd_losses, stochastic, vpd_losses
 
 ROOT = Path(__file__).parent.parent
 stood_in = pytest.mark.skipif(sys.platform!='linux', reason='tests/windows.py stands in for Windows on Linux')
@@ -93,3 +97,21 @@ def test_float64_is_made_on_the_cpu():
     def elsewhere(tree): return [ast.unparse(n) for n in ast.walk(tree) if isinstance(n, ast.Attribute) and n.attr=='double' and not ast.unparse(n.value).endswith(('.cpu()','.numpy()'))]
     assert elsewhere(ast.parse('a.double().cpu(); a.cpu().double(); a.sum(0).cpu().double()'))==['a.double']
     assert not [(f.name, e) for f in sorted((ROOT/'spd_nb').glob('*.py')) if f.name!='stats.py' for e in elsewhere(ast.parse(f.read_text(encoding='utf-8')))]
+
+@pytest.mark.parametrize('make', [ScalarCI, VectorCI, SharedCI, GlobalCI, partial(TransformerCI, d=32)], ids=lambda m: getattr(m, 'func', m).__name__)
+def test_a_step_makes_its_tensors_where_the_model_is(make, monkeypatch):
+    "A device without values: tensors that are made on the CPU cannot meet those of the model there, as on a GPU"
+    x = stories(2, 16)[0]
+    dm = decompose(StoryLM(32, 64), {'*mlp.*_proj':40, '*q_proj':24}, make)
+    dm(x)  # the sites are audited
+    dm,x = dm.to('meta'),x.to('meta')
+    monkeypatch.setattr(torch, 'autocast', lambda *a, **kw: nullcontext())  # that device has none
+    monkeypatch.setattr(torch, 'is_autocast_enabled', lambda *a: False)
+    clean = dm.clean(x)
+    step = Step(dm, dm, x, torch.ones(2, 16, device='meta'), clean, dm.ci(clean=clean), .5)
+    spread = dict(smooth=(1.,smooth_sparse), shared=(1.,Adversarial(PersistentPGD(scope=per_position))), bits=(1.,partial(stochastic, source=binomial, delta=True)))
+    sum(c*loss(step) for c,loss in (vpd_losses()|spd_losses()|spread).values()).backward()
+    assert all(p.grad.device.type=='meta' for p in dm.components.parameters())
+    key = 'model.layers.1.mlp.down_proj:3'
+    for where in ({}, dict(ci_threshold=.1), dict(positions=[0,1]), dict(positions=slice(-3, None)), dict(positions=torch.ones(2, 16, dtype=bool))):
+        with ablated(dm, key, **where): assert dm(x).device.type=='meta'
