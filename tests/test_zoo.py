@@ -16,10 +16,9 @@ from spd_nb.core import match_sites
 from spd_nb.edit import ablated, baked, u_replaced
 from spd_nb.eval import report
 from spd_nb.harvest import count
-from spd_nb.lms import load_lm
+from spd_nb.lms import linear_sites, load_lm
 from spd_nb.masks import Mask
 from spd_nb.model import decompose, load, save
-from spd_nb.sites import linear_sites
 from spd_nb.train import fit, plan, spd_losses, vpd_losses
 
 ZOO = LANGUAGE_MODELS|OTHER_MODELS|TRAPS
@@ -232,6 +231,7 @@ def sites_right(case, dm, twin, findings):
         def replaced():
             with e: yield dm(x),swapped,limit
         def made(): yield leaves(called(baked(dm, e), x))[twin.pick],swapped,limit
+        def untied(): yield leaves(called(baked(dm, e, untie=True), x))[twin.pick],swapped,limit
         def by_hand(here):
             def hook(m, args, kw, out):
                 h = next(iter((*args, *kw.values())))
@@ -252,7 +252,7 @@ def sites_right(case, dm, twin, findings):
         def shape():
             if not case.causal or s not in ci or s in where and where[s][1] is None: return
             assert ci[s].shape==(ROWS,STEPS,C), f'importances of shape {tuple(ci[s].shape)}, not {(ROWS,STEPS,C)}'
-        stages = dict(whole=whole, kept=kept, ablated=removed, replaced=replaced, baked=made, shape=shape)
+        stages = dict(whole=whole, kept=kept, ablated=removed, replaced=replaced, baked=made, untied=untied, shape=shape)
         if sequences: stages |= dict(position=position, row=one_row)
         for stage,f in stages.items(): attempt(findings, s, stage, f)
 
@@ -341,15 +341,16 @@ def exported(case, dm, twin, findings):
         cs,W = dm.at(s),twin.weight(s)
         V,U = cs.V.detach(),cs.U.detach()
         e,new = u_replaced(dm, s, 0, U[1]*2),W+torch.outer(U[1]*2-U[0], V[:,0])
-        def checkpoint():
-            with folder() as d: model = type(dm.target).from_pretrained(e.export(d/'edited')).eval()
+        def checkpoint(untie):
+            with folder() as d: model = type(dm.target).from_pretrained(e.export(d/'edited', untie=untie)).eval()
             with torch.no_grad(): return [(leaves(called(model, case.x))[twin.pick], twin.with_weight(s, new), 1e-4)]
         def adapter(merged):
             from peft import PeftModel
             with folder() as d: model = PeftModel.from_pretrained(case.make(), e.export(d/'adapter', 'peft')).eval()
             if merged: model = model.merge_and_unload()
             with torch.no_grad(): return [(leaves(called(model, case.x))[twin.pick], twin.with_weight(s, new), 1e-4)]
-        attempt(findings, s, 'exported', checkpoint)
+        attempt(findings, s, 'exported', partial(checkpoint, False))
+        attempt(findings, s, 'exported, untied', partial(checkpoint, True))
         attempt(findings, s, 'adapter', partial(adapter, False))
         attempt(findings, s, 'adapter, merged', partial(adapter, True))
 
