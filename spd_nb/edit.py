@@ -633,8 +633,6 @@ def _untie(model, site):
     if left := _sharing(model, site):
         raise ValueError(f"{site!r} and {left[0]!r} are made of one weight, so neither can have its own; make the same change to both")
 
-def _configs(c): return [c, *(s for k in getattr(c, 'sub_configs', ()) if getattr(c, k, None) is not None for s in _configs(getattr(c, k)))]
-
 def _mark_untied(model):
     "Make a saved copy of a `transformers` model open untied where its weights are no longer one"
     ties = getattr(model, 'get_expanded_tied_weights_keys', lambda all_submodels: {})(all_submodels=True)
@@ -645,7 +643,7 @@ def _mark_untied(model):
         own,p = model.get_submodule(holder),model.get_parameter_or_buffer(k)
         if id(p) in seen: setattr(own, name, nn.Parameter(p.clone(), requires_grad=p.requires_grad) if isinstance(p, nn.Parameter) else p.clone())
         seen.add(id(p))
-    flagged = [c for m in model.modules() if hasattr(m, 'config') for c in _configs(m.config) if getattr(c, 'tie_word_embeddings', False)]
+    flagged = [m.config for m in model.modules() if getattr(getattr(m, 'config', None), 'tie_word_embeddings', False)]  # nested ones belong to modules too
     for c in flagged: c.tie_word_embeddings = False
     asked = any('tie_word_embeddings' in inspect.unwrap(type(m).forward).__code__.co_names for m in model.modules())
     if asked or type(model.config).from_dict(model.config.to_dict()).to_dict()!=model.config.to_dict():
