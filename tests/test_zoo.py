@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
-import torch
+import pytest, torch
 from torch import Tensor, nn
 from zoo import LANGUAGE_MODELS, OTHER_MODELS, ROWS, STEPS, TRAPS
 from spd_nb.ci import ScalarCI, SharedCI, TransformerCI
@@ -391,6 +391,26 @@ def settled(findings):
     assert not wrong, '\n'.join(f'{f.verdict}: {f.stage} {f.site}: {f.message}' for f in wrong)
 
 def test_right_or_refused(name): settled(examined(ZOO[name]))
+
+@pytest.mark.parametrize('trap', ['rows of S*B', 'B 1 S', 'the last position only', 'a pooled output'])
+def test_first_batch_of_one_position(trap):
+    "What is found out on a batch that cannot tell rows from positions is not believed of the next"
+    case,findings = ZOO[trap],[]
+    dm = decompose(case.make(), dict.fromkeys(case.fine, C))
+    with torch.no_grad():
+        dm.clean(case.x[:,:1])
+        sites_right(case, dm, Twin(case, dm(case.x)), findings)
+    settled(findings)
+    assert sum(f.verdict=='right' for f in findings)>=10
+
+def test_tied_components():
+    "One set of components stands for a weight and its transpose, and for nothing else"
+    case,findings,pair = ZOO['llama_tied'],[],{'model.embed_tokens':C, 'lm_head':C}
+    dm = decompose(case.make(), pair, tied={'lm_head':'model.embed_tokens'})
+    with torch.no_grad(): sites_right(case, dm, Twin(case, dm(case.x)), findings)
+    settled(findings)
+    with pytest.raises(ValueError, match='lm_head'): # its embedding is scaled
+        decompose(ZOO['gemma'].make(), pair, tied={'lm_head':'model.embed_tokens'})
 
 if __name__=='__main__':
     import logging, time
