@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = ['steps_of', 'mean_over', 'l0', 'spectrum', 'alive', 'next_token_ce', 'mask_table', 'pgd_ladder', 'pgd_recon',
-           'hidden_recon', 'only_masks', 'without_masks', 'single_ablations', 'one_hots', 'matched', 'identity_error',
-           'dense_error', 'columns', 'mmcs', 'ml2r', 'auc', 'Contributions', 'neuron_contributions', 'Check', 'Report',
-           'graded', 'report']
+           'hidden_recon', 'only_masks', 'without_masks', 'single_ablations', 'relative_change', 'one_hots', 'matched',
+           'identity_error', 'dense_error', 'columns', 'mmcs', 'ml2r', 'auc', 'Contributions', 'neuron_contributions',
+           'Check', 'Report', 'graded', 'report']
 
 # %% ../nbs/16_eval.ipynb #64750830
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
+import numpy as np
 import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
@@ -19,7 +20,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from .batches import Feed, unpacked, weight_for
 from .ci import check_finite
-from .components import Components, gaussian
+from .components import Components, full_precision, gaussian
 from .core import Key, as_html, get_site, seeded, weight_of
 from .losses import kl, mse, position_mean
 from .masks import Mask, ascents, ci_masks, constant_masks, everywhere, random_masks, rounded_masks, shared, stochastic_masks
@@ -93,9 +94,16 @@ def alive(
 def next_token_ce(
     logits:Float[Tensor, "B S vocab"], # A model's answer
     toks,                              # B S ids
+    weight:Tensor|None=None,           # How often each position counts, `B` or `B S`; padding counts 0
 )->Tensor:                             # Nats per token
-    "Cross-entropy of each token given those before it"
-    return F.cross_entropy(logits[:,:-1].flatten(0,1), toks[:,1:].flatten())
+    "Cross-entropy of each token given those before it; a token that follows padding is not given any"
+    nll = F.cross_entropy(full_precision(logits[:,:-1]).flatten(0,1), toks[:,1:].flatten(), reduction='none')
+    return position_mean(nll[:,None], _predicted(toks, weight).flatten())[0]
+
+def _predicted(toks, weight):
+    "How often each token but the first of a row is predicted"
+    w = torch.ones(toks.shape, device=toks.device) if weight is None else weight_for(weight, toks.shape)
+    return w[:,1:]*(w[:,:-1]>0)
 
 @torch.no_grad()
 def mask_table(
@@ -108,6 +116,8 @@ def mask_table(
     "Reconstruction under six maskings, from all components to none; only `stochastic` has a delta"
     import pandas as pd
     measure = measure or measure_for(steps[0].dm, steps[0].x)
+    def toks(s): return s.x['input_ids'] if isinstance(s.x, dict) else s.x
+    def share(s): return _predicted(toks(s), s.weight).sum()/s.positions  # batches are weighted by positions, their cross-entropies by tokens
     masks = dict(unmasked=lambda g: constant_masks(g, 1.), stochastic=stochastic_masks, rounded=lambda g: rounded_masks(g, threshold), ci=ci_masks, random=random_masks, zero=lambda g: constant_masks(g, 0.))
     rows = {}
     with seeded(seed):
@@ -115,14 +125,15 @@ def mask_table(
             def one(s):
                 with s.dm.masked(make(s.ci.lower)): out = s.dm(s.x)
                 vals = [measure(out, s.clean.out, s.weights(out))]
-                return torch.stack(vals+[next_token_ce(out, s.x), next_token_ce(s.clean.out, s.x)] if ce else vals)
+                return torch.stack(vals+[next_token_ce(o, toks(s), s.weight)*share(s) for o in (out, s.clean.out)] if ce else vals)
             rows[name] = mean_over(one, steps).tolist()
     name = measure.__name__
     df = pd.DataFrame({k:v[:1] for k,v in rows.items()}, index=[name]).T
     df['of_zero'] = df[name]/df.loc['zero', name]
     if ce:
-        df['ce'] = [v[1] for v in rows.values()]
-        df['ce_difference'] = [v[1]-v[2] for v in rows.values()]
+        per = mean_over(share, steps).item()
+        df['ce'] = [v[1]/per for v in rows.values()]
+        df['ce_difference'] = [(v[1]-v[2])/per for v in rows.values()]
         df['ce_unrecovered'] = df.ce_difference/df.loc['zero', 'ce_difference']
     return df
 
@@ -169,9 +180,10 @@ def hidden_recon(
         return seen
     ref = outputs()
     with step.dm.masked(masks(step.ci.lower), route): out = outputs()
-    sq = {s:position_mean((out[s]-ref[s]).square(), step.weights(ref[s])).mean().item() for s in ref}
-    widths = {s:ref[s].shape[-1] for s in ref}
-    return sq | dict(all=sum(sq[s]*widths[s] for s in sq)/sum(widths.values()))
+    sq = {s:position_mean((full_precision(out[s])-full_precision(ref[s])).square(), step.weights(ref[s])).mean().item() for s in ref}
+    def counted(s): return ref[s][...,0].numel() if (w := step.weights(ref[s])) is None else float(w.sum())
+    numbers = {s:counted(s)*ref[s].shape[-1] for s in ref}
+    return sq | dict(all=sum(sq[s]*numbers[s] for s in sq)/sum(numbers.values()))
 
 # %% ../nbs/16_eval.ipynb #2bdb8c2e
 def only_masks(
@@ -210,6 +222,15 @@ def single_ablations(
         rows[str(k)] = {name:float(v)-float(base[name]) for name,v in now.items()}
     return pd.DataFrame.from_dict(rows, orient='index').rename_axis('key')
 
+# %% ../nbs/16_eval.ipynb #b136fd7e
+def relative_change(
+    before, # Probabilities: a number or an array
+    after,  # What they have become
+):          # `after/before-1`, an array; NaN where `before` is below 1e-6
+    "By how much probabilities changed, relative to what they were"
+    before,after = np.asarray(before, dtype=float),np.asarray(after, dtype=float)
+    return np.where(before>=1e-6, after, np.nan)/np.maximum(before, 1e-6)-1
+
 # %% ../nbs/16_eval.ipynb #449be1bb
 def one_hots(
     n:int,           # Features
@@ -237,16 +258,17 @@ def identity_error(
     on = g.diagonal()
     off = g.clone()
     off.diagonal().zero_()
-    return int((off>tol).sum()+(on<1-tol).sum())
+    return int((~(off<=tol)).sum()+(~(on>=1-tol)).sum())  # so that NaN is an error
 
 def dense_error(
     ci:Float[Tensor, "n C"], # Importances on one probe per feature
     k:int,                   # How many components all features should share
-    tol:float=.1,            # Above this elsewhere is an error
+    tol:float=.1,            # Above this elsewhere is an error, and so is a column that does not reach 1 less this
 )->int:                      # Errors; 0 is `k` components in use
-    "Count what keeps importances from having exactly `k` columns in use: each of them reaches 0.9, no other exceeds `tol`"
-    g = ci[:,ci.sum(0).argsort(descending=True)]
-    return int((g[:,:k].amax(0)<.9).sum()+(g[:,k:]>tol).sum())
+    "Count what keeps importances from having exactly `k` columns in use: each of them reaches `1-tol`, no other exceeds `tol`"
+    g = F.pad(ci, (0, max(0, k-ci.shape[1])))
+    g = g[:,g.sum(0).argsort(descending=True)]
+    return int((~(g[:,:k].amax(0)>=1-tol)).sum()+(~(g[:,k:]<=tol)).sum())
 
 # %% ../nbs/16_eval.ipynb #78b8c3ba
 @torch.no_grad()
@@ -361,7 +383,8 @@ def _settled(history, share=.1):
     n = max(1, int(len(history)*share))
     if len(history)<4*n: return float('inf')
     mean = lambda rows: sum(r['total'] for r in rows)/len(rows)
-    return abs(mean(history[-n:])-mean(history[-2*n:-n]))/mean(history[-2*n:-n])
+    before,last = mean(history[-2*n:-n]),mean(history[-n:])
+    return abs(last-before)/abs(before) if before else float(last!=0)  # a total with a negative coefficient may be below 0
 
 def _shuffled(ci, seed=0):
     gen = torch.Generator().manual_seed(seed)
@@ -381,7 +404,7 @@ def report(
     table,spec = mask_table(steps, measure),spectrum(steps)
     zero = table.loc['zero', measure.__name__]
     share = lambda name: table.loc[name, 'of_zero']
-    relative = max((d.norm()/weight_of(get_site(dm.target, s)).norm()).item() for s,d in dm.deltas().items())
+    relative = max((d.norm()/full_precision(weight_of(get_site(dm.target, s))).norm()).item() for s,d in dm.deltas().items())
     rungs = {k:v/zero for k,v in pgd_ladder(steps[0], measure, ladder).items()}
     *_,second,last = rungs.values()
     count = sum(mean_over(lambda o: torch.tensor(list(l0(o.ci.lower, weight=o.weight).values())), steps).tolist())

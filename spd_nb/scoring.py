@@ -19,7 +19,7 @@ from torch import Tensor
 from .autointerp import in_label, in_thread, last_object, unfinished
 from .batches import Feed
 from .core import Key
-from .eval import single_ablations, without_masks
+from .eval import relative_change, single_ablations, without_masks
 from .harvest import Harvest, ids_of
 from .model import Decomposed
 from .texts import assembled, marked, marks_for, quoted
@@ -192,7 +192,7 @@ class Caused(NamedTuple):
     n:int            # Positions where it fires
     before:float     # Probability of the named tokens there
     after:float      # The same without the component
-    change:float     # after/before-1
+    change:float     # after/before-1, as `relative_change` has it
     share:float      # Of all probability that tokens lost there, the part that the named ones lost
     elsewhere:float  # KL (nats) at positions where it does not fire
     condition:float  # Share of its firings that are on tokens the input label names
@@ -220,7 +220,7 @@ def caused(
         here,gone,cost = (a+b.sum(0).cpu().double() for a,b in ((here, p[f].exp()), (gone, q[f].exp()), (cost, (p.exp()*(p-q)).sum(-1)[~f])))  # Apple's GPU has no float64
     n,said = int(on.sum()),said.cpu()
     lost,before,after = (here-gone)/n,(here[said].sum()/n).item(),(gone[said].sum()/n).item()
-    return Caused(n, before, after, after/before-1 if before else float('nan'), (lost[said].clamp(min=0).sum()/lost.clamp(min=0).sum()).item(), (cost/int((~on).sum())).item(), torch.isin(toks[on], read).float().mean().item())
+    return Caused(n, before, after, relative_change(before, after).item(), (lost[said].clamp(min=0).sum()/lost.clamp(min=0).sum()).item(), (cost/int((~on).sum())).item(), torch.isin(toks[on], read).float().mean().item())
 
 # %% ../nbs/23_scoring.ipynb #358939ab
 @torch.no_grad()
@@ -255,4 +255,4 @@ def shortlist(
     def tops(key, side): return '  '.join(h.tokens(key, side).text.head(4))
     def reads(key): return h.tokens(key, 'input').set_index('token').precision.reindex(ids).sum()
     return df.assign(fires_on=[tops(k, 'input') for k in df.index], predicts=[tops(k, 'output') for k in df.index], echo=[bool(reads(k)>.5) for k in df.index],
-        change=effect.p/base, share=share[ids].sum(axis=1), also=[also(k) for k in df.index], elsewhere=effect.elsewhere).sort_values('change')
+        change=relative_change(base, base+effect.p), share=share[ids].sum(axis=1), also=[also(k) for k in df.index], elsewhere=effect.elsewhere).loc[effect.p.sort_values(kind='stable').index]

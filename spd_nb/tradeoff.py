@@ -7,6 +7,7 @@ __all__ = ['Shift', 'shift', 'Interval', 'draws', 'interval', 'Measured', 'measu
            'Generations', 'generations', 'grid', 'sweep', 'front', 'dose_response', 'select', 'density_matched']
 
 # %% ../nbs/32_tradeoff.ipynb #1535190d
+import copy
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from itertools import product
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from .core import Key, SiteError, as_html, bare, html_table, keys_of, seeded
 from .data import begun
 from .edit import Edit, Places, ablated, divergence, scaled, token_ids
+from .eval import relative_change
 from .harvest import tokenizer_of
 from .model import Decomposed
 from .sites import output_of
@@ -82,7 +84,7 @@ def interval(
     samples:Float[np.ndarray, " R"], # The number itself, then what the bootstrap gives
 )->Interval:                         # NaN where there was nothing to measure
     "The middle 95 % of a bootstrap"
-    some = samples[1:][np.isfinite(samples[1:])]
+    some = samples[1:][np.isfinite(samples[1:])] if np.isfinite(samples[0]) else []
     return Interval(float(samples[0]), *(map(float, np.percentile(some, [2.5,97.5])) if len(some) else (float('nan'),)*2))
 
 # %% ../nbs/32_tradeoff.ipynb #ca2dd234
@@ -109,6 +111,7 @@ class _Bootstrap:
         def sums(x): return np.where(where.cpu().numpy(), x.cpu().double().numpy() if isinstance(x, Tensor) else x, 0.).sum(1)
         with np.errstate(invalid='ignore', divide='ignore'): return (self.drawn@sums(top))/(self.drawn@sums(bottom))
     def mean(self, x, where): return self.ratio(x, np.ones(1), where)
+    def change(self, before, after, where): return relative_change(self.mean(before, where), self.mean(after, where))
     def lost(self, where): return self.mean(self.shift.nll_after-self.shift.nll_before, where)
 
 def measure(
@@ -138,7 +141,7 @@ def measure(
         table[name] = dict(interval(samples)._asdict(), n=int(where.sum()), what=what)
     put('p_before', A.mean(a.before['it'], at), at, 'probability of the tokens at the places')
     put('p_after', A.mean(a.after['it'], at), at, 'the same with the edit')
-    put('change', A.ratio(a.after['it'], a.before['it'], at)-1, at, 'p_after/p_before-1')
+    put('change', A.change(a.before['it'], a.after['it'], at), at, 'p_after/p_before-1; NaN where p_before is below 1e-6')
     around = nn.functional.max_pool1d(at[:,None].float(), 2*near+1, 1, near)[:,0].bool()&on.other
     for name,X,where,what in (('near',A,around,f'up to {near} tokens from a place'), ('elsewhere',B,other,'other text, not at its places'), ('anywhere',B,other|elsewhere.at,'other text, its places too')):
         put(f'{name}_kl', X.mean(X.shift.kl, where), where, f'KL(clean‖edited) in nats, {what}')
@@ -154,7 +157,7 @@ def measure(
     for k,i in groups.items():
         where = nn.functional.pad(torch.isin(elsewhere.toks[:,1:], torch.tensor(i, device=elsewhere.toks.device)), (0,1))&elsewhere.scored
         put(f'p {k}', B.mean(b.before[k], where), where, f'probability of {k} where it comes')
-        put(f'change {k}', B.ratio(b.after[k], b.before[k], where)-1, where, 'and by how much it changes')
+        put(f'change {k}', B.change(b.before[k], b.after[k], where), where, 'and by how much it changes')
     return Measured(pd.DataFrame.from_dict(table, orient='index', columns=['value','low','high','n','what']).rename_axis('measure'), a, b)
 
 # %% ../nbs/32_tradeoff.ipynb #31d68528
@@ -193,6 +196,13 @@ class Generations(NamedTuple):
         head = ''.join(f'<th style="text-align:left">{as_html(c)}</th>' for c in self.table.columns)
         return f'<table><tr>{head}</tr>'+''.join('<tr>'+''.join(map(cell, r))+'</tr>' for r in self.table.itertuples(index=False))+'</table>'
 
+def _written(model, x, how):
+    "What a model writes, whatever generation settings it comes with; only its end of text is kept"
+    from transformers import GenerationConfig
+    plain = copy.copy(model)  # shares weights and hooks; `generate` fills what is not set in its argument from the model's own settings
+    plain.generation_config = GenerationConfig(eos_token_id=model.generation_config.eos_token_id, **how)
+    return plain.generate(x, attention_mask=torch.ones_like(x), generation_config=plain.generation_config)
+
 def generations(
     dm:Decomposed,         # Decomposed causal language model of `transformers`
     edit,                  # An `Edit`, or an edited model
@@ -212,7 +222,8 @@ def generations(
     counted,local = set(token_ids(dm, tokens, tok)),isinstance(edit, Edit) and edit.local
     def write(model, x, i):
         how = dict(do_sample=True, temperature=temperature, top_k=0) if i else dict(do_sample=False)
-        with seeded(seed+i), torch.no_grad(): return model.generate(x, attention_mask=torch.ones_like(x), max_new_tokens=n, use_cache=not local, pad_token_id=tok.pad_token_id, **how)[0,x.shape[1]:].tolist()
+        how |= dict(max_new_tokens=n, use_cache=not local, pad_token_id=tok.pad_token_id)
+        with seeded(seed+i), torch.no_grad(): return _written(model, x, how)[0,x.shape[1]:].tolist()
     for prompt in [prompts] if isinstance(prompts, str) else prompts:
         x = torch.tensor([begun(tok, prompt, bos)], device=dm.device)
         for i in range(samples+1):

@@ -76,3 +76,18 @@ def test_gradients(state, tmp_path):
         single,half = cosines(dm, batch, loss)
         assert single>(.998 if name=='annealed' else .9999), name  # the annealed one pulls hardest on importances of 1e-6
         assert half>(.998 if name in exact else .99), name
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16, torch.float64])
+def test_targets_of_any_type(dtype, tmp_path):
+    "What is learnt is as precise as for a target in float32, and comes out the same; what the model returns has the target's type"
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.GELU(), torch.nn.Linear(8, 5)).bfloat16().eval()
+    batch = torch.rand(32, 6).bfloat16()
+    def learned(t):
+        dm = decompose(copy.deepcopy(model).to(t), '*', partial(SharedCI, hidden=7), C=9)
+        run = fit(dm, [batch.to(t)], spd_losses(), steps=60, lr=1e-2, warm=100, path=tmp_path/str(t), progress=False)
+        with dm.masked(stochastic_masks(dm.ci(batch.to(t)).lower)): assert dm(batch.to(t)).dtype==t
+        assert {p.dtype for p in dm.components.parameters()}=={torch.promote_types(t, torch.float32)} and {p.dtype for p in dm.ci_fn.parameters()}=={torch.float32}
+        return run.history[-1]
+    want,got = learned(torch.float32),learned(dtype)
+    for name in want: assert got[name]==pytest.approx(want[name], rel=.05, abs=3e-5), name
