@@ -9,13 +9,15 @@ __all__ = ['Feed', 'unpacked', 'weight_for']
 import inspect
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from weakref import WeakKeyDictionary
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.data import Dataset, IterableDataset
-from .core import restore_rng, rng_state
+from .core import bare, restore_rng, rng_state
 from .data import Weighted
 from .lms import check_tokens, vocab_of
+from .sites import output_of
 
 # %% ../nbs/09_batches.ipynb #44905d4d
 def _end_of(batches):
@@ -128,9 +130,31 @@ def _padding(x, target):
     if not isinstance(mask, Tensor) or mask.ndim!=2 or mask.bool().all(): return None,x
     if not mask.any(): raise ValueError("the `attention_mask` of a batch is 0 everywhere, so no position counts")
     if getattr(target.config, 'is_encoder_decoder', False): raise ValueError(f"this batch is padded, and {type(target).__name__} has an encoder and a decoder with positions of their own, so padding cannot be left out of both; give rows of one length")
-    if not mask[:,0].all() and 'position_ids' not in x and 'position_ids' in _takes(target)[0] and getattr(target, 'can_generate', bool)():
-        x = x|dict(position_ids=(mask.long().cumsum(-1)-1).clamp(min=0))
+    if not mask[:,0].all() and 'position_ids' not in x:
+        if target not in _COUNTED: _COUNTED[target] = _counted(target, x)
+        if _COUNTED[target] is None: raise ValueError(f"{type(target).__name__} does not answer for a row with padding on its left what it answers for the row alone; pad on the right, or give rows of one length")
+        if _COUNTED[target]: x = _positions(x)
     return (mask!=0).float(),x
+
+_COUNTED = WeakKeyDictionary()  # by model, does padding on the left need positions that are counted from the text on? `None` where those do not help
+
+def _positions(x): return x|dict(position_ids=(x['attention_mask'].long().cumsum(-1)-1).clamp(min=0))
+
+def _counted(target, x):
+    "What padding on the left needs, by asking the model"
+    return next((given for given,y in ((False, x), (True, _positions(x) if 'position_ids' in _takes(target)[0] else None)) if y is not None and _alone(target, y)), None)
+
+@torch.no_grad()
+def _alone(target, x):
+    "Does a model answer for a row with padding on its left what it answers for the row alone?"
+    mask,ids = x['attention_mask'],x.get('input_ids')
+    i = int((mask[:,0]==0).nonzero()[0,0])
+    if ids is None or ids.shape!=mask.shape or not mask[i].any(): return True
+    first = int(mask[i].nonzero()[0,0])
+    one = {k:v[i:i+1] if isinstance(v, Tensor) and v.ndim and len(v)==len(ids) else v for k,v in x.items()}
+    with bare(): padded,alone = (output_of(target(**kw)) for kw in (one, dict(input_ids=ids[i:i+1,first:], attention_mask=mask[i:i+1,first:])))
+    if padded.ndim<3: return bool((padded-alone).abs().max()<=2e-2*alone.abs().max())  # an answer without positions
+    return bool((padded[0,first:]-alone[0]).abs().max()<=2e-2*alone.abs().max())
 
 def unpacked(
     batch,            # A tensor, a dictionary (a tokenizer's `BatchEncoding` too), a tuple that starts with either, or `Weighted`
