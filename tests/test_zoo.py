@@ -290,15 +290,6 @@ def counted(case, dm, findings):
         yield stats.output,on.T@p.double(),1e-3
     attempt(findings, '', 'harvest', run)
 
-def _reads_padding(model, batch, alone):
-    "Does a model itself leave padding out, when it is told the positions?"
-    mask = batch['attention_mask']
-    def right(more):
-        with torch.no_grad(): out = model(**batch, **more).logits
-        return all(off(out[i][mask[i]==1], model(x).logits[0])<1e-3 for i,x in enumerate(alone))
-    try: return right(dict(position_ids=(mask.cumsum(1)-1).clamp(min=0)))
-    except TypeError: return right({})
-
 def padded(case, dm, findings):
     "A harvest of padded rows against each row alone"
     for side,here in (('left', slice(0,3)), ('right', slice(4,7))):
@@ -307,7 +298,6 @@ def padded(case, dm, findings):
             mask[0,here] = 0
             batch = dict(input_ids=case.x.masked_fill(mask==0, 2), attention_mask=mask)
             alone = [case.x[i:i+1,mask[i]==1] for i in range(ROWS)]
-            if not _reads_padding(dm.target, batch, alone): return # recurrent models let padding into their state
             with folder() as d, torch.no_grad(): stats = count(dm, [batch], d/'counts', progress=False)
             on = torch.cat([torch.cat([dm.ci(x).lower[s][0]>.1 for s in dm.sites], 1) for x in alone]).double()
             yield stats.output,on.T@torch.cat([dm(x)[0].float().softmax(-1) for x in alone]).double(),1e-3

@@ -349,7 +349,7 @@ def _part_in_training():
     return m
 
 def _half_inside(m, x):
-    with torch.autocast('cpu', torch.bfloat16): return m.b(act(m.a(x))).float()
+    with torch.autocast('cpu', torch.bfloat16): return m.b(act(m.a(x)))
 
 def _other_forward():
     m = Layers()
