@@ -245,7 +245,7 @@ def shortlist(
     def measure():
         logp = torch.cat([dm(t)[:,:-1].float().log_softmax(-1) for t in w.toks.split(16)])
         nll = -logp.gather(-1, w.toks[:,1:,None])[...,0]
-        return dict(p=logp[here][:,named].exp().sum(-1).mean(), elsewhere=nll[~here].mean()) | dict(enumerate(logp.exp().double().sum((0,1)).tolist()))
+        return dict(p=logp[here][:,named].exp().sum(-1).mean(), elsewhere=nll[~here].mean()) | dict(enumerate(logp.exp().sum(1).cpu().double().sum(0).tolist()))
     base = measure()['p'].item()
     effect = single_ablations(dm, measure, df.index, progress) if len(df) else pd.DataFrame(columns=['p','elsewhere',*range(len(h.texts))], index=pd.Index([], name='key'), dtype=float)
     lost = -effect.drop(columns=['p','elsewhere']).clip(upper=0)
