@@ -55,15 +55,24 @@ def shift(
     rows:int=16,             # At a time; fewer for long rows and large vocabularies
 )->Shift:
     "Compare the target with and without an edit"
-    parts = []
-    for x in toks.split(rows):
+    return _shifted(dm, edit, toks, groups, rows)[0]
+
+@torch.no_grad()
+def _shifted(dm, edit, toks, groups, rows, where=None):
+    "The shift, and for each token of the vocabulary its probability and by how much it changes, added up over the positions `where` of each row"
+    parts,had,moved = [],0.,[]
+    for i,x in enumerate(toks.split(rows)):
         p,q = dm.clean(x).out.float().log_softmax(-1),_edited(dm, edit, x).float().log_softmax(-1)
+        if where is not None:
+            on = where[i*rows:][:len(x),:,None].to(p)
+            had = had+(p.exp()*on).sum((0,1)).double().cpu().numpy()
+            moved.append(((q.exp()-p.exp())*on).sum(1).cpu().numpy())
         def next_(logp): return nn.functional.pad(-logp[:,:-1].gather(-1, x[:,1:,None])[...,0], (0,1), value=float('nan'))
         def named(logp): return {k:logp[...,i].exp().sum(-1) for k,i in groups.items()}
         parts.append(Shift(x, named(p), named(q), divergence(p, q), divergence(q, p), next_(p), next_(q)))
     def whole(f): return torch.cat([getattr(o, f) for o in parts])
     def each(f): return {k:torch.cat([getattr(o, f)[k] for o in parts]) for k in groups}
-    return Shift(whole('toks'), each('before'), each('after'), *map(whole, ('kl','kl_back','nll_before','nll_after')))
+    return Shift(whole('toks'), each('before'), each('after'), *map(whole, ('kl','kl_back','nll_before','nll_after'))),had,moved and np.concatenate(moved)
 
 # %% ../nbs/32_tradeoff.ipynb #63769d5c
 class Interval(NamedTuple):
@@ -93,16 +102,23 @@ class Measured(NamedTuple):
     table:object    # DataFrame by measure: value, low, high, n, what
     on:Shift        # Position by position, on the text with the places
     elsewhere:Shift # The same on the other text
+    lost:object=None   # DataFrame by token, the tokens that lost most at the places of `elsewhere_kl`: before, after (mean probability there), change, low, high
+    gained:object=None # The same of those that gained most
 
     def __getitem__(self, k): return self.table.value[k] if isinstance(k, str) else tuple.__getitem__(self, k)
     def row(self)->dict[str,float]: # Measure to value
         "For a line of a larger table"
         return self.table.value.to_dict()
-    def figures(self)->dict: # Measure to value, low, high
-        "For a certificate"
-        return self.table[['value','low','high']].to_dict('index')
-    def __repr__(self): return self.table.drop(columns='what').to_string(float_format='{:.4g}'.format)
-    def _repr_html_(self): return html_table(self.table.reset_index().itertuples(index=False), ['measure', *self.table.columns])
+    def figures(self)->dict: # Measure to value, low, high; `lost` and `gained`, each a list of tokens with their numbers
+        "The figures stored with an exported edit"
+        return self.table[['value','low','high']].to_dict('index') | {k:df.reset_index().to_dict('records') for k,df in self._moved()}
+    def _moved(self): return [(k,df) for k,df in (('lost',self.lost), ('gained',self.gained)) if df is not None and len(df)]
+    def __repr__(self):
+        def said(df): return ', '.join(f'{t!r} {x:+.2g}' for t,x in df.change.items())
+        return '\n'.join([self.table.drop(columns='what').to_string(float_format='{:.4g}'.format), *(f'{k} most elsewhere: {said(df)}' for k,df in self._moved())])
+    def _repr_html_(self):
+        tables = [html_table(self.table.reset_index().itertuples(index=False), ['measure', *self.table.columns])]
+        return ''.join(tables+[html_table(df.reset_index().itertuples(index=False), [f'{k} most elsewhere', *df.columns]) for k,df in self._moved()])
 
 class _Bootstrap:
     "Ratios of sums over positions, for every draw of rows"
@@ -113,6 +129,25 @@ class _Bootstrap:
     def mean(self, x, where): return self.ratio(x, np.ones(1), where)
     def change(self, before, after, where): return relative_change(self.mean(before, where), self.mean(after, where))
     def lost(self, where): return self.mean(self.shift.nll_after-self.shift.nll_before, where)
+
+def _names(dm, tokenizer, vocab):
+    "What each token reads, or `<id>` where no tokenizer is at hand"
+    try: return texts_of(tokenizer or tokenizer_of(dm.target), vocab)
+    except (ValueError, OSError): return [f'<{i}>' for i in range(vocab)]
+
+def _moved_most(had, moved, n, drawn, names, top):
+    "The tokens that lost and gained most, two tables"
+    import pandas as pd
+    total = max(1, n.sum())
+    mean,columns = moved.sum(0, dtype=float)/total,['before','after','change','low','high']
+    def row(i):
+        with np.errstate(invalid='ignore', divide='ignore'): x = interval((drawn@moved[:,i])/(drawn@n))
+        return dict(before=had[i]/total, after=had[i]/total+x.value, change=x.value, low=x.low, high=x.high)
+    def table(order):
+        some = [i for i in order[:top] if abs(mean[i])>1e-6] # less is rounding
+        return pd.DataFrame([row(i) for i in some], columns=columns, index=pd.Index([names[i] for i in some], name='token', dtype=object))
+    order = mean.argsort(kind='stable')
+    return table([i for i in order if mean[i]<0]),table([i for i in order[::-1] if mean[i]>0])
 
 def measure(
     dm:Decomposed,           # Decomposed language model
@@ -126,14 +161,16 @@ def measure(
     resamples:int=1000,      # Of the bootstrap
     seed:int=0,              # Of the bootstrap
     rows:int=16,             # As for `shift`
-    tokenizer=None,          # Of `transformers`, where tokens are given as they are written; `None` takes `tokenizer_of` the target
+    tokenizer=None,          # Of `transformers`, to read and name tokens; `None` takes `tokenizer_of` the target
+    top:int=6,               # Tokens to list that lost most elsewhere, and as many that gained
 )->Measured:
     "Effect, cost nearby and elsewhere, and side effects, each with its interval"
     import pandas as pd
     at,other = on.at,elsewhere.other
     if not at.any(): raise ValueError("there is no place in this text to measure at")
     tokens,groups = token_ids(dm, tokens, tokenizer),{k:token_ids(dm, v, tokenizer) for k,v in groups.items()}
-    a,b = shift(dm, edit, on.toks, dict(it=tokens), rows),shift(dm, edit, elsewhere.toks, groups, rows)
+    a = shift(dm, edit, on.toks, dict(it=tokens), rows)
+    b,had,moved = _shifted(dm, edit, elsewhere.toks, groups, rows, other)
     A,B = _Bootstrap(a, on.toks, resamples, seed),_Bootstrap(b, elsewhere.toks, resamples, seed+1)
     table = {}
     def put(name, samples, where, what):
@@ -158,7 +195,8 @@ def measure(
         where = nn.functional.pad(torch.isin(elsewhere.toks[:,1:], torch.tensor(i, device=elsewhere.toks.device)), (0,1))&elsewhere.scored
         put(f'p {k}', B.mean(b.before[k], where), where, f'probability of {k} where it comes')
         put(f'change {k}', B.change(b.before[k], b.after[k], where), where, 'and by how much it changes')
-    return Measured(pd.DataFrame.from_dict(table, orient='index', columns=['value','low','high','n','what']).rename_axis('measure'), a, b)
+    return Measured(pd.DataFrame.from_dict(table, orient='index', columns=['value','low','high','n','what']).rename_axis('measure'), a, b,
+        *_moved_most(had, moved, other.sum(1).cpu().numpy(), B.drawn, _names(dm, tokenizer, len(had)), top))
 
 # %% ../nbs/32_tradeoff.ipynb #31d68528
 def token_changes(
