@@ -135,7 +135,7 @@ export function cut(text, n) {
 export function unknownWords(tokens, unknown) {
   if (!unknown?.length) return null
   const words = [...new Set(unknown.map(([, w]) => w.trim()).filter(Boolean))]
-  return h('p', { class: 'spd-unknown-words' }, 'Unknown to this model, which reads ', token(tokens[unknown[0][0]].trim()), words.length ? [' instead: ', words.map((w, i) => [i ? ', ' : '', token(w)])] : ' instead')
+  return h('p', { class: 'spd-unknown-words' }, 'Unknown to this model, which reads ', h('code', {}, tokens[unknown[0][0]].trim()), words.length ? [' instead: ', words.map((w, i) => [i ? ', ' : '', h('code', {}, w)])] : ' instead')
 }
 // What a token with this position gets for being one of them
 export function unknownAt(unknown, i) {
