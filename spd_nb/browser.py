@@ -80,7 +80,7 @@ class Evidence(View):
         def row(e):
             whole = spans(e.texts) # a character of several tokens is shown as one, with the largest of their values
             ci,act = ([max(v[s], key=abs) for s in whole] for v in (e.ci, e.act))
-            return dict(t=[visible(e.texts[s[-1]]) for s in whole], ci=[round(float(x), 2) for x in ci], act=[float(f'{x:.2g}') for x in act], at=next(i for i,s in enumerate(whole) if e.at in s))
+            return dict(t=[visible(''.join(e.texts[s.start:s.stop])) for s in whole], ci=[round(float(x), 2) for x in ci], act=[float(f'{x:.2g}') for x in act], at=next(i for i,s in enumerate(whole) if e.at in s))
         return [row(e) for e in self.h.examples(key, start+n)[start:]]
 
     def _label(self, key):

@@ -60,7 +60,10 @@ def visible(
     text, # Whatever `str` makes a text of
 )->str:   # The same, with ⏎, ⇥ and ⟨200B⟩ for what cannot be seen
     "Text as people can see it"
-    return ''.join(_NAMED.get(c) or (c if category(c) not in ('Cc','Cf','Cs','Co','Cn','Zl','Zp') else f'⟨{ord(c):04X}⟩') for c in str(text))
+    if (text := str(text)).isprintable(): return text
+    def joins(i): return text[i]=='\u200d' and 0<i<len(text)-1 and category(text[i-1]) in ('So','Sk','Mn') and category(text[i+1])=='So' # emoji made of several
+    def one(i, c): return _NAMED.get(c) or (c if category(c) not in ('Cc','Cf','Cs','Co','Cn','Zl','Zp') or joins(i) else f'⟨{ord(c):04X}⟩')
+    return ''.join(map(one, range(len(text)), text))
 
 # %% ../nbs/00_core.ipynb #86843e42
 class SiteError(LookupError):

@@ -644,7 +644,9 @@ class Component(NamedTuple):
         def bar(side): return ''.join(f'<tr><td style="{cell}"><code>{as_html(t)}</code></td><td style="{cell}">{p:.1%}</td></tr>' for t,p in top[side])
         def shaded(e, shift):
             ci = np.append(np.zeros(shift), e.ci)[:len(e.ci)]
-            def one(s): return f'<span style="background:rgba(127,95,178,{.75*min(max(*ci[s], 0.), 1):.2f}){";outline:1px solid" if e.at+shift in s else ""}">{as_html(e.texts[s[-1]])}</span>'
+            def one(s):
+                text,outline = as_html(''.join(e.texts[s.start:s.stop])),';outline:1px solid' if e.at+shift in s else ''
+                return f'<span style="background:rgba(127,95,178,{.75*min(max(*ci[s], 0.), 1):.2f}){outline}">{text}</span>'
             return ''.join(map(one, spans(e.texts)))
         def block(title, shift): return f'<p style="margin:.6em 0 .1em"><b>{title}</b></p>'+''.join(f'<div style="white-space:pre-wrap;font-size:90%">{shaded(e, shift)}</div>' for e in self.examples[:8])
         head = f'<b><code>{as_html(self.key)}</code></b> fires on {s["density"]:.2%} of positions ({s["firings"]:,}), activation {s["fired_mean"]:.2g} ± {s["fired_sd"]:.2g} there'

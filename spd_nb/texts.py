@@ -10,6 +10,7 @@ import json, re
 from collections.abc import Iterable, Sequence
 from itertools import chain, count
 from operator import index
+from unicodedata import category
 from .core import nearest
 
 # %% ../nbs/19_texts.ipynb #6d548f0b
@@ -104,20 +105,29 @@ def names_of(
     "A name for each token of a text: what it reads there, or its bytes where the character is not complete"
     return [a or t for a,t in zip(assembled(texts), texts)]
 
+def _extends(text): return text!='' and all(category(c) in ('Mn','Mc','Me') or c=='\u200d' or '\U0001f3fb'<=c<='\U0001f3ff' for c in text)
+
 def spans(
     pieces:Sequence[str], # From `assembled`
-)->list[range]:           # Which tokens make each: the one that reads it, and those before it that read as nothing
-    "Groups of tokens that cannot be shown apart"
+)->list[range]:           # Which tokens make each: those that read as nothing and the one that completes the character, with accents, skin tones and what is joined to it
+    "Groups of tokens that are read as one character, and cannot be shown apart"
     ends = [i+1 for i,p in enumerate(pieces) if p or i+1==len(pieces)]
-    return [range(a, b) for a,b in zip([0,*ends], ends)]
+    found = []
+    for a,b in zip([0,*ends], ends):
+        joins = found and (_extends(pieces[b-1]) or pieces[a-1].endswith('\u200d'))
+        found[-1:] = [range(found[-1].start, b)] if joins else [*found[-1:], range(a, b)]
+    return found
 
 def marked(
     pieces:Sequence[str],             # From `assembled`
     on,                               # For each token, whether to mark it
     marks:tuple[str,str]=('<<','>>'), # Put before and after a marked one
-)->str:                            # A character is marked if one of its tokens is
+)->str:                               # A character is marked if one of its tokens is
     "A text with some of its tokens marked"
-    return ''.join(marks[0]+pieces[s[-1]]+marks[1] if any(on[i] for i in s) else pieces[s[-1]] for s in spans(pieces))
+    def one(s):
+        text = ''.join(pieces[s.start:s.stop])
+        return marks[0]+text+marks[1] if any(on[i] for i in s) else text
+    return ''.join(map(one, spans(pieces)))
 
 # %% ../nbs/19_texts.ipynb #de690704
 def _bytes(text): return b''.join(bytes.fromhex(p) if i%2 else p.encode(errors='surrogatepass') for i,p in enumerate(_BYTE.split(text)))
@@ -178,8 +188,9 @@ def marks_for(
         def one(pieces, on):
             parts = ['']
             for s in spans(pieces):
-                if any(on[i] for i in s): parts += [marks[0],pieces[s[-1]],marks[1],'']
-                else: parts[-1] += pieces[s[-1]]
+                text = ''.join(pieces[s.start:s.stop])
+                if any(on[i] for i in s): parts += [marks[0],text,marks[1],'']
+                else: parts[-1] += text
             return re.split('('+'|'.join(map(re.escape, marks))+')', marked(pieces, on, marks))==parts
         return all(one(*r) for r in rows)
     return next(m for m in chain((('<<','>>'), ('[[',']]'), ('{{','}}')), ((f'<<{k}:', f':{k}>>') for k in count(1))) if reads(m))

@@ -11,7 +11,7 @@ export function found(table, { token = '', side = 'output', label = '', site = '
   let rows = table.key.map((_, i) => i)
   if (token) {
     // as `by_token`: several tokens that the text stands for count as one. How often each comes anywhere follows from its precision and PMI
-    const rates = new Map(), own = i => table[side][i].filter(([t]) => t === token || token[0] !== ' ' && t.trim() === token)
+    const rates = new Map(), own = i => table[side][i].filter(([t]) => t === token || token[0] !== ' ' && [` ${token}`, `${token} `].includes(t))
     for (const i of rows) for (const [t, precision, pmi] of own(i)) rates.set(t, precision / Math.exp(pmi))
     if (!rates.size) throw new Error(`no component in this file lists the token ‘${token}’`)
     const rate = [...rates.values()].reduce((a, b) => a + b)

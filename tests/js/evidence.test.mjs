@@ -34,6 +34,8 @@ test('a token finds those that list it often enough, the closest first, and none
 test('a text that stands for two tokens counts them together', () => {
   const both = found({ ...table, input: [[[' he', .5, 2], ['he', .25, 3]], [], [], []] }, { token: 'he', side: 'input' }).hits.get(0)
   assert.equal(both.precision, .75)
+  const one = { ...table, input: [[['  he', .5, 2], ['he ', .25, 3]], [], [], []] }
+  assert.equal(found(one, { token: 'he', side: 'input' }).hits.get(0).precision, .25)  // one space at most, as in Python
   assert.ok(Math.abs(both.pmi - Math.log(.75 / (.5 / Math.exp(2) + .25 / Math.exp(3)))) < 1e-9)
 })
 
