@@ -30,11 +30,18 @@ def _numbered(batches): return hasattr(batches, '__getitem__') and not isinstanc
 def _refuse_rows(batches):
     "`TypeError` for what gives rows where batches are meant"
     name = type(batches).__name__
-    if isinstance(batches, Tensor) or hasattr(batches, '__array__'): raise TypeError(f"a {name} of shape {tuple(batches.shape)} as `batches` would give one row at a time; pass `[x]` for one batch, or `x.split(32)` for several")
-    if isinstance(batches, (str,Path)): raise TypeError(f"{str(batches)!r} is text or a path, not batches; `tokens` makes batches of files and texts")
-    if isinstance(batches, Mapping): raise TypeError(f"a {name} with {', '.join(map(repr, list(batches)[:4]))} is one batch; pass a list of them, `[batch]`")
+    if isinstance(batches, Tensor) or hasattr(batches, '__array__'):
+        raise TypeError(
+            f"a {name} of shape {tuple(batches.shape)} as `batches` would give one row at a time; pass `[x]` for "
+            "one batch, or `x.split(32)` for several")
+    if isinstance(batches, (str,Path)):
+        raise TypeError(f"{str(batches)!r} is text or a path, not batches; `tokens` makes batches of files and texts")
+    if isinstance(batches, Mapping):
+        raise TypeError(f"a {name} with {', '.join(map(repr, list(batches)[:4]))} is one batch; pass a list of them, `[batch]`")
     if isinstance(batches, Dataset) and not isinstance(batches, IterableDataset) or hasattr(batches, 'column_names') and _numbered(batches):
-        raise TypeError(f"a {name} gives one row at a time; pass a `DataLoader` of it, such as `DataLoader(data, batch_size=32)`, or for text `tokens(data, ...)`")
+        raise TypeError(
+            f"a {name} gives one row at a time; pass a `DataLoader` of it, such as `DataLoader(data, "
+            "batch_size=32)`, or for text `tokens(data, ...)`")
 
 class Feed:
     "Any source of batches, by step, with randomness of its own"
@@ -63,15 +70,19 @@ class Feed:
                 try: return next(self.it)
                 except StopIteration: self.it = None
                 finally: self.rng = rng_state()
-            raise ValueError(f"the batches ran out after {self.at}; give a list, a `DataLoader` or `Batches`, which can be read again")
+            raise ValueError(
+                f"the batches ran out after {self.at}; give a list, a `DataLoader` or `Batches`, which can be "
+                "read again")
         finally: restore_rng(outside)
 
     def how_many(self,
         n:int|None=None, # Batches that are wanted; `None` wants one pass
     )->int:              # `ValueError` where there are fewer, or where a pass has no known end
         "The number of batches to look at, each of them once"
-        if n is None and self.end is None: raise ValueError("these batches are infinite or of unknown number; pass `n`, the number of batches to use")
-        if n is not None and self.end is not None and n>self.end: raise ValueError(f"`n` is {n}, but there are {self.end} batches, and none should count twice")
+        if n is None and self.end is None:
+            raise ValueError("these batches are infinite or of unknown number; pass `n`, the number of batches to use")
+        if n is not None and self.end is not None and n>self.end:
+            raise ValueError(f"`n` is {n}, but there are {self.end} batches, and none should count twice")
         return self.end if n is None else n
 
     def once(self,
@@ -79,7 +90,8 @@ class Feed:
     ):         # `ValueError` past the end of the first pass
         "The batch of step `i`, if no batch has come twice until then"
         batch = self[i]
-        if self.epoch>1 or self.end is not None and i>=self.end: raise ValueError(f"there are no more than {self.end or i} batches, and none should count twice; pass a smaller `n`")
+        if self.epoch>1 or self.end is not None and i>=self.end:
+            raise ValueError(f"there are no more than {self.end or i} batches, and none should count twice; pass a smaller `n`")
         return batch
 
     def some(self,
@@ -106,7 +118,10 @@ def _of_tuple(x, target):
     alike = [t for t in x[1:] if isinstance(t, Tensor) and t.shape==first.shape]
     masks = [t for t in alike if bool(((t==0)|(t==1)).all())]
     labels = [t for t in alike if torch.equal(t, first) or bool((t==-100).any())]  # which a decomposition has no use for
-    if len(masks)>1 or len(masks)+len(labels)<len(alike): raise TypeError(f"a batch of {len(x)} tensors in a tuple does not say what each of them is; give a dictionary, such as dict(input_ids=..., attention_mask=...)")
+    if len(masks)>1 or len(masks)+len(labels)<len(alike):
+        raise TypeError(
+            f"a batch of {len(x)} tensors in a tuple does not say what each of them is; give a dictionary, such "
+            "as dict(input_ids=..., attention_mask=...)")
     return dict(input_ids=first, attention_mask=masks[0]) if masks else first
 
 def _columns(x, target):
@@ -118,10 +133,19 @@ def _columns(x, target):
         if ours and k.startswith('label'): continue  # for a loss that nobody asks for
         if not isinstance(v, (Tensor,bool,type(None))) and known(k):
             try: v = torch.as_tensor(v)
-            except (TypeError, ValueError, RuntimeError) as e: raise TypeError(f"column {k!r} of a batch is a {type(v).__name__} that no tensor can be made of ({e}); pad its rows to one length, or leave it out") from e
+            except (TypeError, ValueError, RuntimeError) as e:
+                raise TypeError(
+                    f"column {k!r} of a batch is a {type(v).__name__} that no tensor can be made of ({e}); pad "
+                    "its rows to one length, or leave it out") from e
         if known(k): got[k] = v
-        elif isinstance(v, Tensor): raise TypeError(f"a batch has a column {k!r}, which {type(target).__name__} does not take; it takes {', '.join(sorted(named))}")
-    if not any(isinstance(v, Tensor) for v in got.values()): raise TypeError(f"a batch with the columns {', '.join(map(repr, x))} has nothing that {type(target).__name__} takes; it takes {', '.join(sorted(named))}")
+        elif isinstance(v, Tensor):
+            raise TypeError(
+                f"a batch has a column {k!r}, which {type(target).__name__} does not take; it takes "
+                f"{', '.join(sorted(named))}")
+    if not any(isinstance(v, Tensor) for v in got.values()):
+        raise TypeError(
+            f"a batch with the columns {', '.join(map(repr, x))} has nothing that {type(target).__name__} takes; "
+            f"it takes {', '.join(sorted(named))}")
     return got
 
 def _padding(x, target):
@@ -129,10 +153,16 @@ def _padding(x, target):
     mask = x.get('attention_mask')
     if not isinstance(mask, Tensor) or mask.ndim!=2 or mask.bool().all(): return None,x
     if not mask.any(): raise ValueError("the `attention_mask` of a batch is 0 everywhere, so no position counts")
-    if getattr(target.config, 'is_encoder_decoder', False): raise ValueError(f"this batch is padded, and {type(target).__name__} has an encoder and a decoder with positions of their own, so padding cannot be left out of both; give rows of one length")
+    if getattr(target.config, 'is_encoder_decoder', False):
+        raise ValueError(
+            f"this batch is padded, and {type(target).__name__} has an encoder and a decoder with positions of "
+            "their own, so padding cannot be left out of both; give rows of one length")
     if not mask[:,0].all() and 'position_ids' not in x:
         if target not in _COUNTED: _COUNTED[target] = _counted(target, x)
-        if _COUNTED[target] is None: raise ValueError(f"{type(target).__name__} does not answer for a row with padding on its left what it answers for the row alone; pad on the right, or give rows of one length")
+        if _COUNTED[target] is None:
+            raise ValueError(
+                f"{type(target).__name__} does not answer for a row with padding on its left what it answers for "
+                "the row alone; pad on the right, or give rows of one length")
         if _COUNTED[target]: x = _positions(x)
     return (mask!=0).float(),x
 
@@ -165,10 +195,16 @@ def unpacked(
     x,weight = batch if isinstance(batch, Weighted) else (batch, None)
     if isinstance(x, (tuple,list)): x = _of_tuple(x, target)
     if isinstance(x, Mapping): x = _columns(x, target)
-    elif not isinstance(x, Tensor): raise TypeError(f"a batch is a tensor, a dictionary of tensors, a tuple that starts with one, or `Weighted`; got {type(x).__name__}")
+    elif not isinstance(x, Tensor):
+        raise TypeError(
+            "a batch is a tensor, a dictionary of tensors, a tuple that starts with one, or `Weighted`; got "
+            f"{type(x).__name__}")
     x = {k:v.to(device) if isinstance(v, Tensor) else v for k,v in x.items()} if isinstance(x, dict) else x.to(device)
     for k,v in (x.items() if isinstance(x, dict) else [('',x)]):
-        if isinstance(v, Tensor) and v.is_floating_point() and not v.isfinite().all(): raise ValueError(f"a batch{f' has {k!r} with' if k else ' has'} {int((~v.isfinite()).sum())} values that are not finite, the first at {tuple((~v.isfinite()).nonzero()[0].tolist())}")
+        if isinstance(v, Tensor) and v.is_floating_point() and not v.isfinite().all():
+            raise ValueError(
+                f"a batch{f' has {k!r} with' if k else ' has'} {int((~v.isfinite()).sum())} values that are not "
+                f"finite, the first at {tuple((~v.isfinite()).nonzero()[0].tolist())}")
     ids = x.get('input_ids') if isinstance(x, dict) else x
     if isinstance(ids, Tensor) and vocab_of(target) is not None: check_tokens(target, ids)
     weight = None if weight is None else weight.to(device)
@@ -185,4 +221,7 @@ def weight_for(
     if weight is None or weight.shape==shape: return weight
     if weight.ndim==2 and tuple(shape)==tuple(weight.shape[:1]): return weight.amax(1)
     if weight.ndim==1 and tuple(shape[:1])==tuple(weight.shape): return weight.view(-1, *[1]*(len(shape)-1)).expand(shape)
-    raise ValueError(f"some of a batch's {tuple(weight.shape)} rows and positions are padding, and a site or an output with positions of its own, {tuple(shape)}, cannot leave them out; give rows of one length, or leave that site out")
+    raise ValueError(
+        f"some of a batch's {tuple(weight.shape)} rows and positions are padding, and a site or an output with "
+        f"positions of its own, {tuple(shape)}, cannot leave them out; give rows of one length, or leave that "
+        "site out")

@@ -39,9 +39,13 @@ def output_of(
     else: got = next((t for n in ('logits','last_hidden_state',0) if isinstance(t := _field(out, n), Tensor) and (n or type(out) in (tuple,list))), None)
     if isinstance(got, Tensor):
         if got.is_floating_point(): return got
-        raise TypeError(f"the answer is of {str(got.dtype).removeprefix('torch.')}, and only real numbers can be compared; `output` names another part of it")
+        raise TypeError(
+            f"the answer is of {str(got.dtype).removeprefix('torch.')}, and only real numbers can be compared; "
+            "`output` names another part of it")
     asked = 'a target returns a tensor, a tuple that starts with one, or something with `logits` or `last_hidden_state`' if output is None else f'`output={output!r}` gives no tensor'
-    raise TypeError(f"{asked}; this one returned a {type(out).__name__}{f' with tensors {_tensors_of(out)}, of which `output` can name one' if _tensors_of(out) else ''}")
+    raise TypeError(
+        f"{asked}; this one returned a "
+        f"{type(out).__name__}{f' with tensors {_tensors_of(out)}, of which `output` can name one' if _tensors_of(out) else ''}")
 
 # %% ../nbs/05_sites.ipynb #fec72ac8
 def _numbers(x): return x.is_floating_point() or x.is_complex()
@@ -145,7 +149,8 @@ def _variants(batch):
     "Two different rows like those of a batch, and the same with another first row, and with another last position of it"
     x = dict(batch) if isinstance(batch, Mapping) else {'':batch}
     main = next((k for k in ('input_ids','inputs_embeds') if isinstance(x.get(k), Tensor)), next((k for k,v in x.items() if isinstance(v, Tensor)), None))
-    if main is None or not x[main].ndim: raise TypeError(f"a batch is a tensor or a dictionary of tensors, got {type(batch).__name__}")
+    if main is None or not x[main].ndim:
+        raise TypeError(f"a batch is a tensor or a dictionary of tensors, got {type(batch).__name__}")
     n = len(x[main])
     def two(v): return torch.cat([v[:2], v[:max(0, 2-n)]]) if isinstance(v, Tensor) and v.ndim and len(v)==n else v
     rows = {k:two(v) for k,v in x.items()}
@@ -172,7 +177,10 @@ class _Run:
         args = () if isinstance(rows, dict) else (rows.clone(),)
         out = functional_call(self.model, weights, args, kw) if weights else self.model(*args, **kw)
         given = zip(kw.values(), rows.values()) if kw else [(args[0], rows)]
-        if any(isinstance(v, Tensor) and not torch.equal(v, old) for v,old in given): raise ValueError(f"{type(self.model).__name__} writes into the batch it is given, so the next run would read another; let it begin with a copy, `x = x.clone()`")
+        if any(isinstance(v, Tensor) and not torch.equal(v, old) for v,old in given):
+            raise ValueError(
+                f"{type(self.model).__name__} writes into the batch it is given, so the next run would read "
+                "another; let it begin with a copy, `x = x.clone()`")
         return output_of(out, self.output)
 
 # %% ../nbs/05_sites.ipynb #3e205b4c
@@ -265,7 +273,10 @@ def audit(
     output=None,         # As for `output_of`
 )->dict[str,Seat]:       # Site to what was found
     "Ask a model whether each site computes `W x + b`, is called once, and is the only place where its weight is used"
-    if alive := next((n or type(model).__name__ for n,m in model.named_modules() if m.training), None): raise ValueError(f"{alive} is in training mode, where dropout and batch norm change between runs; call `{type(model).__name__}.eval()` first")
+    if alive := next((n or type(model).__name__ for n,m in model.named_modules() if m.training), None):
+        raise ValueError(
+            f"{alive} is in training mode, where dropout and batch norm change between runs; call "
+            f"`{type(model).__name__}.eval()` first")
     sites,(rows,row,last) = list(sites),_variants(batch)
     run,matrix = _Run(model, rows, output),[s for s in sites if _is_matrix(get_site(model, s))]
     held,lead = _holders(model, matrix),lead_of(*(((), rows) if isinstance(rows, dict) else ((rows,),)))
