@@ -234,7 +234,7 @@ class Learner:
         weight_decay:float=0.,  # Of AdamW
         seed:int=0,             # Of masks, routes and the batches' order
         view:Callable|None=None, # From `dm` to an equal model that is cheaper to run, such as `feature_space`
-        autocast:torch.dtype|None=None, # Compute in this precision, e.g. `torch.bfloat16`; parameters stay as they are
+        autocast:torch.dtype|None=None, # Run masked models in this precision, e.g. `torch.bfloat16`; parameters, importances and the target's own run stay as they are
         recompute:bool=False,    # Less memory for more time, see `Step`
         compile:bool=False,      # Run components and importances through `torch.compile`?
     ):
@@ -441,7 +441,7 @@ def fit(
     view:Callable|None=None,       # An equal model that is cheaper to run, such as `feature_space`
     callbacks:Iterable[Callable]=(), # Called with the `Learner` after each row of the history; those that have an `ended` hear how it ended
     progress:bool=True,            # Show a progress bar, or in a notebook the `TrainingMonitor` of `callbacks`, or else a new one?
-    autocast:torch.dtype|None=None, # Compute in this precision, e.g. `torch.bfloat16` on a GPU
+    autocast:torch.dtype|None=None, # Run masked models in this precision, e.g. `torch.bfloat16` on a GPU; the rest can use TF32, see `torch.set_float32_matmul_precision`
     recompute:bool=False,          # Less memory for more time: run masked models again in the backward pass
     compile:bool=False,            # Run components and importances through `torch.compile`? It takes a minute first, and a CPU gains nothing
 )->Learner:                        # The run: `.history`, `.frame()`, `.step`, `.path`
