@@ -149,7 +149,7 @@ def _columns(x, target):
     return got
 
 def _padding(x, target):
-    "How often each position counts by a batch's attention mask, or `None` where all do; and the batch with the positions that padding on the left needs"
+    "How often each position counts by the attention mask, `None` where all do; and the batch with the positions it needs"
     mask = x.get('attention_mask')
     if not isinstance(mask, Tensor) or mask.ndim!=2 or mask.bool().all(): return None,x
     if not mask.any(): raise ValueError("the `attention_mask` of a batch is 0 everywhere, so no position counts")
@@ -172,7 +172,8 @@ def _positions(x): return x|dict(position_ids=(x['attention_mask'].long().cumsum
 
 def _counted(target, x):
     "What padding on the left needs, by asking the model"
-    return next((given for given,y in ((False, x), (True, _positions(x) if 'position_ids' in _takes(target)[0] else None)) if y is not None and _alone(target, y)), None)
+    tries = [(False, x)]+([(True, _positions(x))] if 'position_ids' in _takes(target)[0] else [])
+    return next((given for given,y in tries if _alone(target, y)), None)
 
 @torch.no_grad()
 def _alone(target, x):

@@ -30,22 +30,24 @@ def _tensors_of(out):
 
 def output_of(
     out, # What a model returned
-    output:str|int|Callable|None=None, # Which part of it: the name of a field, a place in a tuple, or a function of `out`; `None` takes `out` itself, `logits`, `last_hidden_state`, or the first of a tuple
+    output:str|int|Callable|None=None, # Which part of it: a field's name, a place in a tuple, a function of `out`; `None` takes the usual one
 )->Tensor:
     "The tensor that a model's answer is about; `TypeError` with the fields to choose from when there is none"
     if callable(output): got = output(out)
     elif output is not None: got = _field(out, output)
     elif isinstance(out, Tensor): got = out
-    else: got = next((t for n in ('logits','last_hidden_state',0) if isinstance(t := _field(out, n), Tensor) and (n or type(out) in (tuple,list))), None)
+    else:
+        usual = ('logits','last_hidden_state', *([0] if type(out) in (tuple,list) else []))
+        got = next((t for n in usual if isinstance(t := _field(out, n), Tensor)), None)
     if isinstance(got, Tensor):
         if got.is_floating_point(): return got
         raise TypeError(
             f"the answer is of {str(got.dtype).removeprefix('torch.')}, and only real numbers can be compared; "
             "`output` names another part of it")
-    asked = 'a target returns a tensor, a tuple that starts with one, or something with `logits` or `last_hidden_state`' if output is None else f'`output={output!r}` gives no tensor'
-    raise TypeError(
-        f"{asked}; this one returned a "
-        f"{type(out).__name__}{f' with tensors {_tensors_of(out)}, of which `output` can name one' if _tensors_of(out) else ''}")
+    usual = 'a target returns a tensor, a tuple that starts with one, or something with `logits` or `last_hidden_state`'
+    asked = usual if output is None else f'`output={output!r}` gives no tensor'
+    there = f' with tensors {names}, of which `output` can name one' if (names := _tensors_of(out)) else ''
+    raise TypeError(f"{asked}; this one returned a {type(out).__name__}{there}")
 
 # %% ../nbs/05_sites.ipynb #fec72ac8
 def _numbers(x): return x.is_floating_point() or x.is_complex()
@@ -117,7 +119,7 @@ class Seat(NamedTuple):
     calls:int          # How often it ran in one forward pass
     layout:str|None    # Of its input's leading axes, as for `laid_out`; `None` where they are not the batch's rows and positions
     shape:tuple        # Those axes' sizes
-    off:float          # Largest difference of its output from `W x + b`, relative to the largest output and in units of what rounding may do; NaN where it did not run
+    off:float          # Largest difference of its output from `W x + b`, in units of what rounding may do; NaN where it did not run
     elsewhere:float    # Part of the effect of its weight on the answer that does not pass through its output; NaN where there is no effect
     why:str            # Why it cannot be decomposed; empty where it can
 
@@ -148,7 +150,7 @@ def _another(ids, than):
 def _variants(batch):
     "Two different rows like those of a batch, and the same with another first row, and with another last position of it"
     x = dict(batch) if isinstance(batch, Mapping) else {'':batch}
-    main = next((k for k in ('input_ids','inputs_embeds') if isinstance(x.get(k), Tensor)), next((k for k,v in x.items() if isinstance(v, Tensor)), None))
+    main = next((k for k in ('input_ids','inputs_embeds',*x) if isinstance(x.get(k), Tensor)), None)
     if main is None or not x[main].ndim:
         raise TypeError(f"a batch is a tensor or a dictionary of tensors, got {type(batch).__name__}")
     n = len(x[main])
@@ -184,14 +186,21 @@ class _Run:
         return output_of(out, self.output)
 
 # %% ../nbs/05_sites.ipynb #3e205b4c
+def _said(e): return f'{type(e).__name__}: {str(e).splitlines()[0][:100]}'
+
+def _off(out, want):
+    "Largest difference, relative to the largest output"
+    return ((out-want).abs().max()/out.abs().max().clamp(min=torch.finfo(out.dtype).tiny)).item() if out.numel() else 0.
+
 def _seen(run, rows, sites):
     "The answer, and by site its inputs in one run, each with how far its output is from `W x + b`, in units of what rounding may do"
     found = {}
     def note(site, x, out):
         m,seen = get_site(run.model, site),found.setdefault(site, [])
         if not isinstance(out, Tensor): return seen.append((None, f'returns a {type(out).__name__} where a matrix gives a tensor'))
-        try: off = ((out-_times(m, m.weight, x)-(0 if getattr(m, 'bias', None) is None else m.bias)).abs().max()/out.abs().max().clamp(min=torch.finfo(out.dtype).tiny)).item() if out.numel() else 0.
-        except Exception as e: return seen.append((None, f'cannot be its weight times its first input ({type(e).__name__}: {str(e).splitlines()[0][:80]})'))
+        bias = 0 if getattr(m, 'bias', None) is None else m.bias
+        try: off = _off(out, _times(m, m.weight, x)+bias)
+        except Exception as e: return seen.append((None, f'cannot be its weight times its first input ({_said(e)})'))
         seen.append((x.detach().clone(), off/max(_EXACT.get(d, 3e-2) for d in (out.dtype, m.weight.dtype))))
     with torch.no_grad(), hooked(run.model, {s:partial(note, s) for s in sites}): return run(rows),found
 
@@ -207,7 +216,7 @@ def _holders(model, sites):
     return own
 
 def _gradients(run, weights, sites, held):
-    "The answer, its gradients in weights (name to tensor, in place of the parameters `held`) and in what sites return, the latter with their inputs; and sites that run without gradients"
+    "The answer, its gradients in `weights` (which take the place of the parameters `held`) and in what sites return, and blind sites"
     calls,blind,over = [],set(),[]
     def keep(site, x, out):
         if over: return out.clone()  # a checkpointed block runs again in the backward pass
@@ -259,7 +268,7 @@ def _effects(run, held, plain, base):
     try: rests,out,blind = _by_gradient(run, held, plain)
     except (RuntimeError, NotImplementedError):
         try: out,_,_,blind = _gradients(run, {}, [n for names in held.values() for n in names if n in plain], {})
-        except (RuntimeError, NotImplementedError) as e: return {},set(),f'the model does not run with gradients ({type(e).__name__}: {str(e).splitlines()[0][:120]})'
+        except (RuntimeError, NotImplementedError) as e: return {},set(),f'the model does not run with gradients ({_said(e)})'
         rests = _by_hand(run, held, plain, base)
     noisy = (out-base).abs().max()>_EXACT.get(base.dtype, 3e-2)*base.abs().max()
     return rests,blind,'the model answers differently each time it runs' if noisy else ''
@@ -303,8 +312,9 @@ def _seat(m, calls, others, lead, rest, why):
 @torch.no_grad()
 def _repeats(run, site, lead, base):
     "Does a model take what a site returns for one row, once for each row?"
+    def each_row(x, out): return repeat(out, '1 S ... -> B S ...', B=lead[0])
     try:
-        with hooked(run.model, {site:lambda x,out: repeat(out, '1 S ... -> B S ...', B=lead[0])}): return torch.allclose(run(), base, rtol=1e-3, atol=1e-5)
+        with hooked(run.model, {site:each_row}): return torch.allclose(run(), base, rtol=1e-3, atol=1e-5)
     except RuntimeError: return False
 
 def _why(m, calls, rest, blind, unable):
