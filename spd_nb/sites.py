@@ -83,7 +83,7 @@ def laid_out(
     "Move a site's leading axes to the batch's order, or back"
     to = 'B S' if 'S' in (layout or '') else 'B'
     if layout in (None, to) or layout=='1 S' and back: return x
-    if layout=='1 S': return repeat(x, '1 S ... -> B S ...', B=lead[0])
+    if layout=='1 S': return x if x.shape[0]==lead[0] else repeat(x, '1 S ... -> B S ...', B=lead[0])  # padded rows have positions of their own
     sizes = {k:n for k,n in zip('BS', lead) if k in layout}
     return rearrange(x, f'{to} ... -> {layout} ...' if back else f'{layout} ... -> {to} ...', **sizes)
 
