@@ -202,6 +202,7 @@ def unpacked(
             f"{type(x).__name__}")
     x = {k:v.to(device) if isinstance(v, Tensor) else v for k,v in x.items()} if isinstance(x, dict) else x.to(device)
     for k,v in (x.items() if isinstance(x, dict) else [('',x)]):
+        if isinstance(v, Tensor) and not v.numel(): raise ValueError(f"a batch of shape {tuple(v.shape)} holds nothing")
         if isinstance(v, Tensor) and v.is_floating_point() and not v.isfinite().all():
             raise ValueError(
                 f"a batch{f' has {k!r} with' if k else ' has'} {int((~v.isfinite()).sum())} values that are not "
@@ -212,6 +213,7 @@ def unpacked(
     if isinstance(x, dict):
         counts,x = _padding(x, target)
         if counts is not None: weight = counts if weight is None else counts*(weight[:,None] if weight.ndim==1 else weight)
+    if weight is not None and not weight.any(): raise ValueError("the weights of a batch are 0 everywhere, so nothing in it counts")
     return x,weight
 
 def weight_for(

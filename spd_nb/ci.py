@@ -15,6 +15,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from .components import SiteDict
+from .core import unrounded
 from .toys import rotary
 
 # %% ../nbs/11_ci.ipynb #3b8d8eb6
@@ -113,7 +114,7 @@ class _Guess(nn.Module):
         text:Bool[Tensor, "B S"]|None=None,              # Which positions are text, for a function that looks from one position at others; `None` is all
     )->dict[str,Float[Tensor, "*batch _C"]]:             # Site to importances before the sigmoid
         p = next(self.parameters())
-        with torch.autocast(p.device.type, enabled=False): return self.guess(*({s:a.to(p.dtype) for s,a in d.items()} for d in (reads, acts)), text)
+        with unrounded(p.device): return self.guess(*({s:a.to(p.dtype) for s,a in d.items()} for d in (reads, acts)), text)
 
 class _PerSite(_Guess):
     def __init__(self, sites, make, **spec):

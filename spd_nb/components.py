@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from .core import get_site, weight_of
+from .core import get_site, unrounded, weight_of
 
 # %% ../nbs/10_components.ipynb #3aa54d62
 def _matched(x, V): return x if torch.is_autocast_enabled(x.device.type) else x.to(V.dtype)  # autocast itself brings both to one type
@@ -36,7 +36,7 @@ class Components(nn.Module):
     def d_read(self)->int: return self.d_in  # width of what `read` gives
     @property
     def weight(self)->Float[Tensor, "d_out d_in"]:
-        with torch.autocast(self.V.device.type, enabled=False): return (self.V@self.U).T  # rounded, its difference from the target's weight would be noise
+        with unrounded(self.V.device): return (self.V@self.U).T  # rounded, its difference from the target's weight would be noise
 
     def acts(self,
         x:Float[Tensor, "*batch {self.d_in}"], # Input of the site

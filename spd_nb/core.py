@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['Key', 'keys_of', 'visible', 'SiteError', 'nearest', 'get_site', 'scale_of', 'weight_of', 'as_stored', 'match_sites',
-           'open_sites', 'hooked', 'bare', 'cached', 'rng_state', 'restore_rng', 'seeded', 'peak_memory', 'AdamW',
-           'path_of', 'located', 'opened_from', 'as_json', 'settled', 'atomic', 'provenance', 'Run', 'as_html',
+           'open_sites', 'hooked', 'bare', 'cached', 'rng_state', 'restore_rng', 'seeded', 'peak_memory', 'unrounded',
+           'AdamW', 'path_of', 'located', 'opened_from', 'as_json', 'settled', 'atomic', 'provenance', 'Run', 'as_html',
            'html_table']
 
 # %% ../nbs/00_core.ipynb #a49569cf
 import errno, json, math, os, re, shutil, subprocess, sys, tempfile
 from collections.abc import Callable, Iterable
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from datetime import datetime, timezone
 from difflib import get_close_matches
@@ -269,6 +269,13 @@ def _windows_peak():
     try: import psutil
     except ImportError: return math.nan
     return getattr(psutil.Process().memory_info(), 'peak_wset', math.nan)/1e6
+
+# %% ../nbs/00_core.ipynb #31b22f17
+def unrounded(
+    device:torch.device, # Where it is computed
+):                       # A context
+    "Compute in the type that numbers have, also inside `torch.autocast`"
+    return torch.autocast(device.type, enabled=False) if torch.is_autocast_enabled(device.type) else nullcontext()
 
 # %% ../nbs/00_core.ipynb #4353d033
 def _plain(f): return getattr(f, '__wrapped__', f)

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 from .components import full_precision
+from .core import unrounded
 
 # %% ../nbs/13_losses.ipynb #e6759c69
 def faithfulness(
@@ -29,7 +30,7 @@ def position_mean(
     x = full_precision(x.reshape(-1, x.shape[-1]))
     if weight is None: return x.mean(0)
     weight = weight.flatten().to(x.dtype)
-    with torch.autocast(x.device.type, enabled=False): return weight@x/weight.sum()
+    with unrounded(x.device): return weight@x/weight.sum()
 
 # %% ../nbs/13_losses.ipynb #ca1fe994
 def _usage(ci, p, eps, weight):

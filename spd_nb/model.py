@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from .ci import CI, GlobalCI, ScalarCI, SharedCI, TransformerCI, VectorCI, lower_leaky, lower_leaky_linear, upper_leaky
 from .components import Components, EmbeddingComponents, SiteDict, TiedComponents, components_like, delta, gaussian
-from .core import Run, SiteError, as_html, as_json, atomic, bare, cached, get_site, hooked, html_table, match_sites, opened_from, provenance, scale_of, seeded, settled, weight_of
+from .core import Run, SiteError, as_html, as_json, atomic, bare, cached, get_site, hooked, html_table, match_sites, opened_from, provenance, scale_of, seeded, settled, unrounded, weight_of
 from .masks import Mask, everywhere
 from .lms import pretrained, sample_batch, StoryLM
 from .sites import Seat, audit, batch_of, laid_out, lead_of, output_of
@@ -145,7 +145,7 @@ class Decomposed(nn.Module):
     )->dict[str,Float[Tensor, "*batch C"]]: # Site to activations
         "How strongly each component reads this batch"
         inputs = self.clean(x).inputs if inputs is None else inputs
-        with torch.autocast(self.device.type, enabled=False): return {s:cs.acts(inputs[s]) for s,cs in self.components.items()}
+        with unrounded(self.device): return {s:cs.acts(inputs[s]) for s,cs in self.components.items()}
 
     def pre(self,
         clean:Clean,           # From `clean`

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from .batches import Feed, unpacked, weight_for
 from .ci import CI
 from .components import TiedComponents
-from .core import AdamW, Run, SiteError, as_html, as_json, atomic, get_site, html_table, peak_memory, restore_rng, rng_state, seeded, settled, weight_of
+from .core import AdamW, Run, SiteError, as_html, as_json, atomic, get_site, html_table, peak_memory, restore_rng, rng_state, seeded, settled, unrounded, weight_of
 from .lms import is_lm
 from .losses import anneal, cosine, faithfulness, importance_minimality, kl, mse, position_mean, smooth_l0
 from .masks import PersistentPGD, everywhere, one_site, source_gradients, stochastic_masks, subset
@@ -260,7 +260,7 @@ class Learner:
     def now(self)->Step: # With the target's run and the importances on the next batch
         "What the losses of the next step will look at"
         x,weight = self.batch()
-        with torch.autocast(self.dm.device.type, enabled=False): return self._seen(x, weight)
+        with unrounded(self.dm.device): return self._seen(x, weight)
 
     def _seen(self, x, weight):
         run = self.view(self.dm) if self.view else self.dm
