@@ -139,7 +139,8 @@ class Edit:
         return out+(acts@p.writes).to(out)
 
     def _need_positions(self, site):
-        seat = self.dm.seats[site]
+        if (seat := self.dm.seats.get(site)) is None:
+            raise ValueError(f"{site!r} is not decomposed, so an edit there cannot go by `positions`")
         one_row = seat.layout is None and len(seat.shape)==2 and seat.shape[0]==1  # a position embedding, the same for every row
         if not (one_row or 'S' in (seat.layout or '')): raise ValueError(f"{site!r} sees {seat.shape} for a batch of two rows, which is not laid out by rows and positions, so an edit there cannot go by `positions`")
 

@@ -133,7 +133,7 @@ class Decomposed(nn.Module):
             lead[:] = [lead_of(args, kw)]
             if first is not None: first(args, kw)
         def placed(site, f, x, out):
-            if not self.seats or self.seats[site].layout in (None,'B S','B'): return f(x, out)
+            if site not in (self.seats or {}) or self.seats[site].layout in (None,'B S','B'): return f(x, out)  # `lora` also edits others
             at = lead[0] if lead else ()
             new = f(self._placed(site, x, at), self._placed(site, out, at))
             return new if new is None else self._placed(site, new, at, back=True)
