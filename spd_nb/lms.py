@@ -46,8 +46,9 @@ def vocab_of(
 def is_lm(
     model:nn.Module, # Any model
 )->bool:
-    "Is it a language model of `transformers`: does it read token ids, and answer with logits over tokens?"
-    return vocab_of(model) is not None and model.get_output_embeddings() is not None
+    "Is it a language model of `transformers`: does it read token ids, and answer with logits over tokens at their positions?"
+    if vocab_of(model) is None or getattr(model.config, 'is_encoder_decoder', False): return False  # a decoder has positions of its own
+    return model.get_output_embeddings() is not None
 
 def check_tokens(
     model:nn.Module, # A model that reads token ids
@@ -140,7 +141,7 @@ def linear_sites(
     seats = {s:seat if seat.calls or seat.why else seat._replace(why='did not run on this batch') for s,seat in seats.items()}
     total = sum(p.numel() for p in model.parameters())
     def row(site, kind, own, W, bias, seat):
-        of = first.setdefault(own.untyped_storage().data_ptr(), site)
+        of = first.setdefault(own.data_ptr(), site)
         rank = 0 if seat.why else int(torch.linalg.matrix_rank(W.detach().float())) if exact else min(W.shape)
         return dict(site=site, kind=kind, d_in=W.shape[-1], d_out=W.shape[-2], bias=bias, rank=rank, C=max(1, round(spare*rank)) if rank or not seat.why else 0, tied='' if of==site else of, share=W.numel()/total if of==site else 0., layout=seat.layout, why=seat.why)
     def own(site):
@@ -148,7 +149,7 @@ def linear_sites(
         return row(site, type(m).__name__, m.weight, weight_of(m), getattr(m, 'bias', None) is not None, seats.get(site, Seat(1, None, (), 0., 0., '')))
     rows = [own(s) for s in sites]
     for n,p in model.named_parameters():
-        if p.ndim>1 and p.untyped_storage().data_ptr() not in first:
+        if p.ndim>1 and p.data_ptr() not in first:
             holder = type(get_site(model, n.rpartition('.')[0])).__name__ if '.' in n else type(model).__name__
             rows.append(row(n, holder, p, p, False, Seat(0, None, (), 0., 0., f'is a parameter of {p.ndim} dimensions, not the matrix of a module')))
     return pd.DataFrame(rows, columns='site kind d_in d_out bias rank C tied share layout why'.split()).set_index('site')

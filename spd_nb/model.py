@@ -73,6 +73,14 @@ class Decomposed(nn.Module):
         self._ready(x)
         return output_of(self.target(**x) if isinstance(x, Mapping) else self.target(x), self.output)
 
+    def train(self,
+        mode:bool=True, # Of components and importance function; the target stays in evaluation mode
+    )->'Decomposed':
+        "As of any module, but for the target, whose dropout and batch norm would change between runs"
+        super().train(mode)
+        self.target.eval()
+        return self
+
     def audit(self, x)->dict[str,Seat]: # Site to what was found
         "Check on two rows of a batch that each site is the matrix it seems to be; `SiteError` with the reason when one is not"
         seats = audit(self.target, x, self.sites, self.output)
@@ -82,6 +90,8 @@ class Decomposed(nn.Module):
 
     def _ready(self, x):
         "Audit on the first batch, and again where that had a single position, which cannot tell rows from positions"
+        if self.target.training:
+            raise ValueError(f"{type(self.target).__name__} is in training mode since it was decomposed; call its `eval()` first")
         if self.seats is None or self._short and _lead(x)[1:]!=(1,): self.audit(x)
 
     def learnt(self)->list[nn.Parameter]: # Of components and causal-importance function, never the target's

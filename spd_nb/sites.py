@@ -209,9 +209,9 @@ def _parameter(model, site): return get_site(model, site)._parameters.get('weigh
 def _holders(model, sites):
     "The parameter of each site that has one, and all modules whose weight is that parameter or its transpose, first one that holds it"
     own,of = {p:[] for s in sites if (p := _parameter(model, s)) is not None},{}
-    for p in own: of[p.untyped_storage().data_ptr()] = p
+    for p in own: of[p.data_ptr()] = p
     for n,m in model.named_modules(remove_duplicate=False):
-        p = of.get(m.weight.untyped_storage().data_ptr()) if _is_matrix(m) else None
+        p = of.get(m.weight.data_ptr()) if _is_matrix(m) else None
         if p is not None and m.weight.numel()==p.numel(): own[p].insert(0 if _parameter(model, n) is p else len(own[p]), n)
     return own
 
@@ -252,15 +252,27 @@ def _by_gradient(run, held, plain):
         return _share(torch.zeros_like(p) if g is None else g.to_dense(), part)
     return {p:one(p, names, g) for (p,names),g in zip(held.items(), grads)},out,blind
 
+def _change(p):
+    with seeded(0): return torch.randn(p.shape).to(p)*p.std()
+
+def _add(run, p, s, x, out):
+    "What a change of a weight adds to what a site returns"
+    m,change = get_site(run.model, s),_change(p)
+    return out+_times(m, change if _alike(run, s, p) else change.T, x)
+
 @torch.no_grad()
 def _by_hand(run, held, plain, base):
     "The same by changing each weight, and comparing the answer with that of hooks which add the change"
     def one(p, names):
-        with seeded(0): change = torch.randn(p.shape).to(p)*p.std()
-        def add(s, x, out): return out+_times(get_site(run.model, s), change if _alike(run, s, p) else change.T, x)
-        with hooked(run.model, {s:partial(add, s) for s in names if s in plain}): part = run()
-        return _share(run(weights={f'{names[0]}.weight':p+change})-base, part-base)
+        with hooked(run.model, {s:partial(_add, run, p, s) for s in names if s in plain}): part = run()
+        return _share(run(weights={f'{names[0]}.weight':p+_change(p)})-base, part-base)
     return {p:one(p, names) for p,names in held.items()}
+
+@torch.no_grad()
+def _at_once(run, held, plain, base):
+    "The same for all weights together"
+    with hooked(run.model, {s:partial(_add, run, p, s) for p,names in held.items() for s in names if s in plain}): part = run()
+    return _share(run(weights={f'{names[0]}.weight':p+_change(p) for p,names in held.items()})-base, part-base)
 
 def _effects(run, held, plain, base):
     "By parameter, the part of its effect that does not pass through modules; sites that run without gradients; why nothing could be learnt at all"
@@ -270,6 +282,9 @@ def _effects(run, held, plain, base):
         try: out,_,_,blind = _gradients(run, {}, [n for names in held.values() for n in names if n in plain], {})
         except (RuntimeError, NotImplementedError) as e: return {},set(),f'the model does not run with gradients ({_said(e)})'
         rests = _by_hand(run, held, plain, base)
+    if _at_once(run, held, plain, base)>_SAME.get(base.dtype, .2):  # a weight that is read where no gradient goes
+        limit = _SAME.get(base.dtype, .2)
+        rests = {p:rests[p] if rests[p]>limit else r for p,r in _by_hand(run, held, plain, base).items()}
     noisy = (out-base).abs().max()>_EXACT.get(base.dtype, 3e-2)*base.abs().max()
     return rests,blind,'the model answers differently each time it runs' if noisy else ''
 
@@ -296,7 +311,9 @@ def audit(
         rests,blind,unable = _effects(run, held, plain, base)
         def one(s):
             m,calls,rest = get_site(model, s),found.get(s, []),rests.get(_parameter(model, s), float('nan'))
-            return _seat(m, calls, [o.get(s, []) for o in moved], lead, rest, _why(m, calls, rest, s in blind, unable))
+            others = [o.get(s, []) for o in moved]
+            routed = calls and any(len(o)!=len(calls) or o and o[0][0] is not None and o[0][0].shape!=calls[0][0].shape for o in others)
+            return _seat(m, calls, others, lead, rest, _why(m, calls, rest, s in blind, unable, routed))
         seats = {s:one(s) for s in sites}
         return {s:seat if seat.layout!='1 S' or _repeats(run, s, lead, base) else seat._replace(layout=None) for s,seat in seats.items()}
 
@@ -317,7 +334,7 @@ def _repeats(run, site, lead, base):
         with hooked(run.model, {site:each_row}): return torch.allclose(run(), base, rtol=1e-3, atol=1e-5)
     except RuntimeError: return False
 
-def _why(m, calls, rest, blind, unable):
+def _why(m, calls, rest, blind, unable, routed):
     "Why a site cannot be decomposed, or nothing"
     if not _is_matrix(m): return f'has a weight of {str(m.weight.dtype).removeprefix("torch.")}, and components are real numbers'
     dtype,off = m.weight.dtype,calls[0][1] if calls else 0.
@@ -325,6 +342,7 @@ def _why(m, calls, rest, blind, unable):
     if len(calls)>1: return f'runs {len(calls)} times in one forward pass, so it has no single input'
     if getattr(m, 'max_norm', None) is not None: return 'changes its own weight as it runs (`max_norm`)'
     if not off<=1: return f'computes more than its weight times its input plus bias (its output is off by {off:.2g} times what rounding may do)'
+    if routed: return 'sees other inputs of the batch each time, as an expert does, so a mask could land on another one'
     if unable: return f'cannot be learnt, since {unable}'
     if blind: return 'runs without gradients, so nothing could be learnt there'
     if not rest>_SAME.get(dtype, .2): return ''
