@@ -173,7 +173,7 @@ def _column(column, row, where):
     if len(known)<1 or len(known)>1 and 'input_ids' not in known: raise ValueError(f"{where} has no column 'input_ids' or 'text'; name one of {', '.join(row)} with `column`")
     return known[0]
 
-def _open(f): return gzip.open(f, 'rt', encoding='utf-8', newline='') if f.suffix=='.gz' else open(f, encoding='utf-8', newline='')
+def _open(f): return gzip.open(f, 'rt', encoding='utf-8-sig', newline='') if f.suffix=='.gz' else open(f, encoding='utf-8-sig', newline='')
 
 def _json_rows(f):
     with _open(f) as file:
@@ -181,7 +181,7 @@ def _json_rows(f):
             if not line.strip(): continue
             try: row = json.loads(line)
             except ValueError as e: raise ValueError(f"line {i+1} of {f} is not JSON ({e}); a .jsonl file has an object on each line") from e
-            yield row if isinstance(row, dict) else dict(text=row)
+            if row is not None: yield row if isinstance(row, dict) else dict(text=row)
 
 def _csv_rows(f, delimiter):
     with _open(f) as file: yield from csv.DictReader(file, delimiter=delimiter)
@@ -203,8 +203,9 @@ def _file_rows(f):
 def _cells(rows, column, where):
     "The documents of a table's rows"
     name = None
-    for row in rows:
+    for i,row in enumerate(rows):
         name = _column(column, row, where) if name is None else name
+        if name not in row: raise ValueError(f"row {i} of {where} has no {name!r}; it has {', '.join(map(repr, row)) or 'nothing'}")
         if name=='input_ids' and isinstance(row[name], str): raise ValueError(f"the column 'input_ids' of {where} holds text, {row[name][:40]!r}; give ids as a list of numbers, or name another column")
         yield row[name]
 

@@ -65,7 +65,7 @@ def _shifted(dm, edit, toks, groups, rows, where=None):
         p,q = dm.clean(x).out.float().log_softmax(-1),_edited(dm, edit, x).float().log_softmax(-1)
         if where is not None:
             on = where[i*rows:][:len(x),:,None].to(p)
-            had = had+(p.exp()*on).sum((0,1)).double().cpu().numpy()
+            had = had+(p.exp()*on).sum((0,1)).cpu().double().numpy()
             moved.append(((q.exp()-p.exp())*on).sum(1).cpu().numpy())
         def next_(logp): return nn.functional.pad(-logp[:,:-1].gather(-1, x[:,1:,None])[...,0], (0,1), value=float('nan'))
         def named(logp): return {k:logp[...,i].exp().sum(-1) for k,i in groups.items()}
