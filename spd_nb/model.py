@@ -50,7 +50,8 @@ class Decomposed(nn.Module):
     ):
         super().__init__()
         self.target,self.components,self.ci_fn,self.lower,self.output,self.seats = target,components,ci_fn,lower,output,seats
-        self._short = False  # was the batch of the audit of a single position?
+        self._short = False     # was the batch of the audit of a single position?
+        self._turned = {s for s,seat in (seats or {}).items() if seat.layout not in (None,'B S','B')}  # sites that are not laid out as the batch is
         self.history,self.training_run,self.report = [],{},{}  # filled by `fit` and `report`, kept by `save`
         self.edits = []  # those whose blocks are open
         self.source = opened_from(target)  # now, since a relative folder is relative to where one is
@@ -86,6 +87,7 @@ class Decomposed(nn.Module):
         seats = audit(self.target, x, self.sites, self.output)
         _refuse(self.target, seats)
         self.seats,self._short = seats,_lead(x)[1:]==(1,)
+        self._turned = {s for s,seat in seats.items() if seat.layout not in (None,'B S','B')}
         return seats
 
     def _ready(self, x):
@@ -137,6 +139,9 @@ class Decomposed(nn.Module):
         last:Callable|None=None,    # As for `core.hooked`
     ):                              # Yields the target
         "Change what sites return while the block runs; hooks see and return tensors laid out as the batch is"
+        if self.seats is not None and not self._short and self._turned.isdisjoint(hooks):
+            with hooked(self.target, hooks, first, last) as target: yield target
+            return
         lead = []
         def note(args, kw):
             if self.seats is None or self._short: self._ready(batch_of(self.target, args, kw))
@@ -155,7 +160,7 @@ class Decomposed(nn.Module):
     )->dict[str,Float[Tensor, "*batch C"]]: # Site to activations
         "How strongly each component reads this batch"
         inputs = self.clean(x).inputs if inputs is None else inputs
-        with unrounded(self.device): return {s:cs.acts(inputs[s]) for s,cs in self.components.items()}
+        with unrounded(next(iter(inputs.values())).device): return {s:cs.acts(inputs[s]) for s,cs in self.components.items()}
 
     def pre(self,
         clean:Clean,           # From `clean`
