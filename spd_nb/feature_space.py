@@ -50,7 +50,7 @@ class _Stream(nn.Module):
     "The residual MLP on what its layers and its output read from the stream, first layer first"
     def __init__(self, start, layers, widths):
         super().__init__()
-        self.start,self.widths = start,widths
+        self.start,self.widths,self.training = start,widths,False
         self.layers = nn.ModuleList(nn.ModuleDict(dict(mlp_in=i, mlp_out=o)) for i,o in layers)
     def forward(self, x):
         s = x@self.start
