@@ -33,7 +33,7 @@ class TiedLinear(nn.Module):
     def forward(self, x): return F.linear(x, self.weight, self.bias)
     def __deepcopy__(self, memo):
         new = TiedLinear(deepcopy(self._of[0], memo), bias=self.bias is not None)
-        new.bias = deepcopy(self.bias, memo)
+        new.bias,new.training = deepcopy(self.bias, memo),self.training
         return new
 
 # %% ../nbs/03_toys.ipynb #078625b3
