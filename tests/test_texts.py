@@ -137,7 +137,7 @@ def test_whatever_tokens_are_a_label_prompt_holds_them(texts, at):
         assert named==texts*len(shifts)
         examples = [read_back(lines[i+1], marks) for i,l in enumerate(lines) if 'xamples' in l and l.endswith(':') and not l.startswith(' ')]
         assert [text for text,_ in examples]==[''.join(texts)]*len(shifts)
-        assert examples[0][1] and examples[0][1][0].endswith(texts[at])
+        assert examples[0][1] and texts[at] in examples[0][1][0]  # with what is one character with its end, such as a skin tone
 
 @settings(max_examples=200, deadline=None)
 @given(pieces, st.sets(st.integers(0, 7)), st.sampled_from(['detection','fuzzing','intruder']))
