@@ -206,7 +206,8 @@ class Chat:
                         if not kw: raise Refused(f"{self.model} at {self.url} refuses the prompt: {e.response.text[:300]}") from e
                         form += 1
                         continue
-                    if not isinstance(e, (openai.RateLimitError, openai.InternalServerError)): raise RuntimeError(f"{self.model} at {self.url} refuses: {e.response.text[:300]}") from e
+                    if not isinstance(e, (openai.RateLimitError, openai.InternalServerError)):
+                        raise RuntimeError(f"{self.model} at {self.url} refuses: {e.response.text[:300]}") from e
                     problem = e
                 except (openai.APIConnectionError, TypeError, AttributeError, IndexError) as e: problem = e  # no answer, or none that is one
                 else:
@@ -366,7 +367,10 @@ def label(
     "Have a language model label components; stopped, the same call goes on without asking twice"
     import pandas as pd
     from tqdm.auto import tqdm
-    if max_cost is not None and not (getattr(ask, 'price', None) and getattr(ask, 'max_tokens', None)): raise ValueError("a cap in dollars needs to know what tokens cost and how long an answer can be: `price=(read, written)`, in dollars per million, and `max_tokens`")
+    if max_cost is not None and not (getattr(ask, 'price', None) and getattr(ask, 'max_tokens', None)):
+        raise ValueError(
+            "a cap in dollars needs to know what tokens cost and how long an answer can be: `price=(read, "
+            "written)`, in dollars per million, and `max_tokens`")
     if concurrency<1 or tries<1: raise ValueError(f"`concurrency` and `tries` must be at least 1, got {concurrency} and {tries}")
     keys,name,model = _chosen(h, keys),_title(strategy),_model(ask)
     source,there = _there(h, keys, strategy, model)

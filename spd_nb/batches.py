@@ -115,7 +115,9 @@ def _of_tuple(x, target):
     if not x: raise TypeError("a batch is an empty tuple")
     first,named = x[0],_takes(target)[0]
     if not hasattr(target, 'main_input_name') and len(named)>1 and sum(isinstance(t, Tensor) for t in x)>1:
-        raise TypeError(f"{type(target).__name__} takes {', '.join(sorted(named))}, and a tuple does not say what is what; give a dictionary of them, or the one input alone")
+        raise TypeError(
+            f"{type(target).__name__} takes {', '.join(sorted(named))}, and a tuple does not say what is what; "
+            "give a dictionary of them, or the one input alone")
     if vocab_of(target) is None or not isinstance(first, Tensor) or first.is_floating_point(): return first
     alike = [t for t in x[1:] if isinstance(t, Tensor) and t.shape==first.shape]
     masks = [t for t in alike if bool(((t==0)|(t==1)).all()) and bool(t[:,0].all()) and not bool((t.long().diff(dim=1)>0).any())]  # text, then padding

@@ -105,7 +105,9 @@ def weight_of(
     if isinstance(module, nn.Embedding): return w.T*scale_of(module) if hasattr(module, 'embed_scale') else w.T
     if hasattr(module, 'nf') and w is not None: return w.T
     if hasattr(module, 'in_features') and w is not None and w.ndim==2 and w.shape[1]==module.in_features: return w
-    raise TypeError(f"cannot decompose a {type(module).__name__}; sites are Linear, Conv1D or Embedding modules, or have `in_features` and a weight of `d_out d_in`")
+    raise TypeError(
+        f"cannot decompose a {type(module).__name__}; sites are Linear, Conv1D or Embedding modules, or have "
+        "`in_features` and a weight of `d_out d_in`")
 
 def as_stored(
     module:nn.Module,                   # As for `weight_of`
@@ -159,7 +161,9 @@ def _not_compiled(model, site):
     here = model
     for name in [*site.split('.'), None]:
         if getattr(here, '_compiled_call_impl', None) is not None or type(here).__name__=='OptimizedModule':
-            raise SiteError(f"{site!r} lies in a compiled {type(here).__name__}, which would not notice masks and edits; use the model as it was before it was compiled")
+            raise SiteError(
+                f"{site!r} lies in a compiled {type(here).__name__}, which would not notice masks and edits; use "
+                "the model as it was before it was compiled")
         here = here._modules[name] if here is not None and name in here._modules else None
 
 def open_sites(
@@ -216,7 +220,10 @@ def cached(
         seen[site],writes[site] = x,_writes(x)
     def check():
         for s,x in seen.items():
-            if _writes(x)!=writes[s]: raise SiteError(f"the input of site {s!r} was changed in place after the site had read it; write `x = x+y` where the model has `x += y`")
+            if _writes(x)!=writes[s]:
+                raise SiteError(
+                    f"the input of site {s!r} was changed in place after the site had read it; write `x = x+y` "
+                    "where the model has `x += y`")
     with hooked(model, {s:partial(keep, s) for s in sites}, lambda args,kw: seen.clear(), check): yield seen
 
 # %% ../nbs/00_core.ipynb #357d2b6e
@@ -358,7 +365,10 @@ def atomic(
 ):                     # Yields where to write: an empty folder, or the name of a file to make
     "Write a file or a folder under a temporary name and rename it when all went well; else the old one stays as it was"
     path = _real(settled(path))
-    if path.exists() and path.is_dir()!=folder: raise ValueError(f"{path} is a {'file' if folder else 'folder'}; a {'folder' if folder else 'file'} does not replace it, so give another path or remove it")
+    if path.exists() and path.is_dir()!=folder:
+        raise ValueError(
+            f"{path} is a {'file' if folder else 'folder'}; a {'folder' if folder else 'file'} does not replace "
+            "it, so give another path or remove it")
     path.parent.mkdir(parents=True, exist_ok=True)
     tmp = Path(tempfile.mkdtemp(prefix=f'.{path.name}.', dir=path.parent))
     new = tmp/path.name

@@ -170,7 +170,8 @@ def _column(column, row, where):
     "Which column of a table holds the documents"
     if column is not None and column not in row: raise ValueError(f"{where} has no column {column!r}; there are {', '.join(row)}")
     known = [c for c in ([column] if column else ('input_ids','text')) if c in row] or [c for c,v in row.items() if isinstance(v, str)]
-    if len(known)<1 or len(known)>1 and 'input_ids' not in known: raise ValueError(f"{where} has no column 'input_ids' or 'text'; name one of {', '.join(row)} with `column`")
+    if len(known)<1 or len(known)>1 and 'input_ids' not in known:
+        raise ValueError(f"{where} has no column 'input_ids' or 'text'; name one of {', '.join(row)} with `column`")
     return known[0]
 
 def _open(f): return gzip.open(f, 'rt', encoding='utf-8-sig', newline='') if f.suffix=='.gz' else open(f, encoding='utf-8-sig', newline='')
@@ -197,7 +198,10 @@ _READERS = {'.parquet':_parquet_rows, '.txt':_text_rows, '.jsonl':_json_rows, '.
 
 def _file_rows(f):
     kind = Path(f.stem).suffix if f.suffix=='.gz' else f.suffix
-    if kind not in _READERS: raise ValueError(f"{f} is a {kind or 'nameless'} file, and its markup would be read as text; {', '.join(_READERS)} can be read, all but .parquet also as .gz")
+    if kind not in _READERS:
+        raise ValueError(
+            f"{f} is a {kind or 'nameless'} file, and its markup would be read as text; {', '.join(_READERS)} can "
+            "be read, all but .parquet also as .gz")
     return _READERS[kind](f)
 
 def _cells(rows, column, where):
@@ -206,7 +210,10 @@ def _cells(rows, column, where):
     for i,row in enumerate(rows):
         name = _column(column, row, where) if name is None else name
         if name not in row: raise ValueError(f"row {i} of {where} has no {name!r}; it has {', '.join(map(repr, row)) or 'nothing'}")
-        if name=='input_ids' and isinstance(row[name], str): raise ValueError(f"the column 'input_ids' of {where} holds text, {row[name][:40]!r}; give ids as a list of numbers, or name another column")
+        if name=='input_ids' and isinstance(row[name], str):
+            raise ValueError(
+                f"the column 'input_ids' of {where} holds text, {row[name][:40]!r}; give ids as a list of "
+                "numbers, or name another column")
         yield row[name]
 
 def _documents(source, column, tokenizer):
@@ -214,7 +221,10 @@ def _documents(source, column, tokenizer):
     if isinstance(source, (str,PathLike)):
         source = path_of(source)
         files = sorted(map(Path, glob(str(source)))) if '*' in str(source) else [source]
-        if not files or not all(f.is_file() for f in files): raise FileNotFoundError(f"no file {str(source)!r}; give a file ({', '.join(_READERS)}), a pattern, a list of strings or a data set")
+        if not files or not all(f.is_file() for f in files):
+            raise FileNotFoundError(
+                f"no file {str(source)!r}; give a file ({', '.join(_READERS)}), a pattern, a list of strings or a "
+                "data set")
         readers = [(f, _file_rows(f)) for f in files]  # all are looked at before any is read
         for f,rows in readers: yield from _ids(_cells(rows, column, f), tokenizer)
     elif isinstance(source, Mapping): raise TypeError(f"a {type(source).__name__} of {', '.join(map(repr, source))} is several data sets; choose one of them")
@@ -227,7 +237,8 @@ def _ids(docs, tokenizer):
         if isinstance(doc, str):
             if tokenizer is None: raise ValueError("text needs a `tokenizer`, such as `load_lm(...).tokenizer`")
             doc = tokenizer(doc, add_special_tokens=False).input_ids
-        elif not isinstance(doc, Iterable) or isinstance(doc, Mapping): raise TypeError(f"a document is a text or a list of token ids, got {type(doc).__name__}: {str(doc)[:60]!r}")
+        elif not isinstance(doc, Iterable) or isinstance(doc, Mapping):
+            raise TypeError(f"a document is a text or a list of token ids, got {type(doc).__name__}: {str(doc)[:60]!r}")
         yield doc
 
 def tokens(

@@ -49,7 +49,10 @@ def _positions(p):
     if p is None or isinstance(p, slice): return p
     p = torch.as_tensor(p)
     if p.dtype==torch.bool: return p
-    if p.is_floating_point() or p.ndim>1: raise TypeError(f"`positions` are numbers, a slice or a bool tensor, got {str(p.dtype).removeprefix('torch.')} of shape {tuple(p.shape)}")
+    if p.is_floating_point() or p.ndim>1:
+        raise TypeError(
+            f"`positions` are numbers, a slice or a bool tensor, got {str(p.dtype).removeprefix('torch.')} of "
+            f"shape {tuple(p.shape)}")
     if p.numel()>2 and set(p.tolist())<={0,1}: raise TypeError("`positions` of many zeros and ones look like a mask; make it bool")
     return p.flatten().tolist()
 
@@ -57,9 +60,13 @@ def _where(positions, shape, device):
     "Bool of `shape`: where an edit acts"
     if isinstance(positions, Tensor):
         try: return positions.to(device).expand(shape)
-        except RuntimeError as e: raise ValueError(f"`positions` has shape {tuple(positions.shape)}, which does not broadcast to the batch, {tuple(shape)}") from e
+        except RuntimeError as e:
+            raise ValueError(
+                f"`positions` has shape {tuple(positions.shape)}, which does not broadcast to the batch, "
+                f"{tuple(shape)}") from e
     where = torch.zeros(shape, dtype=torch.bool, device=device)
-    if not isinstance(positions, slice) and (wrong := [p for p in positions if not -shape[-1]<=p<shape[-1]]): raise ValueError(f"no position {wrong[0]} in sequences of {shape[-1]} tokens")
+    if not isinstance(positions, slice) and (wrong := [p for p in positions if not -shape[-1]<=p<shape[-1]]):
+        raise ValueError(f"no position {wrong[0]} in sequences of {shape[-1]} tokens")
     where[...,positions] = True
     return where
 
@@ -72,7 +79,8 @@ class Edit:
         ci_threshold:float|None=None,  # Act where the component's importance in the unedited target is above this; `None` acts everywhere
         positions=None,                # Act at these places of the sequence (numbers or a slice), or where a bool tensor that broadcasts to the batch is true; `None` acts everywhere
     ):
-        if ci_threshold is not None and any(c is None for p in patches.values() for c in p.cs): raise ValueError("only an edit of components can go by their importance; this one changes weights otherwise")
+        if ci_threshold is not None and any(c is None for p in patches.values() for c in p.cs):
+            raise ValueError("only an edit of components can go by their importance; this one changes weights otherwise")
         self.dm,self.patches,self.about,self.ci_threshold,self.positions = dm,patches,about,ci_threshold,_positions(positions)
         self._on = None  # site to where importances are above the threshold, during a forward
 
@@ -116,11 +124,17 @@ class Edit:
         if self in self.dm.edits: raise RuntimeError(f"{self} is open already")
         for s in self.patches:
             ours = sum(s in e.patches for e in self.dm.edits)
-            if open_sites(self.dm.target).count(s)>ours: raise RuntimeError(f"{s!r} is in an open block that is no edit (a mask, or a cache), and which of them comes first would matter; leave that block, or open the edit around it")
+            if open_sites(self.dm.target).count(s)>ours:
+                raise RuntimeError(
+                    f"{s!r} is in an open block that is no edit (a mask, or a cache), and which of them comes "
+                    "first would matter; leave that block, or open the edit around it")
         for e in self.dm.edits: _disjoint(self, e)
 
     def _look(self, args, kw):
-        if any(hasattr(v, 'get_seq_length') or k=='past_key_values' and v is not None for k,v in (*enumerate(args), *kw.items())): raise RuntimeError("an edit that acts at some places needs to see the whole text at every step; generate with `use_cache=False`")
+        if any(hasattr(v, 'get_seq_length') or k=='past_key_values' and v is not None for k,v in (*enumerate(args), *kw.items())):
+            raise RuntimeError(
+                "an edit that acts at some places needs to see the whole text at every step; generate with "
+                "`use_cache=False`")
         if self.ci_threshold is None: return
         with torch.no_grad(): ci = self.dm.ci(batch_of(self.dm.target, args, kw)).lower
         self._on = {s:ci[s][...,list(p.cs)]>self.ci_threshold for s,p in self.patches.items()}
@@ -131,7 +145,10 @@ class Edit:
         p = self.patches[site]
         acts = p.reads[x] if isinstance(get_site(self.dm.target, site), nn.Embedding) else x.to(p.reads)@p.reads
         if self.ci_threshold is not None:
-            if self._on is None: raise RuntimeError(f"an edit that goes by importance needs the whole of {type(self.dm.target).__name__} to be called, not a part of it")
+            if self._on is None:
+                raise RuntimeError(
+                    f"an edit that goes by importance needs the whole of {type(self.dm.target).__name__} to be "
+                    "called, not a part of it")
             acts = acts*self._on[site]
         if self.positions is not None:
             self._need_positions(site)
@@ -142,7 +159,10 @@ class Edit:
         if (seat := self.dm.seats.get(site)) is None:
             raise ValueError(f"{site!r} is not decomposed, so an edit there cannot go by `positions`")
         one_row = seat.layout is None and len(seat.shape)==2 and seat.shape[0]==1  # a position embedding, the same for every row
-        if not (one_row or 'S' in (seat.layout or '')): raise ValueError(f"{site!r} sees {seat.shape} for a batch of two rows, which is not laid out by rows and positions, so an edit there cannot go by `positions`")
+        if not (one_row or 'S' in (seat.layout or '')):
+            raise ValueError(
+                f"{site!r} sees {seat.shape} for a batch of two rows, which is not laid out by rows and "
+                "positions, so an edit there cannot go by `positions`")
 
     def __add__(self, other:'Edit')->'Edit': # Both at once
         if self.local or other.local: raise ValueError("an edit that acts at some places cannot be added to another; open one block inside the other")
@@ -162,7 +182,10 @@ def _few(names, n=3): return ', '.join(names[:n])+(f' and {len(names)-n} more' i
 def _hooked_site(dm): return next(iter(open_sites(dm.target)), None)
 
 def _disjoint(a, b):
-    if both := set(a.keys)&set(b.keys): raise RuntimeError(f"{min(both)} is edited by {b} already, and a component can do only one thing; leave that block, or edit it once")
+    if both := set(a.keys)&set(b.keys):
+        raise RuntimeError(
+            f"{min(both)} is edited by {b} already, and a component can do only one thing; leave that block, or "
+            "edit it once")
 
 # %% ../nbs/30_edit.ipynb #ab07ce1f
 def _fit_for(new, like, name, site, does):
@@ -172,7 +195,10 @@ def _fit_for(new, like, name, site, does):
     if not new.isfinite().all(): raise ValueError(f"`{name}` has {int((~new.isfinite()).sum())} values that are not finite")
     there = new.to(like)
     has,needs = (str(a.dtype).removeprefix('torch.') for a in (new, like))
-    if has!=needs and not torch.equal(there.to(new), new): raise TypeError(f"`{name}` is {has}, and as {needs}, which {site!r} has, it would not be the same; convert it yourself if that is meant")
+    if has!=needs and not torch.equal(there.to(new), new):
+        raise TypeError(
+            f"`{name}` is {has}, and as {needs}, which {site!r} has, it would not be the same; convert it "
+            "yourself if that is meant")
     return there
 
 def _replaced(form, site, c, new, old):
@@ -303,7 +329,9 @@ def _unembedding(dm):
 def _raised(dm, site, e, toks):
     "What writing `e` does to logits; `ValueError` where it is not written to the residual stream"
     if e.numel()==dm.at(site).d_out and (effect := direct_logits(dm, site, e.to(dm.at(site).U), toks)).any(): return effect
-    raise ValueError(f"{site!r} does not write to the residual stream, where the direction of a token means something; take a component of an MLP's or an attention's output")
+    raise ValueError(
+        f"{site!r} does not write to the residual stream, where the direction of a token means something; take a "
+        "component of an MLP's or an attention's output")
 
 class Firings(NamedTuple):
     "What a component reads where it fires"
@@ -343,7 +371,10 @@ def write_token(
     _raised(dm, site, e, toks)
     seen = firings(dm, key, toks)
     if not seen.n: raise ValueError(f"{key} never fires in this text, so the sign of what it reads is not known; give text in which it does")
-    if seen.agree<.9: raise ValueError(f"{key} fires with activations of both signs ({seen.agree:.0%} have that of their mean), so no one vector can make it predict a token")
+    if seen.agree<.9:
+        raise ValueError(
+            f"{key} fires with activations of both signs ({seen.agree:.0%} have that of their mean), so no one "
+            "vector can make it predict a token")
     aligned = (scale if seen.mean>0 else -scale)*e/e.norm()
     return aligned if form=='replacement' else u+aligned
 
@@ -374,7 +405,10 @@ class Places:
     def __post_init__(self):
         for f in ('at','counts'):
             v = getattr(self, f)
-            if v is not None and (v.shape!=self.toks.shape or v.dtype!=torch.bool or self.toks.ndim!=2): raise ValueError(f"`{f}` is bool of the shape of `toks`, N S; got {str(v.dtype).removeprefix('torch.')} {tuple(v.shape)} beside {tuple(self.toks.shape)}")
+            if v is not None and (v.shape!=self.toks.shape or v.dtype!=torch.bool or self.toks.ndim!=2):
+                raise ValueError(
+                    f"`{f}` is bool of the shape of `toks`, N S; got {str(v.dtype).removeprefix('torch.')} "
+                    f"{tuple(v.shape)} beside {tuple(self.toks.shape)}")
 
     def __repr__(self): return f'Places({len(self.toks):,} rows of {self.toks.shape[1]} tokens: {int(self.at.sum()):,} places, {int(self.other.sum()):,} other positions)'
 
@@ -501,7 +535,10 @@ def fit_edit(
     dm = (e := make()).dm
     if not p.at.any() or not p.other.any(): raise ValueError("there is no place in this text to learn from, or nothing but places")
     if e.by_row: raise ValueError("an edit with positions of its own in each row cannot be learned from batches")
-    if s := _hooked_site(dm): raise RuntimeError(f"{s!r} has a hook already (an open edit, mask or cache), which would be learned around; leave its block first")
+    if s := _hooked_site(dm):
+        raise RuntimeError(
+            f"{s!r} has a hook already (an open edit, mask or cache), which would be learned around; leave its "
+            "block first")
     opt,gen,history,order = AdamW(params, lr=lr, weight_decay=0.),torch.Generator().manual_seed(seed),[],[]
     for _ in (bar := trange(steps, disable=not progress)):
         if len(order)<min(batch, len(p.toks)): order = torch.randperm(len(p.toks), generator=gen).tolist()
@@ -599,7 +636,11 @@ def boost(
 def _as_weights(e):
     if e.local: raise ValueError(f"{e} acts at some places only, and there is no weight that does that; edit without `ci_threshold` and `positions`")
     for s in e.patches:
-        if 'weight' in vars(get_site(e.dm.target, s)): raise TypeError(f"the weight of {s!r} is made anew before each run, as by `torch.nn.utils.weight_norm` or `prune`, so a changed one would not last; undo that before you decompose the model (`remove_weight_norm`, `prune.remove`)")
+        if 'weight' in vars(get_site(e.dm.target, s)):
+            raise TypeError(
+                f"the weight of {s!r} is made anew before each run, as by `torch.nn.utils.weight_norm` or "
+                "`prune`, so a changed one would not last; undo that before you decompose the model "
+                "(`remove_weight_norm`, `prune.remove`)")
     if s := _hooked_site(e.dm): raise RuntimeError(f"{s!r} has a hook, which a copy would keep; leave its block first")
     return e
 
@@ -611,7 +652,9 @@ def _write(module, site, change):
         else: module.weight.copy_(new)
     except (NotImplementedError, RuntimeError, ValueError): pass  # parametrizations without a way back
     if not torch.allclose(module.weight, new, rtol=0, atol=32*torch.finfo(new.dtype).eps*new.abs().max().item()):
-        raise TypeError(f"the weight of {site!r} is made from other parameters, which cannot make the edited one; use `torch.nn.utils.parametrize.remove_parametrizations` before you decompose the model")
+        raise TypeError(
+            f"the weight of {site!r} is made from other parameters, which cannot make the edited one; use "
+            "`torch.nn.utils.parametrize.remove_parametrizations` before you decompose the model")
 
 # %% ../nbs/30_edit.ipynb #8e5b20c6
 def _overlap(a, b):
@@ -695,8 +738,14 @@ def _check_adaptable(model, site):
     from transformers.pytorch_utils import Conv1D
     m = get_site(model, site)
     again = [n for n,o in model.named_modules(remove_duplicate=False) if o is m and n!=site]
-    if 'weight' not in m._parameters or not isinstance(m, (nn.Linear, Conv1D, nn.Embedding)): raise TypeError(f"{site!r} is a {type(m).__name__}, and peft has adapters for Linear, Conv1D and Embedding; use `form='hf'`")
-    if others := _sharing(model, site)+again: raise ValueError(f"{site!r} shares its weight with {others[0]!r}, so an adapter and the model that it is merged into would differ; use `form='hf', untie=True`")
+    if 'weight' not in m._parameters or not isinstance(m, (nn.Linear, Conv1D, nn.Embedding)):
+        raise TypeError(
+            f"{site!r} is a {type(m).__name__}, and peft has adapters for Linear, Conv1D and Embedding; use "
+            "`form='hf'`")
+    if others := _sharing(model, site)+again:
+        raise ValueError(
+            f"{site!r} shares its weight with {others[0]!r}, so an adapter and the model that it is merged into "
+            "would differ; use `form='hf', untie=True`")
 
 def _adapter(e, path):
     try: from peft import LoraConfig, get_peft_model
@@ -725,7 +774,11 @@ def _check_opens(model, path):
     opened,info = type(model).from_pretrained(path, dtype=model.dtype, output_loading_info=True, ignore_mismatched_sizes=True)
     there,has = opened.state_dict(),model.state_dict()
     wrong = [k for k in has if k in info['missing_keys'] or k not in there or not torch.equal(there[k].to(has[k]), has[k])]
-    if wrong: raise ValueError(f"{type(model).__name__}.from_pretrained would open this checkpoint with other values of {', '.join(wrong[:3])}, since its class would not build the modules it has; save the module that `baked` gives yourself")
+    if wrong:
+        raise ValueError(
+            f"{type(model).__name__}.from_pretrained would open this checkpoint with other values of "
+            f"{', '.join(wrong[:3])}, since its class would not build the modules it has; save the module that "
+            "`baked` gives yourself")
 
 @patch
 def export(self:Edit,
@@ -739,7 +792,10 @@ def export(self:Edit,
     path,target = settled(path),self.dm.target
     if form not in ('hf','peft'): raise ValueError(f"`form` is 'hf' (a checkpoint) or 'peft' (an adapter), got {form!r}")
     if untie and form!='hf': raise ValueError("an adapter is put on the model as it was, with its weights tied; `untie` is for `form='hf'`")
-    if not hasattr(target, 'save_pretrained'): raise TypeError(f"{type(target).__name__} is no model of `transformers`, so it has no such checkpoint; `baked` gives the edited module, which `torch.save` or safetensors can keep")
+    if not hasattr(target, 'save_pretrained'):
+        raise TypeError(
+            f"{type(target).__name__} is no model of `transformers`, so it has no such checkpoint; `baked` gives "
+            "the edited module, which `torch.save` or safetensors can keep")
     if path.exists(): raise FileExistsError(f"{path} is there already; give another path, or remove it")
     if not _as_weights(self).patches: raise ValueError("this edit changes nothing")
     about = dict(schema_version=EDIT_SCHEMA, form=form, untie=untie, edits=self.about, sites=self.sizes(),

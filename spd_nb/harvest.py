@@ -36,7 +36,10 @@ def tokenizer_of(
 ):                    # A tokenizer of `transformers`
     "The tokenizer of the story model, or of the name a model was opened by"
     if reference(target)['kind']=='story': return story_tokenizer()
-    if not (name := opened_from(target)): raise ValueError(f"no tokenizer is known for {type(target).__name__}; pass `tokenizer`, such as `load_lm(...).tokenizer`")
+    if not (name := opened_from(target)):
+        raise ValueError(
+            f"no tokenizer is known for {type(target).__name__}; pass `tokenizer`, such as "
+            "`load_lm(...).tokenizer`")
     from transformers import AutoTokenizer
     return AutoTokenizer.from_pretrained(name)
 
@@ -62,7 +65,10 @@ def _data_mark(batch, target):
 def _by_token(acts, shape):
     "Refuse sites that do not have the rows and positions of a batch"
     for s,x in acts.items():
-        if x.shape[:-1]!=shape: raise SiteError(f"{s!r} has {tuple(x.shape[:-1])} where this batch has {tuple(shape)} rows and positions, so its components cannot be counted by token; leave it out of the decomposition")
+        if x.shape[:-1]!=shape:
+            raise SiteError(
+                f"{s!r} has {tuple(x.shape[:-1])} where this batch has {tuple(shape)} rows and positions, so its "
+                "components cannot be counted by token; leave it out of the decomposition")
 
 def _free(device):
     "Bytes that a device has left, where that is known"
@@ -91,11 +97,15 @@ def _count_batch(stats, dm, i, batch, scale):
     vocab = stats.args['vocab']
     x,weight = unpacked(batch, dm.target, dm.device)
     toks = x['input_ids'] if isinstance(x, dict) else x
-    if weight is not None and not ((weight==0)|(weight==1)).all(): raise ValueError(f"batch {i} has weights, and a harvest counts each position once or not at all")
+    if weight is not None and not ((weight==0)|(weight==1)).all():
+        raise ValueError(f"batch {i} has weights, and a harvest counts each position once or not at all")
     clean = dm.clean(x)
     acts = dm.acts(inputs=clean.inputs)
     _by_token({s:acts[s] for s in stats.args['C']}, toks.shape)
-    if clean.out.shape!=(*toks.shape, vocab): raise TypeError(f"{type(dm.target).__name__} answers with {tuple(clean.out.shape)}, and a harvest needs logits over {vocab} tokens at each position; decompose it without `output`")
+    if clean.out.shape!=(*toks.shape, vocab):
+        raise TypeError(
+            f"{type(dm.target).__name__} answers with {tuple(clean.out.shape)}, and a harvest needs logits over "
+            f"{vocab} tokens at each position; decompose it without `output`")
     ci = {s:dm.lower(g) for s,g in dm.pre(clean, acts).items()}
     p = torch.softmax(clean.out.float(), -1, out=clean.out) if clean.out.dtype==torch.float32 else clean.out.float().softmax(-1)
     stats.update(i, toks, ci, acts, p, scale, text=None if weight is None else weight>0)
@@ -122,7 +132,10 @@ def count(
     if not 0<=rank<world: raise ValueError(f"`rank` must be 0 to world-1={world-1}, got {rank}")
     feed,path = Feed(batches),settled(path)
     n = feed.how_many(n)
-    if not is_lm(dm.target): raise TypeError(f"a harvest counts tokens, and {type(dm.target).__name__} is no language model; `spectrum` has the components of other models")
+    if not is_lm(dm.target):
+        raise TypeError(
+            f"a harvest counts tokens, and {type(dm.target).__name__} is no language model; `spectrum` has the "
+            "components of other models")
     vocab = vocab_of(dm.target)
     C,device = _chosen_sites(dm, sites),device or dm.device
     of = dict(decomposition=fingerprint(dm), data=_data_mark(feed[0], dm.target))
@@ -132,8 +145,12 @@ def count(
     if path.exists():
         stats,then = fitting(lambda: load_stats(path, device))
         want,got = args|of|what,stats.args|stats.args['of']|then
-        if wrong := [k for k,v in want.items() if k!='of' and got.get(k)!=v]: raise ValueError(f"{path} holds counts with another {' and '.join(wrong)}; remove it, or give another path")
-        if max(stats.seen, default=0)>=n: raise ValueError(f"{path} holds {len(stats.seen)} batches, up to number {max(stats.seen)}; give at least `n`={max(stats.seen)+1}, or another path")
+        if wrong := [k for k,v in want.items() if k!='of' and got.get(k)!=v]:
+            raise ValueError(f"{path} holds counts with another {' and '.join(wrong)}; remove it, or give another path")
+        if max(stats.seen, default=0)>=n:
+            raise ValueError(
+                f"{path} holds {len(stats.seen)} batches, up to number {max(stats.seen)}; give at least "
+                f"`n`={max(stats.seen)+1}, or another path")
     else: stats = fitting(lambda: Stats(**args, device=device))
     scale = torch.cat([dm.at(s).U.detach().float().norm(dim=1) for s in C])
     todo,saved = [i for i in range(rank, n, world) if i not in stats.seen],time.monotonic()
@@ -142,7 +159,9 @@ def count(
             try: _count_batch(stats, dm, i, feed.once(i), scale)
             except (RuntimeError, MemoryError) as e:
                 if not _out_of_memory(e): raise
-                raise RuntimeError(f"out of memory on batch {i}; smaller batches need less, as does `device='cpu'` on a GPU. Counts up to the last write are in {path}, if there was one") from e
+                raise RuntimeError(
+                    f"out of memory on batch {i}; smaller batches need less, as does `device='cpu'` on a GPU. "
+                    f"Counts up to the last write are in {path}, if there was one") from e
             bar.update()
             if asked or time.monotonic()-saved>save_every:
                 save_stats(stats, path, **what)
@@ -231,7 +250,10 @@ class Labels:
     def _row(self, line, i):
         row = _parsed(line)
         if row is None: return warnings.warn(f"line {i} of {self.path} is torn and was left out")
-        if row['schema_version']>LABEL_SCHEMA: raise ValueError(f"line {i} of {self.path} has schema version {row['schema_version']}, this spd_nb reads up to {LABEL_SCHEMA}; install a newer spd_nb")
+        if row['schema_version']>LABEL_SCHEMA:
+            raise ValueError(
+                f"line {i} of {self.path} has schema version {row['schema_version']}, this spd_nb reads up to "
+                f"{LABEL_SCHEMA}; install a newer spd_nb")
         if _HALF.search(line): row = {k:v.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace') if isinstance(v, str) else v for k,v in row.items()}
         return row
 
@@ -270,7 +292,10 @@ def _parsed(line):
     except ValueError: return None
 
 def _side(side):
-    if side not in ('input','output'): raise ValueError(f"`side` is 'input' (the token it fires on) or 'output' (the token the model predicts there), got {side!r}")
+    if side not in ('input','output'):
+        raise ValueError(
+            "`side` is 'input' (the token it fires on) or 'output' (the token the model predicts there), got "
+            f"{side!r}")
     return side
 
 # %% ../nbs/21_harvest.ipynb #70456584
@@ -346,8 +371,12 @@ def harvest(
         h,end = Harvest(path, dm, tokenizer),Feed(batches).how_many(n)
         have = h.manifest|dict(sites=h.sites)
         want = dict(top=top, data=_data_mark(Feed(batches)[0], dm.target))|options|dict(sites=list(_chosen_sites(dm, options.get('sites'))))
-        if wrong := [f"{k} {have[k]}" for k,v in want.items() if k in have and have[k]!=v]: raise ValueError(f"{path} holds a harvest with {' and '.join(wrong)}; give another path, or remove it")
-        if end<have['batches']: raise ValueError(f"{path} holds a harvest with batches {have['batches']}, and {end} are fewer; give at least `n={have['batches']}`, or another path")
+        if wrong := [f"{k} {have[k]}" for k,v in want.items() if k in have and have[k]!=v]:
+            raise ValueError(f"{path} holds a harvest with {' and '.join(wrong)}; give another path, or remove it")
+        if end<have['batches']:
+            raise ValueError(
+                f"{path} holds a harvest with batches {have['batches']}, and {end} are fewer; give at least "
+                f"`n={have['batches']}`, or another path")
         if end==have['batches']: return h
         options = {k:have[k] for k in ('threshold','examples','window','seed','sites')}|options
     h = write(count(dm, batches, counts, n, keep=keep, **options), dm, path, tokenizer, top, replace=there)
@@ -377,15 +406,28 @@ class Harvest:
     ):
         self.path,self.dm,self._tokenizer,self.bos = settled(path),dm,tokenizer,bos
         try: self.manifest = json.loads((self.path/'manifest.json').read_text(encoding='utf-8'))
-        except FileNotFoundError as e: raise FileNotFoundError(f"no harvest in {self.path}: there is no manifest.json; `harvest(dm, batches, path)` makes one, and goes on with one that was stopped") from e
+        except FileNotFoundError as e:
+            raise FileNotFoundError(
+                f"no harvest in {self.path}: there is no manifest.json; `harvest(dm, batches, path)` makes one, "
+                "and goes on with one that was stopped") from e
         except ValueError as e: raise ValueError(f"{self.path/'manifest.json'} is damaged ({e}); copy the folder again, or harvest again") from e
         m = self.manifest
-        if m['schema_version']>HARVEST_SCHEMA: raise ValueError(f"{self.path} has schema version {m['schema_version']}, this spd_nb reads up to {HARVEST_SCHEMA}; install a newer spd_nb")
+        if m['schema_version']>HARVEST_SCHEMA:
+            raise ValueError(
+                f"{self.path} has schema version {m['schema_version']}, this spd_nb reads up to {HARVEST_SCHEMA}; "
+                "install a newer spd_nb")
         if not m['complete']: raise ValueError(f"{self.path} is not complete; harvest again")
         for name,f in m['files'].items():
-            if not (self.path/name).exists() or (self.path/name).stat().st_size!=f['bytes']: raise ValueError(f"{self.path/name} is missing or not of its size, {f['bytes']:,} bytes; copy the folder again, or harvest again")
-        if dm is not None and fingerprint(dm)!=m['decomposition']: raise ValueError(f"{self.path} was harvested from another decomposition; open the one it belongs to, or harvest this one")
-        if tokenizer is not None and _tokenizer_mark(tokenizer)!=m['tokenizer']: raise ValueError(f"{self.path} was harvested with another tokenizer; pass the one of its model")
+            if not (self.path/name).exists() or (self.path/name).stat().st_size!=f['bytes']:
+                raise ValueError(
+                    f"{self.path/name} is missing or not of its size, {f['bytes']:,} bytes; copy the folder "
+                    "again, or harvest again")
+        if dm is not None and fingerprint(dm)!=m['decomposition']:
+            raise ValueError(
+                f"{self.path} was harvested from another decomposition; open the one it belongs to, or harvest "
+                "this one")
+        if tokenizer is not None and _tokenizer_mark(tokenizer)!=m['tokenizer']:
+            raise ValueError(f"{self.path} was harvested with another tokenizer; pass the one of its model")
         self.labels = Labels(self.path/'labels.jsonl')
 
     def __repr__(self): return f"Harvest({str(self.path)!r}: {self.manifest['tokens']:,} tokens, {len(self.keys):,} components, {int((self._components.firings>0).sum()):,} of which fire)"
@@ -393,7 +435,8 @@ class Harvest:
     def _file(self, name):
         "A file of this harvest, if it is still the one that was opened"
         f = self.path/name
-        if f.exists() and f.stat().st_size!=self.manifest['files'][name]['bytes']: raise ValueError(f"{f} has changed since the harvest was opened; open it again with `Harvest({str(self.path)!r})`")
+        if f.exists() and f.stat().st_size!=self.manifest['files'][name]['bytes']:
+            raise ValueError(f"{f} has changed since the harvest was opened; open it again with `Harvest({str(self.path)!r})`")
         return f
 
     def _checked(self, name, read):
@@ -445,7 +488,8 @@ class Harvest:
         "What turns text into ids"
         if self._tokenizer is None:
             self._tokenizer = tokenizer_of(self.needed_dm().target)
-            if _tokenizer_mark(self._tokenizer)!=self.manifest['tokenizer']: raise ValueError(f"{self.path} was harvested with another tokenizer than this model's; pass it as `tokenizer`")
+            if _tokenizer_mark(self._tokenizer)!=self.manifest['tokenizer']:
+                raise ValueError(f"{self.path} was harvested with another tokenizer than this model's; pass it as `tokenizer`")
         return self._tokenizer
 
     def needed_dm(self)->Decomposed: # `RuntimeError` when the harvest was opened without it
@@ -521,7 +565,8 @@ def _together(self:Harvest):
     if not hasattr(self, '_both'):
         import scipy.sparse as sp
         try: half = sp.load_npz(self._file('cofiring.npz'))
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as e: raise ValueError(f"{self.path/'cofiring.npz'} is damaged ({e}); copy the folder again, or harvest again") from e
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as e:
+            raise ValueError(f"{self.path/'cofiring.npz'} is damaged ({e}); copy the folder again, or harvest again") from e
         self._both = (half+sp.triu(half, 1).T).tocsr()
     return self._both
 
@@ -767,7 +812,10 @@ def by_examples(self:Harvest,
     at,places = [],[places] if isinstance(places, tuple) and places and isinstance(places[0], str) else places
     for text,position in places:
         toks,ci = self.run(text)
-        if not -len(toks)<=position<len(toks): raise ValueError(f"position {position} is outside {text!r}, which has {len(toks)} tokens, the first of which is {self.texts[toks[0]]!r}")
+        if not -len(toks)<=position<len(toks):
+            raise ValueError(
+                f"position {position} is outside {text!r}, which has {len(toks)} tokens, the first of which is "
+                f"{self.texts[toks[0]]!r}")
         at.append(torch.cat([ci[s][position] for s in self.sites]))
     if not at: raise ValueError("no place given")
     g = torch.stack(at).float().cpu()

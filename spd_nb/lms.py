@@ -58,8 +58,14 @@ def check_tokens(
     vocab,most = vocab_of(model),context(model)
     if toks.is_floating_point(): raise TypeError(f"{type(model).__name__} reads token ids, got {toks.dtype}")
     if toks.ndim!=2: raise ValueError(f"a batch of token ids has rows and positions, `B S`; got shape {tuple(toks.shape)}")
-    if toks.numel() and not 0<=toks.min()<=toks.max()<vocab: raise ValueError(f"token ids go from {toks.min()} to {toks.max()}, but {type(model).__name__} has {vocab}: 0 to {vocab-1}; was the text tokenized for another model?")
-    if most and toks.shape[-1]>most: raise ValueError(f"sequences of {toks.shape[-1]} tokens, but {type(model).__name__} has a context of {most}; cut them shorter")
+    if toks.numel() and not 0<=toks.min()<=toks.max()<vocab:
+        raise ValueError(
+            f"token ids go from {toks.min()} to {toks.max()}, but {type(model).__name__} has {vocab}: 0 to "
+            f"{vocab-1}; was the text tokenized for another model?")
+    if most and toks.shape[-1]>most:
+        raise ValueError(
+            f"sequences of {toks.shape[-1]} tokens, but {type(model).__name__} has a context of {most}; cut them "
+            "shorter")
 
 # %% ../nbs/08_lms.ipynb #d96c84a8
 def _not_read(model):
@@ -91,8 +97,14 @@ def pretrained(
     from safetensors import SafetensorError
     source = located(source)
     try: model,info = made.from_pretrained(source, dtype=dtype, revision=revision, output_loading_info=True, ignore_mismatched_sizes=True)
-    except (OSError, ValueError, SafetensorError) as e: raise OSError(f"cannot open {source!r} ({str(e).splitlines()[0]}); without network give a local folder with config.json and model.safetensors, or a model in memory") from e
-    for key,has,wants in sorted(info['mismatched_keys']): raise ValueError(f"{key} in {source!r} has shape {tuple(has)}, but by its config.json {tuple(wants)}; one of the two belongs to another model")
+    except (OSError, ValueError, SafetensorError) as e:
+        raise OSError(
+            f"cannot open {source!r} ({str(e).splitlines()[0]}); without network give a local folder with "
+            "config.json and model.safetensors, or a model in memory") from e
+    for key,has,wants in sorted(info['mismatched_keys']):
+        raise ValueError(
+            f"{key} in {source!r} has shape {tuple(has)}, but by its config.json {tuple(wants)}; one of the two "
+            "belongs to another model")
     if info['missing_keys']: raise ValueError(f"the checkpoint {source!r} of a {_lacks(model, info['missing_keys'])}")
     return model.eval()
 
@@ -105,7 +117,10 @@ def load_lm(
     "Open any causal language model for decomposition"
     if isinstance(source, nn.Module):
         model = source
-        if missing := _not_read(model): raise ValueError(f"the checkpoint of this {_lacks(model, missing)}; or, if they were set since, save the model and open its folder")
+        if missing := _not_read(model):
+            raise ValueError(
+                f"the checkpoint of this {_lacks(model, missing)}; or, if they were set since, save the model and "
+                "open its folder")
     else:
         from transformers import AutoModelForCausalLM, AutoTokenizer
         model,source = pretrained(AutoModelForCausalLM, source, dtype),located(source)
@@ -115,7 +130,10 @@ def load_lm(
     for name,p in model.named_parameters():
         if not p.isfinite().all(): raise ValueError(f"{name} has {int((~p.isfinite()).sum())} weights that are not finite")
     vocab = model.get_input_embeddings().num_embeddings
-    if tokenizer is not None and len(tokenizer)>vocab: raise ValueError(f"the tokenizer has {len(tokenizer)} tokens, but {type(model).__name__} has embeddings for {vocab}; it belongs to another model")
+    if tokenizer is not None and len(tokenizer)>vocab:
+        raise ValueError(
+            f"the tokenizer has {len(tokenizer)} tokens, but {type(model).__name__} has embeddings for {vocab}; "
+            "it belongs to another model")
     return LM(model, tokenizer)
 
 # %% ../nbs/08_lms.ipynb #a62be77f

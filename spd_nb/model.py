@@ -130,7 +130,10 @@ class Decomposed(nn.Module):
     def _placed(self, site, x, lead, back=False):
         layout = self.seats[site].layout if self.seats else None
         try: return laid_out(x, layout, lead, back)
-        except EinopsError as e: raise SiteError(f"{site!r} sees {tuple(x.shape)}, which is not `{layout}` of a batch of {lead}; call the whole of {type(self.target).__name__} inside the block, not a part of it") from e
+        except EinopsError as e:
+            raise SiteError(
+                f"{site!r} sees {tuple(x.shape)}, which is not `{layout}` of a batch of {lead}; call the whole of "
+                f"{type(self.target).__name__} inside the block, not a part of it") from e
 
     @contextmanager
     def hooked(self,
@@ -191,7 +194,10 @@ class Decomposed(nn.Module):
     ):                             # Yields the model
         "Run with components in place of weights, each kept as far as its mask says"
         where = route(masks)
-        if edited := [s for e in self.edits for s in e.patches if s in where]: raise RuntimeError(f"{edited[0]!r} is being edited, and masked components would stand in for its original weight; leave the edit's block first, or remove components by an edit too")
+        if edited := [s for e in self.edits for s in e.patches if s in where]:
+            raise RuntimeError(
+                f"{edited[0]!r} is being edited, and masked components would stand in for its original weight; "
+                "leave the edit's block first, or remove components by an edit too")
         with self.hooked({s:partial(self._stand_in, s, masks[s], at) for s,at in where.items()}): yield self
 
     def _stand_in(self, site, m, where, x, out):
@@ -212,7 +218,10 @@ def _lead(x): return lead_of((), x) if isinstance(x, Mapping) else lead_of((x,))
 def _refuse(target, seats):
     if not (bad := {s:seat.why for s,seat in seats.items() if seat.why}): return
     more = f", and {len(bad)-3} more" if len(bad)>3 else ''
-    raise SiteError(f"cannot decompose {'; '.join(f'{s!r}, which {why}' for s,why in list(bad.items())[:3])}{more}, in {type(target).__name__}; leave {'them' if len(bad)>1 else 'it'} out (`linear_sites` shows what can be decomposed)")
+    raise SiteError(
+        f"cannot decompose {'; '.join(f'{s!r}, which {why}' for s,why in list(bad.items())[:3])}{more}, in "
+        f"{type(target).__name__}; leave {'them' if len(bad)>1 else 'it'} out (`linear_sites` shows what can be "
+        "decomposed)")
 
 # %% ../nbs/14_model.ipynb #b070201f
 def decompose(
@@ -228,8 +237,14 @@ def decompose(
     batch=None,                  # What the target reads, to audit the sites at once; `None` takes random token ids for models of `transformers` that read them, and for others the first batch that is run
 )->Decomposed:                   # Ready for `fit`
     "Give each site of a model rank-one components and a function that says which are needed"
-    if isinstance(target, torch.jit.ScriptModule): raise TypeError(f"{type(target).__name__} is a scripted module, whose parts take no hooks; decompose the module it was made from")
-    if alive := next((n or type(target).__name__ for n,m in target.named_modules() if m.training), None): raise ValueError(f"{alive} is in training mode, where dropout and batch norm change between runs; call `target.eval()` first")
+    if isinstance(target, torch.jit.ScriptModule):
+        raise TypeError(
+            f"{type(target).__name__} is a scripted module, whose parts take no hooks; decompose the module it "
+            "was made from")
+    if alive := next((n or type(target).__name__ for n,m in target.named_modules() if m.training), None):
+        raise ValueError(
+            f"{alive} is in training mode, where dropout and batch norm change between runs; call `target.eval()` "
+            "first")
     found = match_sites(target, sites)
     target.requires_grad_(False)
     cs = SiteDict()
@@ -240,10 +255,15 @@ def decompose(
             if s in tied: continue
             cs[s] = components_like(get_site(target, s), n, init)
         for s,of in tied.items():
-            if isinstance(get_site(target, s), nn.Embedding): raise TypeError(f"{s!r} is an Embedding, which reads ids; tie the other way round, {{{of!r}: {s!r}}}")
+            if isinstance(get_site(target, s), nn.Embedding):
+                raise TypeError(f"{s!r} is an Embedding, which reads ids; tie the other way round, {{{of!r}: {s!r}}}")
             if of not in cs: raise SiteError(f"{s!r} is tied to {of!r}, which is not among the sites {', '.join(cs.keys())}")
             W,V = weight_of(get_site(target, s)),weight_of(get_site(target, of)).T
-            if W.shape!=V.shape or not torch.allclose(W, V, rtol=1e-3, atol=1e-6): raise ValueError(f"{s!r} cannot be tied to {of!r}: its weight is not the other's transposed{', which is scaled' if scale_of(get_site(target, of))!=1 else ''}, so one set of components cannot sum to both; give each its own")
+            if W.shape!=V.shape or not torch.allclose(W, V, rtol=1e-3, atol=1e-6):
+                raise ValueError(
+                    f"{s!r} cannot be tied to {of!r}: its weight is not the other's "
+                    f"transposed{', which is scaled' if scale_of(get_site(target, of))!=1 else ''}, so one set of "
+                    "components cannot sum to both; give each its own")
             cs[s] = TiedComponents(cs[of])
         dm = Decomposed(target, cs, ci(cs), lower, output).to(next(iter(cs.parameters())).device)
     if not type(dm.ci_fn).__module__.startswith('spd_nb.'): dm.made_by = ci  # ours say in their `spec` how they were made
@@ -387,7 +407,10 @@ def tensors_of(
     "The state of a module to be saved"
     state = module.state_dict()
     for k,v in state.items():
-        if not isinstance(v, Tensor): raise TypeError(f"{k!r} in the state of {type(module).__name__} is a {type(v).__name__}, and only tensors are saved; keep it in a buffer")
+        if not isinstance(v, Tensor):
+            raise TypeError(
+                f"{k!r} in the state of {type(module).__name__} is a {type(v).__name__}, and only tensors are "
+                "saved; keep it in a buffer")
     return {k:v.detach().resolve_conj().resolve_neg().to('cpu', copy=True).contiguous() for k,v in state.items()}
 
 def describe(
@@ -416,7 +439,8 @@ def save(
     "Save a decomposition: components, importance function, a reference to the target model, training arguments and report"
     import pandas as pd
     path = settled(path)
-    if path.is_dir() and (other := sorted({f.name for f in path.iterdir()}-FILES)): raise ValueError(f"{path} also holds {', '.join(other[:5])}, which a save would delete; give it a folder of its own")
+    if path.is_dir() and (other := sorted({f.name for f in path.iterdir()}-FILES)):
+        raise ValueError(f"{path} also holds {', '.join(other[:5])}, which a save would delete; give it a folder of its own")
     with atomic(path, folder=True) as new:
         describe(dm, new, path)
         for name,m in dict(components=dm.components, ci=dm.ci_fn).items(): save_file(tensors_of(m), new/f'{name}.safetensors')
@@ -441,7 +465,10 @@ def _about(path):
     try: about = json.loads((path/'decomposition.json').read_text(encoding='utf-8'))
     except FileNotFoundError as e: raise FileNotFoundError(f"no decomposition in {path}: there is no decomposition.json") from e
     except json.JSONDecodeError as e: raise ValueError(f"{path/'decomposition.json'} is damaged ({e}); copy the folder again") from e
-    if about['schema_version']>SCHEMA: raise ValueError(f"{path} has schema version {about['schema_version']}, this spd_nb reads up to {SCHEMA}; install a newer spd_nb")
+    if about['schema_version']>SCHEMA:
+        raise ValueError(
+            f"{path} has schema version {about['schema_version']}, this spd_nb reads up to {SCHEMA}; install a "
+            "newer spd_nb")
     while about['schema_version']<SCHEMA: about = MIGRATIONS[about['schema_version']](about)
     for check in about['report'].get('checks', []):
         if check['value'] is None: check['value'] = float('nan')
@@ -485,7 +512,9 @@ def load(
     components,importance,history,training = _learnt(about, path)
     if target is None: target = _target(about, path, trust)
     if fingerprint(target)!=about['fingerprint']:
-        raise ValueError(f"the target's weights are not those that {path} decomposes ({about['target']}); pass the original model as `target`, or decompose this one anew")
+        raise ValueError(
+            f"the target's weights are not those that {path} decomposes ({about['target']}); pass the original "
+            "model as `target`, or decompose this one anew")
     dm = decompose(target, about['sites'], ci, tied=about['tied'], lower=lower, output=about.get('output') if output is None else output)
     device = dm.device
     try:

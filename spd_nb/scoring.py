@@ -41,7 +41,8 @@ def watch(
     "See what fires on held-out text"
     dm,feed = h.needed_dm(),Feed(batches)
     toks = [ids_of(feed.once(i), dm.target, dm.device) for i in range(feed.how_many(n))]
-    if len(lengths := {t.shape[1] for t in toks})>1: raise ValueError(f"the batches have rows of {' and '.join(map(str, sorted(lengths)))} tokens; give rows of one length")
+    if len(lengths := {t.shape[1] for t in toks})>1:
+        raise ValueError(f"the batches have rows of {' and '.join(map(str, sorted(lengths)))} tokens; give rows of one length")
     on = [torch.cat([dm.ci(t).lower[s] for s in h.sites], -1)>h.manifest['threshold'] for t in toks]
     return Watched(torch.cat(toks), torch.cat(on))
 
@@ -119,7 +120,10 @@ def rule(
     if q.kind=='intruder':
         bags = [_bag(t) for t in q.texts]
         return min(range(5), key=lambda i: _cosine(bags[i], sum((b for j,b in enumerate(bags) if j!=i), Counter())))
-    if missing := {'input_tokens','output_tokens'}-set(q.label): raise ValueError(f"`rule` looks for tokens, and this label has no {' and '.join(sorted(missing))}; evidence labels have them, and `named_tokens` finds them in words")
+    if missing := {'input_tokens','output_tokens'}-set(q.label):
+        raise ValueError(
+            f"`rule` looks for tokens, and this label has no {' and '.join(sorted(missing))}; evidence labels "
+            "have them, and `named_tokens` finds them in words")
     t,named,next_ = q.texts[0],set(q.label['input_tokens']),set(q.label['output_tokens'])
     fits = [x in named or (i+1<len(t.tokens) and t.tokens[i+1] in next_) for i,x in enumerate(t.tokens)]
     return any(fits) if q.kind=='detection' else sum(fits[m] for m in t.marks)>len(t.marks)/2

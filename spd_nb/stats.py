@@ -408,7 +408,8 @@ def load_stats(
                 kind,k = name.split('.', 1)
                 if kind=='examples': stats.examples.arrays[k] = z[name]
                 else: getattr(stats, kind)[k] = torch.from_numpy(z[name]).to(stats.device)
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as e: raise ValueError(f"{path} is missing or damaged ({e}); remove it and harvest again") from e
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as e:
+        raise ValueError(f"{path} is missing or damaged ({e}); remove it and harvest again") from e
     stats.seen = set(about.pop('seen'))
     return stats,about
 

@@ -43,7 +43,10 @@ class Shift(NamedTuple):
 
 def _edited(dm, edit, x):
     if isinstance(edit, nn.Module): return output_of(edit(x), dm.output)
-    if isinstance(edit, Edit) and edit.by_row: raise ValueError("an edit with positions of its own in each row cannot be measured on other rows; let it act at fixed positions, or by importance")
+    if isinstance(edit, Edit) and edit.by_row:
+        raise ValueError(
+            "an edit with positions of its own in each row cannot be measured on other rows; let it act at fixed "
+            "positions, or by importance")
     with edit if isinstance(edit, Edit) else edit(): return dm(x)
 
 @torch.no_grad()
@@ -358,7 +361,8 @@ def density_matched(
 )->list[list[str]]:         # Sets of other components, as many in each
     "Random components that fire as often"
     keys = list(map(str, keys_of(keys)))
-    if missing := [k for k in keys if k not in density.index or not density[k]>0]: raise SiteError(f"the density of {missing[0]} is not known, or it never fires")
+    if missing := [k for k in keys if k not in density.index or not density[k]>0]:
+        raise SiteError(f"the density of {missing[0]} is not known, or it never fires")
     rng,others = np.random.default_rng(seed),density[(density>0)&~density.index.isin(keys)]
     if min(pool, len(others))<len(keys): raise ValueError(f"{len(keys)} different components cannot be drawn from {min(pool, len(others))}")
     like = {k:(np.log(others)-np.log(density[k])).abs().nsmallest(pool).index for k in keys}

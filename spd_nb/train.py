@@ -240,7 +240,10 @@ class Learner:
     ):
         if steps<1: raise ValueError(f"`steps` must be at least 1, got {steps}")
         for k in losses:
-            if k in _COLUMNS: raise ValueError(f"a loss cannot be called {k!r}: the history has a column of that name, beside {', '.join(c for c in _COLUMNS if c!=k)}; give it another name")
+            if k in _COLUMNS:
+                raise ValueError(
+                    f"a loss cannot be called {k!r}: the history has a column of that name, beside "
+                    f"{', '.join(c for c in _COLUMNS if c!=k)}; give it another name")
         self.dm,self.losses,self.steps,self.lr,self.schedule,self.clip,self.view,self.autocast,self.recompute = dm,copy.deepcopy(losses),steps,lr,schedule,clip,view,autocast,recompute
         args = dict(losses={k:dict(coefficient=c, **_described(f)) for k,(c,f) in losses.items()}, steps=steps, lr=lr, schedule=_named(schedule), clip=clip,
             weight_decay=weight_decay, seed=seed, view=_named(view) if view else None, autocast=str(autocast) if autocast else None, recompute=recompute, compile=compile)
@@ -265,7 +268,8 @@ class Learner:
     def _seen(self, x, weight):
         run = self.view(self.dm) if self.view else self.dm
         try: clean = run.clean(x)
-        except (RuntimeError, IndexError) as e: raise ValueError(f"{type(self.dm.target).__name__} cannot run batch {self.step} of shape {_shape(x)}: {e}") from e
+        except (RuntimeError, IndexError) as e:
+            raise ValueError(f"{type(self.dm.target).__name__} cannot run batch {self.step} of shape {_shape(x)}: {e}") from e
         return Step(self.dm, run, x, weight, clean, run.ci(clean=clean), self.step/max(1, self.steps-1), self.recompute)
 
     def one(self)->tuple[dict,Step]: # Losses without coefficients, and what they looked at
