@@ -350,7 +350,8 @@ def firings(
     site,c = Key.parse(key)
     dm.at(site, c)
     clean = dm.clean(toks)
-    acts = dm.acts(inputs=clean.inputs)[site][...,c][dm.ci(clean=clean).lower[site][...,c]>threshold]
+    on = dm.ci(clean=clean).lower[site][...,c]>threshold
+    acts = dm.acts(inputs=clean.inputs)[site][...,c][on if clean.text is None else on&clean.text]
     mean = acts.mean()
     return Firings(acts.numel(), mean.item(), (acts.sign()==mean.sign()).float().mean().item())
 

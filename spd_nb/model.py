@@ -20,6 +20,7 @@ from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from .batches import padding
 from .ci import CI, GlobalCI, ScalarCI, SharedCI, TransformerCI, VectorCI, lower_leaky, lower_leaky_linear, upper_leaky
 from .components import Components, EmbeddingComponents, SiteDict, TiedComponents, components_like, delta, gaussian
 from .core import Run, SiteError, as_html, as_json, atomic, bare, cached, get_site, hooked, html_table, match_sites, opened_from, provenance, scale_of, seeded, settled, unrounded, weight_of
@@ -113,6 +114,7 @@ class Decomposed(nn.Module):
     def clean(self, x)->Clean: # The target's output, and each site's input
         "Run the target by itself, whatever blocks are open"
         self._ready(x)
+        x = padding(dict(x), self.target)[1] if isinstance(x, Mapping) else x
         with torch.no_grad(), bare(), cached(self.target, self.sites) as inputs: out = self(x)
         mask = x.get('attention_mask') if isinstance(x, Mapping) else None
         text = mask!=0 if isinstance(mask, Tensor) and mask.ndim==2 and not mask.bool().all() else None
