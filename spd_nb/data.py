@@ -7,7 +7,7 @@ __all__ = ['Batches', 'Weighted', 'merged_zeros', 'sparse_features', 'repeated_t
            'tokens', 'TokenStream']
 
 # %% ../nbs/02_data.ipynb #e3861d52
-import csv, gzip, json
+import gzip, json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from glob import glob
@@ -185,7 +185,14 @@ def _json_rows(f):
             if row is not None: yield row if isinstance(row, dict) else dict(text=row)
 
 def _csv_rows(f, delimiter):
-    with _open(f) as file: yield from csv.DictReader(file, delimiter=delimiter)
+    import pandas as pd
+    with pd.read_csv(f, sep=delimiter, dtype=str, keep_default_na=False, encoding='utf-8-sig', chunksize=1000) as parts:
+        for part in parts:
+            if len(part.columns)==1 and set(part.columns[0])&set(',;\t|'):
+                raise ValueError(
+                    f"{f} has the one column {part.columns[0]!r}; its columns are not parted by {delimiter!r}, so read it "
+                    "with pandas and pass a list of texts")
+            yield from part.to_dict('records')
 
 def _parquet_rows(f):
     import pyarrow.parquet as pq
@@ -235,6 +242,7 @@ def _ids(docs, tokenizer):
     for doc in docs:
         if doc is None or isinstance(doc, float) and doc!=doc: continue  # null, also as pandas has it
         if isinstance(doc, str):
+            if not doc.strip(): continue
             if tokenizer is None: raise ValueError("text needs a `tokenizer`, such as `load_lm(...).tokenizer`")
             doc = tokenizer(doc, add_special_tokens=False).input_ids
         elif not isinstance(doc, Iterable) or isinstance(doc, Mapping):

@@ -46,9 +46,9 @@ def vocab_of(
 def is_lm(
     model:nn.Module, # Any model
 )->bool:
-    "Is it a language model of `transformers`: does it read token ids, and answer with logits over tokens at their positions?"
-    if vocab_of(model) is None or getattr(model.config, 'is_encoder_decoder', False): return False  # a decoder has positions of its own
-    return model.get_output_embeddings() is not None
+    "Is it a language model of `transformers`: does it read token ids, and answer at each with logits over the next?"
+    if vocab_of(model) is None or model.get_output_embeddings() is None: return False
+    return model.can_generate() and not model.config.is_encoder_decoder  # a decoder has positions of its own
 
 def check_tokens(
     model:nn.Module, # A model that reads token ids
