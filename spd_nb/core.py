@@ -172,6 +172,11 @@ def open_sites(
     "The sites that open blocks of `hooked` act on"
     return [s for block in _open if block.model is model for s in sorted(block.sites)]
 
+def _answer(block, f, args, kw, out): return None if block in _paused.get() else f(next(iter((*args, *kw.values()))), out)
+
+def _tell(block, f, *a):
+    if block not in _paused.get(): f(*a)  # what `f` returns would replace the model's own input or output
+
 @contextmanager
 def hooked(
     model:nn.Module,          # Module to run
@@ -182,15 +187,12 @@ def hooked(
     "Change what sites return while the block runs; nested blocks apply outermost first"
     for s in hooks: _not_compiled(model, s)
     block,handles = _Block(model, frozenset(hooks), object()),[]
-    def answer(f, args, kw, out): return None if block in _paused.get() else f(next(iter((*args, *kw.values()))), out)
-    def call(f, *a):
-        if block not in _paused.get(): f(*a)  # what `f` returns would replace the model's own input or output
     _open.append(block)
     try:
-        if first is not None: handles.append(model.register_forward_pre_hook(lambda m,args,kw: call(first, args, kw), with_kwargs=True))
-        if last is not None: handles.append(model.register_forward_hook(lambda m,args,out: call(last)))
+        if first is not None: handles.append(model.register_forward_pre_hook(lambda m,args,kw: _tell(block, first, args, kw), with_kwargs=True))
+        if last is not None: handles.append(model.register_forward_hook(lambda m,args,out: _tell(block, last)))
         for site,f in hooks.items():
-            handles.append(get_site(model, site).register_forward_hook(lambda m,args,kw,out,f=f: answer(f, args, kw, out), with_kwargs=True))
+            handles.append(get_site(model, site).register_forward_hook(lambda m,args,kw,out,f=f: _answer(block, f, args, kw, out), with_kwargs=True))
         yield model
     finally:
         for h in handles: h.remove()

@@ -52,6 +52,9 @@ class Step(NamedTuple):
         w = self.weights(self.clean.out)
         return float(self.clean.out.shape[:-1].numel() if w is None else w.sum())
 
+def _masked_error(step, masks, route, measure):
+    with step.run.masked(masks, route): return measure(step.run(step.x), step.clean.out, step.weights(step.clean.out))
+
 def recon(
     step:Step,                 # The batch, and what the target makes of it
     masks:dict,                # Site to mask
@@ -59,11 +62,9 @@ def recon(
     measure:Callable=mse,      # `mse` or `kl`
 )->Tensor:                     # How far the masked model's output is from the target's
     "Run with masks and compare with the target"
-    def run():
-        with step.run.masked(masks, route): return measure(step.run(step.x), step.clean.out, step.weights(step.clean.out))
-    if not step.recompute: return run()
+    if not step.recompute: return _masked_error(step, masks, route, measure)
     from torch.utils.checkpoint import checkpoint
-    return checkpoint(run, use_reentrant=False)
+    return checkpoint(_masked_error, step, masks, route, measure, use_reentrant=False)
 
 # %% ../nbs/15_train.ipynb #8302900c
 def faithful(
