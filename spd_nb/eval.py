@@ -74,8 +74,8 @@ def spectrum(
     rows = []
     for s,cs in steps[0].dm.components.items():
         norm = cs.V.norm(dim=0)*cs.U.norm(dim=1)
-        mean = mean_over(lambda o: position_mean(o.ci.lower[s].clamp(min=0), o.weights(o.ci.lower[s])), steps)
-        rate = mean_over(lambda o: position_mean((o.ci.lower[s]>threshold).float(), o.weights(o.ci.lower[s])), steps)
+        mean = mean_over(lambda o: position_mean(o.ci.lower[s].clamp(min=0), o.weights(o.ci.lower[s], s)), steps)
+        rate = mean_over(lambda o: position_mean((o.ci.lower[s]>threshold).float(), o.weights(o.ci.lower[s], s)), steps)
         most = torch.stack([_counted(o.ci.lower[s], o.weight).amax(0) for o in steps]).amax(0)
         rows.append(pd.DataFrame(dict(key=[f'{s}:{c}' for c in range(cs.C)], site=s, c=range(cs.C), norm=norm.tolist(), mean_ci=mean.tolist(), rate=rate.tolist(), max_ci=most.tolist())))
     return pd.concat(rows, ignore_index=True)
@@ -180,8 +180,8 @@ def hidden_recon(
         return seen
     ref = outputs()
     with step.dm.masked(masks(step.ci.lower), route): out = outputs()
-    sq = {s:position_mean((full_precision(out[s])-full_precision(ref[s])).square(), step.weights(ref[s])).mean().item() for s in ref}
-    def counted(s): return ref[s][...,0].numel() if (w := step.weights(ref[s])) is None else float(w.sum())
+    sq = {s:position_mean((full_precision(out[s])-full_precision(ref[s])).square(), step.weights(ref[s], s)).mean().item() for s in ref}
+    def counted(s): return ref[s][...,0].numel() if (w := step.weights(ref[s], s)) is None else float(w.sum())
     numbers = {s:counted(s)*ref[s].shape[-1] for s in ref}
     return sq | dict(all=sum(sq[s]*numbers[s] for s in sq)/sum(numbers.values()))
 

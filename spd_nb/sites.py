@@ -324,7 +324,8 @@ def _seat(m, calls, others, lead, rest, why):
         if len(again)!=1 or again[0][0] is None or again[0][0].shape!=x.shape: return torch.ones_like(x, dtype=torch.bool)
         return x!=again[0][0]
     by_row,by_last = (moved(o) if isinstance(m, nn.Embedding) else moved(o).any(-1) for o in others)
-    return Seat(len(calls), layout_of(by_row, lead, by_last), tuple(by_row.shape), off, rest, why)
+    apart = not isinstance(m, nn.Embedding) and not by_row.any()  # such as image patches, where the rows are of text
+    return Seat(len(calls), None if apart else layout_of(by_row, lead, by_last), tuple(by_row.shape), off, rest, why)
 
 @torch.no_grad()
 def _repeats(run, site, lead, base):

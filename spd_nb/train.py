@@ -42,8 +42,14 @@ class Step(NamedTuple):
 
     def weights(self,
         x:Tensor, # Importances or an output, with positions first
+        site:str|None=None, # Whose they are; `None` for the output
     )->Tensor|None:
         "How often each position of a site or an output counts"
+        seat = (self.dm.seats or {}).get(site)
+        if self.weight is not None and self.weight.ndim==2 and seat is not None and seat.layout is None:
+            raise ValueError(
+                f"this batch is padded, and {site!r} has positions of its own, {seat.shape} for two rows, which its mask "
+                "says nothing of; give rows of one length, or leave that site out")
         return weight_for(self.weight, x.shape[:-1])
 
     @property
@@ -81,7 +87,7 @@ def sparse(
 )->Tensor:            # Components per position
     "The importance-minimality loss over all sites, with a frequency term"
     q = anneal(step.t, *p) if isinstance(p, tuple) else p
-    return sum(importance_minimality(g, q, weight=step.weights(g), beta=beta, n_ref=n_ref) for g in step.ci.upper.values())
+    return sum(importance_minimality(g, q, weight=step.weights(g, s), beta=beta, n_ref=n_ref) for s,g in step.ci.upper.items())
 
 def smooth_sparse(
     step:Step,                     # What this step is about
@@ -91,7 +97,7 @@ def smooth_sparse(
 )->Tensor:                         # Components per position
     "The smooth L0 over all sites, with a frequency term: what later versions of VPD use in place of `sparse`"
     w = anneal(step.t, *gamma) if isinstance(gamma, tuple) else gamma
-    return sum(smooth_l0(g, w, step.weights(g), beta, n_ref) for g in step.ci.upper.values())
+    return sum(smooth_l0(g, w, step.weights(g, s), beta, n_ref) for s,g in step.ci.upper.items())
 
 def stochastic(
     step:Step,                       # What this step is about
@@ -293,7 +299,7 @@ class Learner:
     def look(self, now:Step)->dict: # Site to components in use per position
         "Keep what a monitor shows of a step"
         with torch.no_grad():
-            self.ci = {s:g.detach() if now.weight is None else g.detach().flatten(0,-2)[now.weights(g).flatten()>0] for s,g in now.ci.lower.items()}
+            self.ci = {s:g.detach() if now.weight is None else g.detach().flatten(0,-2)[now.weights(g, s).flatten()>0] for s,g in now.ci.lower.items()}
             self.l0 = _l0(now)
         return self.l0
 
@@ -511,7 +517,7 @@ def _out_of_memory(e): return isinstance(e, (torch.OutOfMemoryError, MemoryError
 
 def _finite(v): return v==v and abs(v)!=float('inf')
 
-def _l0(now, threshold=.1): return {s:position_mean((g>threshold).to(g), now.weights(g)).sum().item() for s,g in now.ci.lower.items()}
+def _l0(now, threshold=.1): return {s:position_mean((g>threshold).to(g), now.weights(g, s)).sum().item() for s,g in now.ci.lower.items()}
 
 # %% ../nbs/15_train.ipynb #73148c99
 class Plan(NamedTuple):
