@@ -38,10 +38,12 @@ def _refuse_rows(batches):
         raise TypeError(f"{str(batches)!r} is text or a path, not batches; `tokens` makes batches of files and texts")
     if isinstance(batches, Mapping):
         raise TypeError(f"a {name} with {', '.join(map(repr, list(batches)[:4]))} is one batch; pass a list of them, `[batch]`")
-    if isinstance(batches, Dataset) and not isinstance(batches, IterableDataset) or hasattr(batches, 'column_names') and _numbered(batches):
+    columns = hasattr(batches, 'column_names') and _numbered(batches)
+    if columns or isinstance(batches, Dataset) and not isinstance(batches, IterableDataset):
+        data = "data.with_format('torch')" if columns else 'data'
         raise TypeError(
-            f"a {name} gives one row at a time; pass a `DataLoader` of it, such as `DataLoader(data, "
-            "batch_size=32)`, or for text `tokens(data, ...)`")
+            f"a {name} gives one row at a time; pass a `DataLoader` of it, such as "
+            f"`DataLoader({data}, batch_size=32)`, or for text `tokens(data, ...)`")
 
 class Feed:
     "Any source of batches, by step, with randomness of its own"

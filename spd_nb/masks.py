@@ -201,7 +201,10 @@ def masks(self:PersistentPGD,
         self.m,self.v = ({s:torch.zeros_like(r) for s,r in self.sources.items()} for _ in range(2))
     have = {s:tuple(r.shape) for s,r in self.sources.items()}
     for s in have|need:
-        if have.get(s)!=need.get(s): raise ValueError(f"the adversary's sources at {s!r} are {have.get(s, 'missing')}, this batch needs {need.get(s, 'none')}; keep the sites and the batch's shape fixed, or use `shared` sources")
+        if have.get(s)!=need.get(s):
+            raise ValueError(
+                f"the adversary's sources at {s!r} are {have.get(s, 'missing')}, this batch needs {need.get(s, 'none')}; "
+                "keep the sites and the batch's shape fixed (`drop_last=True` in a `DataLoader`), or use `shared` sources")
     for r in self.sources.values(): r.requires_grad_()
     return sourced_masks(ci, self.sources)
 

@@ -469,7 +469,7 @@ def fit(
         for f in callbacks:
             if isinstance(f, TrainingMonitor) and not f.handle: f.show()
     with _told(learner, callbacks, run.path), seeded(seed), stoppable() as asked:
-        learner.asked,learner.path = asked,run.path
+        learner.asked,learner.path = asked,run.path.absolute()
         if resume and settled(checkpoint).exists():
             load_checkpoint(learner, checkpoint)
             run.rewind(learner.step)
