@@ -25,6 +25,7 @@ from torch.nn.utils import parametrize
 from safetensors.torch import save_file
 from .core import AdamW, Key, as_html, as_json, as_stored, atomic, bare, cached, get_site, hooked, html_table, keys_of, open_sites, provenance, scale_of, settled, weight_of
 from .harvest import direct_logits, tokenizer_of
+from .lms import vocab_of
 from .model import Decomposed, fingerprint, reference
 from .sites import batch_of
 from .texts import ids_named, texts_of
@@ -729,10 +730,16 @@ def _task_type(model, sites):
     from peft.utils.constants import SEQ_CLS_HEAD_NAMES
     from transformers.models.auto import modeling_auto as auto
     if any(part in (*SEQ_CLS_HEAD_NAMES, 'qa_outputs') for s in sites for part in s.split('.')): return None  # peft would save a copy of the head instead
-    kinds = dict(CAUSAL_LM=auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, SEQ_2_SEQ_LM=auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES, SEQ_CLS=auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
-        TOKEN_CLS=auto.MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES, QUESTION_ANS=auto.MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES, FEATURE_EXTRACTION=auto.MODEL_MAPPING_NAMES)
+    kinds = dict(
+        CAUSAL_LM=auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        SEQ_2_SEQ_LM=auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
+        SEQ_CLS=auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
+        TOKEN_CLS=auto.MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES,
+        QUESTION_ANS=auto.MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES)
+    if vocab_of(model) is not None: kinds['FEATURE_EXTRACTION'] = auto.MODEL_MAPPING_NAMES  # which peft calls with token ids
     names = {c.__name__ for c in type(model).__mro__}
-    return next((kind for kind,known in kinds.items() if names&{v for vs in known.values() for v in ([vs] if isinstance(vs, str) else vs)}), None)
+    def known(mapping): return names&{n for ns in mapping.values() for n in ([ns] if isinstance(ns, str) else ns)}
+    return next((kind for kind,mapping in kinds.items() if known(mapping)), None)
 
 def _check_adaptable(model, site):
     "Refuse a site where an adapter, or a merged one, would not be the edit"

@@ -286,7 +286,8 @@ def _effects(run, held, plain, base):
         limit = _SAME.get(base.dtype, .2)
         rests = {p:rests[p] if rests[p]>limit else r for p,r in _by_hand(run, held, plain, base).items()}
     noisy = (out-base).abs().max()>_EXACT.get(base.dtype, 3e-2)*base.abs().max()
-    return rests,blind,'the model answers differently each time it runs' if noisy else ''
+    again = 'the model answers differently each time it runs, or when hooks turn off a fast path of its own (`enable_nested_tensor`)'
+    return rests,blind,again if noisy else ''
 
 # %% ../nbs/05_sites.ipynb #74ba8f56
 @torch.inference_mode(False)
