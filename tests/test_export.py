@@ -107,6 +107,22 @@ def test_an_adapter_knows_its_kind_of_model(name, config, sites, task, tmp_path)
             got = out[part or ('logits' if 'logits' in out else 'last_hidden_state')]
             assert (got-want).abs().max()<1e-4*effect+1e-7
 
+def test_an_adapter_of_a_model_of_texts_and_images_passes_both_on(tmp_path):
+    "peft's wrapper for features passes token ids and drops pixels, so none is asked for"
+    torch.manual_seed(0)
+    wide = dict(hidden_size=8, intermediate_size=12, num_hidden_layers=1, num_attention_heads=2)
+    model = hf.CLIPModel(hf.CLIPConfig(text_config=wide|dict(vocab_size=30, max_position_embeddings=8, bos_token_id=28, eos_token_id=29),
+        vision_config=wide|dict(image_size=4, patch_size=2), projection_dim=6)).eval()
+    model.save_pretrained(tmp_path/'base')
+    batch = dict(input_ids=torch.randint(0, 28, (3, 5)), pixel_values=torch.randn(3, 3, 4, 4))
+    dm = decompose(model, 'text_model*fc2', C=8, batch=batch, output='logits_per_image')
+    e = scaled(dm, {f'{dm.sites[0]}:{c}':9. for c in range(4)})
+    e.export(tmp_path/'adapter', 'peft')
+    there = PeftModel.from_pretrained(hf.CLIPModel.from_pretrained(tmp_path/'base'), tmp_path/'adapter').eval()
+    with torch.no_grad():
+        with e: want = dm(batch)
+        assert (there(**batch).logits_per_image-want).abs().max()<1e-4*(want-dm(batch)).abs().max()
+
 class Nested(hf.PreTrainedModel):
     "Two modules of one name, one inside another"
     config_class = hf.PreTrainedConfig
