@@ -38,6 +38,9 @@ def _refuse_rows(batches):
         raise TypeError(f"{str(batches)!r} is text or a path, not batches; `tokens` makes batches of files and texts")
     if isinstance(batches, Mapping):
         raise TypeError(f"a {name} with {', '.join(map(repr, list(batches)[:4]))} is one batch; pass a list of them, `[batch]`")
+    if not hasattr(batches, '__iter__') and not _numbered(batches):
+        call = f"; call it, `{getattr(batches, '__name__', 'f')}()`, for what it gives" if callable(batches) else ''
+        raise TypeError(f"batches are a list, `Batches`, a `DataLoader` or another iterable of batches, not a {name}{call}")
     columns = hasattr(batches, 'column_names') and _numbered(batches)
     if columns or isinstance(batches, Dataset) and not isinstance(batches, IterableDataset):
         data = "data.with_format('torch')" if columns else 'data'

@@ -169,7 +169,7 @@ def linear_sites(
     for n,p in model.named_parameters():
         if p.ndim>1 and p.data_ptr() not in first:
             holder = type(get_site(model, n.rpartition('.')[0])).__name__ if '.' in n else type(model).__name__
-            rows.append(row(n, holder, p, p, False, Seat(0, None, (), 0., 0., f'is a parameter of {p.ndim} dimensions, not the matrix of a module')))
+            rows.append(row(n, holder, p, p, False, Seat(0, None, (), 0., 0., f'is a parameter of {p.ndim} dimensions, not the matrix of a Linear, Conv1D or Embedding')))
     return pd.DataFrame(rows, columns='site kind d_in d_out bias rank C tied share layout why'.split()).set_index('site')
 
 # %% ../nbs/08_lms.ipynb #41e1f74a

@@ -26,7 +26,7 @@ from .components import Components, EmbeddingComponents, SiteDict, TiedComponent
 from .core import Run, SiteError, as_html, as_json, atomic, bare, cached, get_site, hooked, html_table, match_sites, opened_from, provenance, scale_of, seeded, settled, unrounded, weight_of
 from .masks import Mask, everywhere
 from .lms import pretrained, sample_batch, StoryLM
-from .sites import Seat, audit, batch_of, laid_out, lead_of, output_of
+from .sites import Seat, audit, batch_of, laid_out, lead_of, output_of, refuse_row
 from .toys import TMS, InductionHead, ResidMLP, toy_from
 
 # %% ../nbs/14_model.ipynb #05bdbf55
@@ -52,6 +52,7 @@ class Decomposed(nn.Module):
         super().__init__()
         self.target,self.components,self.ci_fn,self.lower,self.output,self.seats = target,components,ci_fn,lower,output,seats
         self._short = False     # was the batch of the audit of a single position?
+        self._rows = False      # had it rows, so that a vector of numbers is no batch?
         self._turned = {s for s,seat in (seats or {}).items() if seat.layout not in (None,'B S','B')}  # sites that are not laid out as the batch is
         self.history,self.training_run,self.report = [],{},{}  # filled by `fit` and `report`, kept by `save`
         self.edits = []  # those whose blocks are open
@@ -87,7 +88,7 @@ class Decomposed(nn.Module):
         "Check on two rows of a batch that each site is the matrix it seems to be; `SiteError` with the reason when one is not"
         seats = audit(self.target, x, self.sites, self.output)
         _refuse(self.target, seats)
-        self.seats,self._short = seats,_lead(x)[1:]==(1,)
+        self.seats,self._short,self._rows = seats,_lead(x)[1:]==(1,),_lead(x)!=()
         self._turned = {s for s,seat in seats.items() if seat.layout not in (None,'B S','B')}
         return seats
 
@@ -96,6 +97,7 @@ class Decomposed(nn.Module):
         if self.target.training:
             raise ValueError(f"{type(self.target).__name__} is in training mode since it was decomposed; call its `eval()` first")
         if self.seats is None or self._short and _lead(x)[1:]!=(1,): self.audit(x)
+        if self._rows: refuse_row(x)
 
     def learnt(self)->list[nn.Parameter]: # Of components and causal-importance function, never the target's
         "What training moves"
@@ -195,6 +197,8 @@ class Decomposed(nn.Module):
         route:Callable=everywhere, # Where components stand in: `everywhere`, `one_site(site)`, `subset`, or your own
     ):                             # Yields the model
         "Run with components in place of weights, each kept as far as its mask says"
+        if wrong := next((s for s,m in masks.items() if not isinstance(m, Mask)), None):
+            raise TypeError(f"the mask of {wrong!r} is a {type(masks[wrong]).__name__}; give `Mask(mask)`, or `Mask(mask, delta)`")
         where = route(masks)
         if edited := [s for e in self.edits for s in e.patches if s in where]:
             raise RuntimeError(
