@@ -9,7 +9,7 @@ __all__ = ['EDIT_SCHEMA', 'Patch', 'Edit', 'u_replaced', 'v_replaced', 'scaled',
 
 # %% ../nbs/30_edit.ipynb #c7865825
 import copy, inspect, re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial, reduce
@@ -434,13 +434,23 @@ class Places:
         chosen = torch.randperm(len(self.toks), generator=torch.Generator().manual_seed(seed))[:n]
         return Places(self.toks[chosen], self.at[chosen], None if self.counts is None else self.counts[chosen])
 
+def _text_first(x):
+    "Token ids of a tokenizer's batch with the padding of each row behind its text, and where there is text"
+    ids,mask = torch.as_tensor(x['input_ids']),x.get('attention_mask')
+    if mask is None: return ids,None
+    mask = torch.as_tensor(mask).bool()
+    order = (~mask).long().argsort(dim=1, stable=True)
+    return ids.gather(1, order),mask.gather(1, order)
+
 def before(
-    toks:Int[Tensor, "N S"],  # Token ids
-    tokens:int|Iterable[int], # Ids
+    toks:Int[Tensor, "N S"]|Mapping, # Token ids, or what a tokenizer returns; padding on the left is moved to the right
+    tokens:int|Iterable[int],        # Ids
 )->Places:
-    "The places whose next token is one of these"
+    "The places whose next token is one of these; padding does not count"
+    toks,counts = _text_first(toks) if isinstance(toks, Mapping) else (toks, None)
     wanted = torch.as_tensor([tokens] if isinstance(tokens, int) else list(tokens), device=toks.device)
-    return Places(toks, nn.functional.pad(torch.isin(toks[:,1:], wanted), (0,1)))
+    at = torch.isin(toks, wanted) if counts is None else torch.isin(toks, wanted)&counts
+    return Places(toks, nn.functional.pad(at[:,1:], (0,1)), counts)
 
 def windows(
     p:Places,      # Rows of text
