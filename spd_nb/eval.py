@@ -173,6 +173,7 @@ def hidden_recon(
     route:Callable=everywhere, # Where components stand in
 )->dict[str,float]:           # Site to mean square, and `all`, the mean over every number
     "How far each site's output is from the target's when the model runs masked"
+    if 'all' in step.dm.sites: raise ValueError("a site is called 'all', which is the mean over sites here; wrap the model in another module, so that its path is longer")
     def outputs():
         seen = {}
         def keep(s): return lambda x,out: seen.setdefault(s, out).clone()  # a copy goes on, since the model may overwrite it in place
@@ -390,6 +391,8 @@ def _shuffled(ci, seed=0):
     gen = torch.Generator().manual_seed(seed)
     return {s:g[...,torch.randperm(g.shape[-1], generator=gen).to(g.device)] for s,g in ci.items()}
 
+def _ratio(a, b): return float(a)/float(b) if b else float('nan')  # nothing to compare with, which passes no standard
+
 def report(
     dm:Decomposed,        # What to judge; the report is kept by `save`
     batches,              # As for `fit`; held out, if there is such a thing
@@ -405,7 +408,7 @@ def report(
     zero = table.loc['zero', measure.__name__]
     share = lambda name: table.loc[name, 'of_zero']
     relative = max((d.norm()/full_precision(weight_of(get_site(dm.target, s))).norm()).item() for s,d in dm.deltas().items())
-    rungs = {k:v/zero for k,v in pgd_ladder(steps[0], measure, ladder).items()}
+    rungs = {k:_ratio(v, zero) for k,v in pgd_ladder(steps[0], measure, ladder).items()}
     *_,second,last = rungs.values()
     count = sum(mean_over(lambda o: torch.tensor(list(l0(o.ci.lower, weight=o.weight).values())), steps).tolist())
     anchor = sum(min(cs.d_in, cs.d_out, cs.C) for cs in dm.components.values()) if anchor is None else anchor
@@ -423,13 +426,13 @@ def report(
         graded('unimportant parts can vary', share('stochastic'), 2e-2, .1, 'error under stochastic masks, of that with no component'),
         graded('important parts suffice', share('ci'), 2e-2, .1, 'error with importances as masks, of that with no component'),
         graded('an adversary is held', last, 3e-2, .3, f'error after {max(ladder)} steps of PGD, of that with no component'),
-        graded('the adversary has reached a plateau', last/second-1, .1, .5, 'growth of that error over the last doubling of its steps'),
+        graded('the adversary has reached a plateau', _ratio(last, second)-1, .1, .5, 'growth of that error over the last doubling of its steps'),
         graded('few components at a time', count/anchor, .5, 1., f'components per position (importance above 0.1), of {anchor:g}'),
         graded('training has settled', _settled(dm.history), .05, .25, 'relative change of the loss between the last two tenths of the run'),
         graded('each component is in or out', unsure, .05, .25, 'of the components that fire, those whose largest importance stays between 0.1 and 0.9'),
         graded('importance reaches 1', 1-fires.max_ci.max() if len(fires) else 1., .01, .2, 'how far the largest importance stays below 1'),
-        graded('better than random components', real/untrained, .1, .5, 'error with importances as masks, of that before training'),
-        graded('importances are about these components', real/shuffled, .1, .5, 'the same error, of that with importances shuffled among components'),
+        graded('better than random components', _ratio(real, untrained), .1, .5, 'error with importances as masks, of that before training'),
+        graded('importances are about these components', _ratio(real, shuffled), .1, .5, 'the same error, of that with importances shuffled among components'),
     ]
     result = Report(checks, dict(masks=table, spectrum=spec, ladder=rungs, l0=count))
     dm.report = dict(verdict=result.verdict, checks=[c._asdict() for c in result], measure=measure.__name__, l0=count)

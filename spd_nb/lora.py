@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float
 from torch import nn
+from .components import full_precision
 from .core import Key, SiteError, get_site, html_table, match_sites, weight_of
 from .edit import Edit, Patch, Places, fit_edit
 from .model import Decomposed
@@ -80,7 +81,7 @@ def project(
     "Which components would a change of weights need?"
     import pandas as pd
     if isinstance(change, Edit) and change.local: raise ValueError(f"{change} acts at some places only, so it is no change of weights")
-    def between(s): return weight_of(get_site(change, s))-weight_of(get_site(dm.target, s))
+    def between(s): return full_precision(weight_of(get_site(change, s)))-full_precision(weight_of(get_site(dm.target, s)))
     deltas = change.deltas() if isinstance(change, Edit) else change if isinstance(change, Mapping) else {s:between(s) for s in dm.sites}
     if missing := [s for s in deltas if s not in dm.sites]: raise SiteError(f"{missing[0]!r} is not decomposed, so no components can stand for its change; these sites are: {', '.join(dm.sites)}")
     gen,rows,left,chance = torch.Generator().manual_seed(0),[],{},{}

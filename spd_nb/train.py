@@ -251,6 +251,9 @@ class Learner:
                 raise ValueError(
                     f"a loss cannot be called {k!r}: the history has a column of that name, beside "
                     f"{', '.join(c for c in _COLUMNS if c!=k)}; give it another name")
+        adversaries = {k:id(f.adversary) for k,(_,f) in losses.items() if isinstance(f, Adversarial)}
+        if len({*adversaries.values()})<len(adversaries):
+            raise ValueError(f"the losses {', '.join(map(repr, adversaries))} share an adversary, which would climb for each of them; give each its own")
         self.dm,self.losses,self.steps,self.lr,self.schedule,self.clip,self.view,self.autocast,self.recompute = dm,copy.deepcopy(losses),steps,lr,schedule,clip,view,autocast,recompute
         args = dict(losses={k:dict(coefficient=c, **_described(f)) for k,(c,f) in losses.items()}, steps=steps, lr=lr, schedule=_named(schedule), clip=clip,
             weight_decay=weight_decay, seed=seed, view=_named(view) if view else None, autocast=str(autocast) if autocast else None, recompute=recompute, compile=compile)
