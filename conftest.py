@@ -22,7 +22,9 @@ class NbFile(pytest.File):
 
 class NbItem(pytest.Item):
     def runtest(self):
+        from IPython.core.history import HistoryManager
         from nbdev.test import test_nb
+        HistoryManager._get_hist_file_name = lambda self, profile='default': ':memory:'  # else each page leaves a thread and two open files, and lines in the reader's own history
         from nbdev.config import get_config
         cfg = get_config(path=self.config.rootpath)
         ok,_ = test_nb(self.path, skip_flags=cfg.tst_flags.split(), force_flags=self.config.getoption('--nbflags').split(), basepath=cfg.config_path)

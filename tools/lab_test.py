@@ -46,7 +46,7 @@ class Lab:
         "Run `code` in the kernel of the open notebook `path` and evaluate `expr`"
         kid = next(s['kernel']['id'] for s in self.get('/api/sessions') if s['path']==path)
         kc = BlockingKernelClient(connection_file=str(self.tmp/'run'/f'kernel-{kid}.json'))
-        kc.load_connection_file(); kc.start_channels()
+        kc.load_connection_file(); kc.start_channels(hb=False)  # a heartbeat that is stopped before its thread runs makes sockets until none is left
         try:
             reply = kc.execute(code, user_expressions={'x': expr}, reply=True, timeout=60)['content']
             if reply['status']!='ok': return f"{reply['ename']}: {reply['evalue']}"
