@@ -251,6 +251,8 @@ class Learner:
                 raise ValueError(
                     f"a loss cannot be called {k!r}: the history has a column of that name, beside "
                     f"{', '.join(c for c in _COLUMNS if c!=k)}; give it another name")
+        if autocast==torch.float16:
+            raise ValueError("under autocast to float16 gradients below 6e-8 vanish unless losses are scaled up, which is not done here; use `torch.bfloat16`")
         adversaries = {k:id(f.adversary) for k,(_,f) in losses.items() if isinstance(f, Adversarial)}
         if len({*adversaries.values()})<len(adversaries):
             raise ValueError(f"the losses {', '.join(map(repr, adversaries))} share an adversary, which would climb for each of them; give each its own")
