@@ -27,7 +27,7 @@ from .core import AdamW, Key, as_html, as_json, as_stored, atomic, bare, cached,
 from .harvest import direct_logits, tokenizer_of
 from .lms import vocab_of
 from .model import Decomposed, fingerprint, reference
-from .sites import batch_of
+from .sites import batch_of, output_of
 from .texts import ids_named, texts_of
 
 # %% ../nbs/30_edit.ipynb #1480492f
@@ -765,6 +765,19 @@ def _check_adaptable(model, site):
             f"{site!r} shares its weight with {others[0]!r}, so an adapter and the model that it is merged into "
             "would differ; use `form='hf', untie=True`")
 
+def _check_runs(e, lora):
+    "Refuse an adapter whose model does not answer as the edited one does, on the rows that were audited"
+    if (x := e.dm.sample) is None: return
+    with torch.no_grad():
+        with e: want = e.dm(x)
+        try: got = output_of(lora(**x) if isinstance(x, Mapping) else lora(x), e.dm.output)
+        except Exception as err:
+            raise TypeError(
+                f"{type(e.dm.target).__name__} does not run with an adapter at {', '.join(map(repr, e.patches))} "
+                f"({type(err).__name__}: {err}); use `form='hf'`") from err
+    if not (got-want).abs().max()<=(1e-3 if got.dtype in (torch.float32,torch.float64) else .2)*want.abs().max():
+        raise ValueError(f"{type(e.dm.target).__name__} does not answer with this adapter as under the edit; use `form='hf'`")
+
 def _adapter(e, path):
     try: from peft import LoraConfig, get_peft_model
     except ImportError as err: raise ImportError("an adapter needs peft: pip install 'spd_nb[peft]'") from err
@@ -782,6 +795,7 @@ def _adapter(e, path):
             else: A,B = layer.lora_embedding_A['default'],layer.lora_embedding_B['default']
             A.copy_(p.reads.T)
             B.copy_(p.writes.T/scale_of(layer.get_base_layer()))  # which peft multiplies by
+    _check_runs(e, lora)
     lora.save_pretrained(path, save_embedding_layers=False)
 
 # %% ../nbs/30_edit.ipynb #6e0f83b5

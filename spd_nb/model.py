@@ -26,7 +26,7 @@ from .components import Components, EmbeddingComponents, SiteDict, TiedComponent
 from .core import Run, SiteError, as_html, as_json, atomic, bare, cached, get_site, hooked, html_table, match_sites, opened_from, provenance, scale_of, seeded, settled, unrounded, weight_of
 from .masks import Mask, everywhere
 from .lms import pretrained, sample_batch, StoryLM
-from .sites import Seat, audit, batch_of, laid_out, lead_of, output_of, refuse_row
+from .sites import Seat, audit, batch_of, laid_out, lead_of, output_of, refuse_row, two_rows
 from .toys import TMS, InductionHead, ResidMLP, toy_from
 
 # %% ../nbs/14_model.ipynb #05bdbf55
@@ -51,6 +51,7 @@ class Decomposed(nn.Module):
     ):
         super().__init__()
         self.target,self.components,self.ci_fn,self.lower,self.output,self.seats = target,components,ci_fn,lower,output,seats
+        self.sample = None      # two rows of the batch that was audited
         self._short = False     # was the batch of the audit of a single position?
         self._rows = False      # had it rows, so that a vector of numbers is no batch?
         self._turned = {s for s,seat in (seats or {}).items() if seat.layout not in (None,'B S','B')}  # sites that are not laid out as the batch is
@@ -88,6 +89,7 @@ class Decomposed(nn.Module):
         "Check on two rows of a batch that each site is the matrix it seems to be; `SiteError` with the reason when one is not"
         seats = audit(self.target, x, self.sites, self.output)
         _refuse(self.target, seats)
+        self.sample = two_rows(x)
         self.seats,self._short,self._rows = seats,_lead(x)[1:]==(1,),_lead(x)!=()
         self._turned = {s for s,seat in seats.items() if seat.layout not in (None,'B S','B')}
         return seats

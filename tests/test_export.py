@@ -123,6 +123,20 @@ def test_an_adapter_of_a_model_of_texts_and_images_passes_both_on(tmp_path):
         with e: want = dm(batch)
         assert (there(**batch).logits_per_image-want).abs().max()<1e-4*(want-dm(batch)).abs().max()
 
+def test_an_adapter_that_the_model_cannot_run_with_is_refused(tmp_path):
+    "Whisper reads how many positions its embedding has, which peft's wrapper does not say; the advice works"
+    torch.manual_seed(0)
+    sizes = dict(d_model=8, encoder_layers=1, encoder_attention_heads=2, encoder_ffn_dim=12, decoder_layers=1, decoder_attention_heads=2, decoder_ffn_dim=12)
+    model = hf.WhisperModel(hf.WhisperConfig(**sizes, vocab_size=30, num_mel_bins=4, max_source_positions=7, pad_token_id=0, bos_token_id=1, eos_token_id=2, decoder_start_token_id=3)).encoder.eval()
+    x = torch.randn(3, 4, 14)
+    dm = decompose(model, 'embed_positions', C=8, batch=x)
+    e = scaled(dm, {'embed_positions:0':9.})
+    with pytest.raises(TypeError, match="does not run with an adapter at 'embed_positions'.*form='hf'"): e.export(tmp_path/'adapter', 'peft')
+    assert not (tmp_path/'adapter').exists()
+    with torch.no_grad():
+        with e: want = dm(x)
+        assert (type(model).from_pretrained(e.export(tmp_path/'whole', 'hf')).eval()(x).last_hidden_state-want).abs().max()<1e-5<(dm(x)-want).abs().max()
+
 class Nested(hf.PreTrainedModel):
     "Two modules of one name, one inside another"
     config_class = hf.PreTrainedConfig
