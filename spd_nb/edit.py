@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['EDIT_SCHEMA', 'Patch', 'Edit', 'u_replaced', 'v_replaced', 'scaled', 'ablated', 'only', 'token_ids', 'token_id',
-           'Firings', 'firings', 'write_token', 'rivals', 'Places', 'before', 'windows', 'with_next', 'says', 'avoids',
-           'divergence', 'Learning', 'fit_edit', 'fit_u', 'fit_scale', 'Boost', 'boost', 'baked']
+           'Firings', 'firings', 'write_token', 'rivals', 'Places', 'before', 'windows', 'with_next', 'Goal', 'says',
+           'avoids', 'divergence', 'Learning', 'fit_edit', 'fit_u', 'fit_scale', 'Boost', 'boost', 'baked']
 
 # %% ../nbs/30_edit.ipynb #c7865825
 import copy, inspect, re
@@ -207,26 +207,34 @@ def _replaced(form, site, c, new, old):
     new,old = new.detach().float(),old.detach().float()
     return [dict(form=form, of=[str(Key(site, c))], norm=new.norm().item(), norm_before=old.norm().item(), cosine=torch.cosine_similarity(new, old, dim=0).item())]
 
+def _component(site, c, new, name):
+    "A component and its new vector, as `site, c, new` or as `key, new`"
+    if new is None: c,new = None,c
+    if new is None: raise TypeError(f"`{name}` is missing: give a component and its new vector")
+    return *(Key.parse(site) if c is None else Key(str(site), c)),new
+
 def u_replaced(
-    dm:Decomposed,   # Decomposed model to edit
-    site:str,        # Where the component lives, e.g. `model.layers.1.mlp.down_proj`
-    c:int,           # Which component
-    new_u:Tensor,    # d_out, what it should write instead of `U[c]`; gradients flow to it
-    **where,         # `ci_threshold` and `positions`, as for `Edit`
+    dm:Decomposed,                # Decomposed model to edit
+    site:str|Key,                 # Where the component lives, e.g. `model.layers.1.mlp.down_proj`; or its key, `site:c`
+    c:int|Tensor|None=None,       # Which component; after a key, `new_u`
+    new_u:Tensor|None=None,       # d_out, what it should write instead of `U[c]`; gradients flow to it
+    **where,                      # `ci_threshold` and `positions`, as for `Edit`
 )->Edit:
     "Run the model as if component `c` at `site` wrote `new_u`"
+    site,c,new_u = _component(site, c, new_u, 'new_u')
     cs = dm.at(site, c)
     u = _fit_for(new_u, cs.U[c], 'new_u', site, 'writes')
     return Edit(dm, {site:Patch(cs.V[:,c:c+1].detach(), (u-cs.U[c].detach())[None], (c,))}, _replaced('u_replaced', site, c, u, cs.U[c]), **where)
 
 def v_replaced(
-    dm:Decomposed,   # Decomposed model to edit
-    site:str,        # Where the component lives
-    c:int,           # Which component
-    new_v:Tensor,    # d_in, what it should read instead of `V[:,c]`; gradients flow to it
-    **where,         # As for `u_replaced`
+    dm:Decomposed,                # Decomposed model to edit
+    site:str|Key,                 # As for `u_replaced`
+    c:int|Tensor|None=None,       # Which component; after a key, `new_v`
+    new_v:Tensor|None=None,       # d_in, what it should read instead of `V[:,c]`; gradients flow to it
+    **where,                      # As for `u_replaced`
 )->Edit:
     "Run the model as if component `c` at `site` read `new_v`"
+    site,c,new_v = _component(site, c, new_v, 'new_v')
     cs = dm.at(site, c)
     v = _fit_for(new_v, cs.V[:,c], 'new_v', site, 'reads')
     return Edit(dm, {site:Patch((v-cs.V[:,c].detach())[:,None], cs.U[c:c+1].detach(), (c,))}, _replaced('v_replaced', site, c, v, cs.V[:,c]), **where)
@@ -298,20 +306,17 @@ def _repr_html_(self:Edit):
 # %% ../nbs/30_edit.ipynb #e30c5a31
 def token_ids(
     dm:Decomposed,  # A decomposed language model
-    tokens,         # As each is written, with the space before it; or ids; one or several
+    tokens,         # Texts or ids, one or several, as for `ids_named`
     tokenizer=None, # Of `transformers`; `None` takes `tokenizer_of` the target
-)->list[int]:       # In their order; `ValueError` for text that is several tokens or none (see `ids_named`)
+)->list[int]:       # In their order
     "The ids of one or several tokens"
     if not hasattr(dm.target, 'get_input_embeddings'): raise TypeError(f"{type(dm.target).__name__} is no language model, and has no tokens")
     vocab = dm.target.get_input_embeddings().num_embeddings
-    tokens = [tokens] if isinstance(tokens, str) or not isinstance(tokens, Iterable) or getattr(tokens, 'ndim', 1)==0 else list(tokens)
-    if any(isinstance(t, str) for t in tokens): tokenizer = tokenizer or tokenizer_of(dm.target)
-    texts = texts_of(tokenizer, vocab) if any(isinstance(t, str) for t in tokens) else ['']*vocab
-    def one(t):
-        same = ids_named(texts, t, exact=True, tokenizer=tokenizer)
-        if len(same)>1: raise ValueError(f"{t!r} is how tokens {', '.join(map(str, same))} all read; give the id that is meant")
-        return same[0]
-    return [one(t) for t in tokens]
+    several = not isinstance(tokens, str) and isinstance(tokens, Iterable) and getattr(tokens, 'ndim', 1)>0
+    tokens = list(tokens) if several else [tokens]
+    if not any(isinstance(t, str) for t in tokens): return ids_named(['']*vocab, tokens)
+    tokenizer = tokenizer or tokenizer_of(dm.target)
+    return ids_named(texts_of(tokenizer, vocab), tokens, tokenizer)
 
 def token_id(
     dm:Decomposed,   # A decomposed language model
@@ -319,7 +324,9 @@ def token_id(
     tokenizer=None,  # As for `token_ids`
 )->int:
     "The id of one token"
-    return token_ids(dm, [token], tokenizer)[0]
+    ids = token_ids(dm, [token], tokenizer)
+    if len(ids)>1: raise ValueError(f"{token!r} is how tokens {', '.join(map(str, ids))} all read; give the id that is meant")
+    return ids[0]
 
 def _unembedding(dm):
     head = getattr(dm.target, 'get_output_embeddings', lambda: None)()
@@ -443,12 +450,14 @@ def _text_first(x):
     return ids.gather(1, order),mask.gather(1, order)
 
 def before(
-    toks:Int[Tensor, "N S"]|Mapping, # Token ids, or what a tokenizer returns; padding on the left is moved to the right
-    tokens:int|Iterable[int],        # Ids
+    dm:Decomposed,                   # A decomposed language model
+    tokens,                          # As for `token_ids`
+    toks:Int[Tensor, "N S"]|Mapping, # Text: token ids, or what a tokenizer returns; padding on the left is moved to the right
+    tokenizer=None,                  # As for `token_ids`
 )->Places:
     "The places whose next token is one of these; padding does not count"
     toks,counts = _text_first(toks) if isinstance(toks, Mapping) else (toks, None)
-    wanted = torch.as_tensor([tokens] if isinstance(tokens, int) else list(tokens), device=toks.device)
+    wanted = torch.tensor(token_ids(dm, tokens, tokenizer), device=toks.device)
     at = torch.isin(toks, wanted) if counts is None else torch.isin(toks, wanted)&counts
     return Places(toks, nn.functional.pad(at[:,1:], (0,1)), counts)
 
@@ -482,24 +491,46 @@ def with_next(
     return replace(p, toks=toks)
 
 # %% ../nbs/30_edit.ipynb #7bdd2c41
-def _ids(tokens):
-    if not tokens or not all(isinstance(t, int) for t in tokens): raise TypeError(f"give ids of tokens, such as `token_id(dm, ' he')`, got {tokens!r}")
+@dataclass(frozen=True)
+class Goal:
+    "What the next token should be; called with log-probabilities, `n vocab`, the loss in nats"
+    loss:Callable  # Of log-probabilities and ids
+    tokens:tuple   # As for `token_ids`
+
+    def __post_init__(self):
+        if not self.tokens: raise ValueError("no token given")
+
+    def read(self,
+        dm:Decomposed, # A decomposed language model
+    )->'Goal':         # With ids in place of texts
+        "The same for the vocabulary of a model"
+        return replace(self, tokens=tuple(token_ids(dm, self.tokens)))
+
+    def __call__(self, logp:Float[Tensor, "n vocab"])->Float[Tensor, ""]:
+        if texts := [t for t in self.tokens if isinstance(t, str)]:
+            raise TypeError(f"{texts[0]!r} is text, and which id that is depends on the model; call `{self!r}.read(dm)`")
+        return self.loss(logp, list(self.tokens))
+
+    @property
+    def name(self)->str: # `says` or `avoids`
+        "How a certificate calls it"
+        return self.loss.__name__.lstrip('_')
+
+    def __repr__(self): return f"{self.name}({', '.join(map(repr, self.tokens))})"
 
 def says(
-    *tokens, # Ids
-)->Callable: # Log-probabilities, `n vocab`, to a loss in nats
+    *tokens, # As for `token_ids`
+)->Goal:
     "Predict one of these"
-    _ids(tokens)
-    return partial(_says, tokens=list(tokens))
+    return Goal(_says, tokens)
 
 def _says(logp, tokens): return -logp[:,tokens].logsumexp(-1).mean()
 
 def avoids(
-    *tokens, # Ids
-)->Callable: # Log-probabilities, `n vocab`, to a loss in nats
+    *tokens, # As for `token_ids`
+)->Goal:
     "Predict none of these"
-    _ids(tokens)
-    return partial(_avoids, tokens=list(tokens))
+    return Goal(_avoids, tokens)
 
 def _avoids(logp, tokens): return -torch.log1p(-logp[:,tokens].exp().sum(-1).clamp(max=1-1e-6)).mean()
 
@@ -545,6 +576,7 @@ def fit_edit(
     "Learn an edit: the goal at the places, and no change elsewhere"
     from tqdm.auto import trange
     dm = (e := make()).dm
+    if isinstance(goal, Goal): goal = goal.read(dm)
     if not p.at.any() or not p.other.any(): raise ValueError("there is no place in this text to learn from, or nothing but places")
     if e.by_row: raise ValueError("an edit with positions of its own in each row cannot be learned from batches")
     if s := _hooked_site(dm):
@@ -570,7 +602,7 @@ def fit_edit(
     def end(k):
         last = [h[k] for h in history[-20:] if isfinite(h[k])]
         return sum(last)/len(last) if last else None
-    name = getattr(getattr(goal, 'func', goal), '__name__', repr(goal)).lstrip('_')  # `says` is a partial
+    name = goal.name if isinstance(goal, Goal) else getattr(goal, '__name__', repr(goal))
     return Learning(name, len(history), len(p.toks), weight, lr, batch, seed, end('goal'), end('kl'), history)
 
 # %% ../nbs/30_edit.ipynb #8c793576

@@ -527,9 +527,9 @@ def _repr_html_(self:Harvest):
 # %% ../nbs/21_harvest.ipynb #2fba61bd
 @patch
 def token_ids(self:Harvest,
-    tokens,    # A text (with or without its leading space), an id, or several of them
-)->list[int]:  # A text without its space stands for both ways of writing it
-    "The ids that texts stand for; a text of several tokens is refused, with its parts and their ids (see `ids_named`)"
+    tokens,    # Texts or ids, one or several, as for `ids_named`
+)->list[int]:  # `ValueError` for a text of several tokens, with its parts and their ids
+    "The ids that texts stand for"
     return ids_named(self.texts, tokens, tokenizer=self._tokenizer)
 
 @patch

@@ -166,7 +166,7 @@ class EditStudio(Evidence):
         if self.text is None: raise RuntimeError("there is no text to measure on: give held-out token ids, `EditStudio(dm, h, text=toks)`")
         if not token: raise ValueError("which token? Write the one whose probability the edit should change")
         ids = self.h.token_ids(token)
-        places = before(self.text, ids)
+        places = before(self.dm, ids, self.text)
         if not places.at.any(): raise ValueError(f"{token!r} never comes in the text to measure on")
         self.measured = measure(self.dm, self._edit(changes, gate), places, ids, places, resamples=300)
         return [dict(measure=k, value=r.value, low=r.low, high=r.high, what=r.what) for k,r in self.measured.table.iterrows()]

@@ -155,18 +155,17 @@ def _not_one(text, texts, tokenizer):
 
 def ids_named(
     texts:Sequence[str], # By id, from `texts_of`
-    tokens,              # A text, an id, or several of them
-    exact:bool=False,    # Otherwise a text without a space before it stands for the token with that space too
+    tokens,              # A text, an id, or several of them; a text is the token that reads so, or where none does, the one with a space before (or after) it
     tokenizer=None,      # Says how a text falls into tokens, for the error; `None` takes the longest tokens that fit
 )->list[int]:            # Each once; `ValueError` for a text of several tokens or none, and for an id that is not there
-    "The ids that texts stand for"
+    "The ids that texts stand for, everywhere in this package"
     def one(t):
         if not isinstance(t, str):
             if 0<=(i := index(t))<len(texts): return [i]
             raise ValueError(f"no token {i}; ids go from 0 to {len(texts)-1}")
-        forms = {t} if exact or t[:1]==' ' or not t.strip() else {t, f' {t}', f'{t} '}
-        forms |= {f.replace('\ufffd', '⟨FFFD⟩') for f in forms}
-        if hits := [i for i,x in enumerate(texts) if x in forms]: return hits
+        spaced = [] if t[:1]==' ' or not t.strip() else [f' {t}', f'{t} ']
+        for form in (f.replace('\ufffd', '⟨FFFD⟩') for f in [t, *spaced]):
+            if hits := [i for i,x in enumerate(texts) if x==form]: return hits
         raise ValueError(_not_one(t, texts, tokenizer))
     tokens = [tokens] if isinstance(tokens, str) or not isinstance(tokens, Iterable) or getattr(tokens, 'ndim', 1)==0 else list(tokens)
     if not tokens: raise ValueError("no token given")

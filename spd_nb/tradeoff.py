@@ -251,7 +251,7 @@ def generations(
     n:int=40,              # New tokens, at most
     samples:int=1,         # Texts drawn per prompt from the whole distribution, beside the greedy one
     temperature:float=1.,  # Of the draw
-    tokens=(),             # Tokens (ids, or as they are written) to count in what is written
+    tokens=None,           # To count in what is written, as for `token_ids`; `None` counts none
     seed:int=0,            # Of the draws
     tokenizer=None,        # Of `transformers`; `None` takes `tokenizer_of` the target
     bos:int|bool|None=None, # How texts begin, as for `begun`
@@ -260,7 +260,8 @@ def generations(
     import pandas as pd
     if not hasattr(dm.target, 'generate'): raise TypeError(f"{type(dm.target).__name__} has no `generate`; models of `transformers` do")
     tok,rows = tokenizer or tokenizer_of(dm.target),[]
-    counted,local = set(token_ids(dm, tokens, tok)),isinstance(edit, Edit) and edit.local
+    counted = set() if tokens is None else set(token_ids(dm, tokens, tok))
+    local = isinstance(edit, Edit) and edit.local
     def write(model, x, i):
         how = dict(do_sample=True, temperature=temperature, top_k=0) if i else dict(do_sample=False)
         how |= dict(max_new_tokens=n, use_cache=not local, pad_token_id=tok.pad_token_id)

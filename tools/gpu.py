@@ -175,7 +175,7 @@ def edits(at):
         for how,kw in {'':{}, ', gated':dict(ci_threshold=.1), ', at places':dict(positions=somewhere)}.items(): yield same(name+how, *(run(dm, make, **kw) for dm in both))
     yield same('baked', *(baked(dm, made['ablated'](dm))(x.to(dm.device)).logits for dm in both))
     steps,token = (4,3) if at.small else (40,3)
-    def places(dm): return before(x.to(dm.device), [token])
+    def places(dm): return before(dm, token, x.to(dm.device))
     if not places(both[0]).at.any(): token = int(x[0,5])
     learned = [lora(dm, site, places(dm), says(token), steps=steps, progress=False) for dm in both]
     yield along(f'LoRA after {steps} steps', *(e.deltas() for e in learned))
