@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from .core import get_site, unrounded, weight_of
 
 # %% ../nbs/10_components.ipynb #3aa54d62
-def _matched(x, V): return x if torch.is_autocast_enabled(x.device.type) else x.to(V.dtype)  # autocast itself brings both to one type
+def _matched(x, V): return x if x.dtype==V.dtype or torch.is_autocast_enabled(x.device.type) else x.to(V.dtype)  # autocast itself brings both to one type
 
 class Components(nn.Module):
     "Rank-one components of one weight: component `c` reads `V[:,c]` and writes `U[c]`"
@@ -99,7 +99,7 @@ def full_precision(
     x:Tensor, # Numbers of any floating type
 )->Tensor:    # The same in float32, or in float64 if they are in that already
     "Widen half precision"
-    return x.to(torch.promote_types(x.dtype, torch.float32))
+    return x if x.dtype is torch.float32 else x.to(torch.promote_types(x.dtype, torch.float32))
 
 # %% ../nbs/10_components.ipynb #998086e5
 def gaussian(

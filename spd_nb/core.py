@@ -147,11 +147,12 @@ def match_sites(
     return {n:got[n] for n in can if n in got}
 
 # %% ../nbs/00_core.ipynb #a1b36d5c
-class _Block(NamedTuple):
+class _Block:
     "An open block of `hooked`"
-    model:nn.Module
-    sites:frozenset
-    mark:object # What tells it from others
+    def __init__(self,
+        model:nn.Module, # Whose sites it acts on
+        sites:Iterable[str],
+    ): self.model,self.sites = model,sites
 
 _open = []  # blocks of `hooked`
 _paused = ContextVar('paused', default=frozenset())  # those of them that `bare` holds back, in this thread
@@ -186,7 +187,7 @@ def hooked(
 ):                            # Yields `model`, whose sites now answer with what the hooks return; `SiteError` for a site it has not
     "Change what sites return while the block runs; nested blocks apply outermost first"
     for s in hooks: _not_compiled(model, s)
-    block,handles = _Block(model, frozenset(hooks), object()),[]
+    block,handles = _Block(model, hooks.keys()),[]
     _open.append(block)
     try:
         if first is not None: handles.append(model.register_forward_pre_hook(lambda m,args,kw: _tell(block, first, args, kw), with_kwargs=True))
@@ -280,11 +281,13 @@ def _windows_peak():
     return getattr(psutil.Process().memory_info(), 'peak_wset', math.nan)/1e6
 
 # %% ../nbs/00_core.ipynb #31b22f17
+_UNCHANGED = nullcontext()
+
 def unrounded(
     device:torch.device, # Where it is computed
 ):                       # A context
     "Compute in the type that numbers have, also inside `torch.autocast`"
-    return torch.autocast(device.type, enabled=False) if torch.is_autocast_enabled(device.type) else nullcontext()
+    return torch.autocast(device.type, enabled=False) if torch.is_autocast_enabled(device.type) else _UNCHANGED
 
 # %% ../nbs/00_core.ipynb #4353d033
 def _plain(f): return getattr(f, '__wrapped__', f)

@@ -141,16 +141,13 @@ class Decomposed(nn.Module):
                 f"{site!r} sees {tuple(x.shape)}, which is not `{layout}` of a batch of {lead}; call the whole of "
                 f"{type(self.target).__name__} inside the block, not a part of it") from e
 
-    @contextmanager
     def hooked(self,
         hooks:dict[str,Callable],   # Site to `f(x, out) -> new out`, as for `core.hooked`
         first:Callable|None=None,   # As for `core.hooked`
         last:Callable|None=None,    # As for `core.hooked`
-    ):                              # Yields the target
+    ):                              # A context that yields the target
         "Change what sites return while the block runs; hooks see and return tensors laid out as the batch is"
-        if self.seats is not None and not self._short and self._turned.isdisjoint(hooks):
-            with hooked(self.target, hooks, first, last) as target: yield target
-            return
+        if self.seats is not None and not self._short and self._turned.isdisjoint(hooks): return hooked(self.target, hooks, first, last)
         lead = []
         def note(args, kw):
             if self.seats is None or self._short: self._ready(batch_of(self.target, args, kw))
@@ -161,7 +158,7 @@ class Decomposed(nn.Module):
             at = lead[0] if lead else ()
             new = f(self._placed(site, x, at), self._placed(site, out, at))
             return new if new is None else self._placed(site, new, at, back=True)
-        with hooked(self.target, {s:partial(placed, s, f) for s,f in hooks.items()}, note, last) as target: yield target
+        return hooked(self.target, {s:partial(placed, s, f) for s,f in hooks.items()}, note, last)
 
     def acts(self,
         x=None,                          # A batch
