@@ -1,11 +1,11 @@
 # Everything runs in .venv, made on first use from any Python >= 3.11 with pip. Variables to set on the command line:
 #   PYTHON=python3.12        which Python makes .venv
 #   TORCH='torch==2.13.0'    what pip is asked for first, e.g. a local wheel
-#   WORKERS=2                pytest processes
+#   WORKERS=0                pytest processes (2 unless told otherwise; 0 runs the tests in the first one, for a debugger)
 #   ARGS='-k tms -x'         more arguments for pytest, or for make gpu, make toys, make story and make editing
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
-WORKERS ?= 0
+WORKERS ?= 2
 ARGS ?=
 
 PY = .venv/bin/python
@@ -33,7 +33,7 @@ demo: $(STAMP)
 
 test: check
 	@tools/browser.sh
-	@$(PY) -m pytest -n $(WORKERS) $(ARGS) nbs tests
+	@$(PY) -m pytest -n $(WORKERS) --dist loadfile $(ARGS) nbs tests
 
 lab: $(STAMP)
 	$(PY) -m jupyterlab --ServerApp.root_dir=nbs --LabApp.default_url=/lab/tree/tutorials $(if $(filter 0,$(shell id -u)),--allow-root)
