@@ -1,1 +1,39 @@
+"""Take a trained network apart. With `import spd_nb as spd`, `spd.decompose` and the other names below are loaded when they are first used; every module is too"""
 __version__ = "0.0.1"
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # for editors and type checkers; the table below is what runs
+    from .browser import ComponentBrowser
+    from .edit import ablated, baked, only, scaled, u_replaced, v_replaced, write_token
+    from .eval import report
+    from .harvest import Harvest
+    from .lens import PromptLens
+    from .lms import linear_sites, load_lm
+    from .data import tokens
+    from .model import decompose, load, save
+    from .studio import EditStudio
+    from .tradeoff import measure
+    from .train import fit, plan, spd_losses, vpd_losses
+
+__all__ = ['ComponentBrowser', 'EditStudio', 'Harvest', 'PromptLens', 'ablated', 'baked', 'decompose', 'fit', 'linear_sites', 'load', 'load_lm',
+           'measure', 'only', 'plan', 'report', 'save', 'scaled', 'spd_losses', 'tokens', 'u_replaced', 'v_replaced', 'vpd_losses', 'write_token']
+
+_MODULES = dict(
+    browser='ComponentBrowser', data='tokens', edit='ablated baked only scaled u_replaced v_replaced write_token', eval='report',
+    harvest='Harvest', lens='PromptLens', lms='linear_sites load_lm', model='decompose load save', studio='EditStudio',
+    tradeoff='measure', train='fit plan spd_losses vpd_losses')
+
+def __getattr__(name):
+    module = next((m for m,names in _MODULES.items() if name in names.split()), None)
+    if module is not None: return getattr(import_module(f'.{module}', __name__), name)
+    if not name.startswith('_'):
+        try: return import_module(f'.{name}', __name__)
+        except ModuleNotFoundError as e:
+            if e.name!=f'{__name__}.{name}': raise
+    from difflib import get_close_matches
+    near = get_close_matches(name, __all__, 1)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}{f'; did you mean {near[0]}?' if near else ''}")
+
+def __dir__(): return sorted({*globals(), *__all__})

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['Key', 'keys_of', 'visible', 'SiteError', 'nearest', 'get_site', 'scale_of', 'weight_of', 'as_stored', 'match_sites',
            'open_sites', 'hooked', 'bare', 'cached', 'rng_state', 'restore_rng', 'seeded', 'peak_memory', 'unrounded',
-           'AdamW', 'path_of', 'located', 'opened_from', 'as_json', 'settled', 'atomic', 'provenance', 'Run', 'as_html',
-           'html_table']
+           'AdamW', 'path_of', 'located', 'opened_from', 'as_json', 'settled', 'atomic', 'provenance', 'shipped',
+           'existing', 'Run', 'as_html', 'html_table']
 
 # %% ../nbs/00_core.ipynb #a49569cf
 import errno, json, math, os, re, shutil, subprocess, sys, tempfile
@@ -19,6 +19,7 @@ from fnmatch import fnmatchcase
 from functools import partial
 from html import escape
 from importlib.metadata import PackageNotFoundError, version
+from importlib.resources import files
 from numbers import Integral, Real
 from os import PathLike
 from pathlib import Path
@@ -397,6 +398,25 @@ def provenance()->dict[str,str|None]: # Versions of python, torch and spd_nb, th
         except PackageNotFoundError: return None
     git = subprocess.run(['git','rev-parse','--verify','HEAD'], capture_output=True).stdout.decode().strip() if shutil.which('git') else ''
     return dict(python=sys.version.split()[0], torch=torch.__version__, spd_nb=v('spd_nb'), commit=git or None, time=datetime.now(timezone.utc).isoformat(timespec='seconds'))
+
+# %% ../nbs/00_core.ipynb #bd7af3aa
+def _shipped_in():
+    "Where shipped decompositions may be"
+    package = Path(str(files('spd_nb')))
+    return [root/part for root in (package/'data', package.parent/'data') for part in ('', 'toys')]
+
+def shipped()->dict[str,Path]: # Name to folder
+    "The decompositions that come with the package"
+    found = [f.parent for d in _shipped_in() for f in d.glob('*/decomposition.json')]
+    return {f.name:f for f in sorted(found, key=lambda f: f.name, reverse=True)}
+
+def existing(
+    path:str|PathLike, # A folder, or the name of a decomposition that comes with the package, such as `story`, or `story/harvest`
+)->Path:               # From `settled`
+    "A folder to read from"
+    here = settled(path)
+    name,_,rest = str(path).partition('/')
+    return shipped()[name]/rest if isinstance(path, str) and not here.exists() and name in shipped() else here
 
 # %% ../nbs/00_core.ipynb #95bb4752
 class Run:

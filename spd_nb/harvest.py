@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from fastcore.basics import patch
 from .batches import Feed, unpacked
-from .core import Key, SiteError, as_html, as_json, atomic, bare, get_site, hooked, html_table, nearest, opened_from, path_of, provenance, settled
+from .core import Key, SiteError, as_html, as_json, atomic, bare, existing, get_site, hooked, html_table, nearest, opened_from, path_of, provenance, settled
 from .data import begun
 from .lms import check_tokens, is_lm, vocab_of
 from .model import Decomposed, fingerprint, reference
@@ -399,12 +399,12 @@ class Example(NamedTuple):
 class Harvest:
     "Evidence about components, on disk"
     def __init__(self,
-        path:str|Path,           # From `harvest`
+        path:str|Path,           # From `harvest`; or the name of what comes with the package, `story/harvest`
         dm:Decomposed|None=None, # The decomposition, to run text and look along write directions
         tokenizer=None,          # Of `transformers`; `None` takes `tokenizer_of` the target when text is run
         bos:int|bool|None=None,  # How texts that are run begin, as for `begun`
     ):
-        self.path,self.dm,self._tokenizer,self.bos = settled(path),dm,tokenizer,bos
+        self.path,self._given,self.dm,self._tokenizer,self.bos = existing(path),str(path),dm,tokenizer,bos
         try: self.manifest = json.loads((self.path/'manifest.json').read_text(encoding='utf-8'))
         except FileNotFoundError as e:
             raise FileNotFoundError(
@@ -430,7 +430,7 @@ class Harvest:
             raise ValueError(f"{self.path} was harvested with another tokenizer; pass the one of its model")
         self.labels = Labels(self.path/'labels.jsonl')
 
-    def __repr__(self): return f"Harvest({str(self.path)!r}: {self.manifest['tokens']:,} tokens, {len(self.keys):,} components, {int((self._components.firings>0).sum()):,} of which fire)"
+    def __repr__(self): return f"Harvest({self._given!r}: {self.manifest['tokens']:,} tokens, {len(self.keys):,} components, {int((self._components.firings>0).sum()):,} of which fire)"
 
     def _file(self, name):
         "A file of this harvest, if it is still the one that was opened"
@@ -521,7 +521,7 @@ _SHOWN = 'key site c firings density mean_ci max_ci act_mean act_sd fired_mean f
 @patch
 def _repr_html_(self:Harvest):
     m,by_site = self.manifest,self._components.assign(fire=self._components.firings>0).groupby('site', sort=False, observed=True)
-    about = [('harvest', self.path), ('tokens', f"{m['tokens']:,}"), ('fires above', m['threshold']), ('labels', ', '.join(f'{n:,} {s}' for s,n in self.labels.counts().items()) or 'none'), ('decomposition', 'open' if self.dm is not None else 'not open')]
+    about = [('harvest', self._given), ('tokens', f"{m['tokens']:,}"), ('fires above', m['threshold']), ('labels', ', '.join(f'{n:,} {s}' for s,n in self.labels.counts().items()) or 'none'), ('decomposition', 'open' if self.dm is not None else 'not open')]
     return html_table([(k, str(v)) for k,v in about])+html_table([(s, len(d), int(d.fire.sum()), float(d.density[d.fire].median())) for s,d in by_site], ['site','components','fire','median density of these'])
 
 # %% ../nbs/21_harvest.ipynb #2fba61bd

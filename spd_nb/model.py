@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from .batches import padding
 from .ci import CI, GlobalCI, ScalarCI, SharedCI, TransformerCI, VectorCI, lower_leaky, lower_leaky_linear, upper_leaky
 from .components import Components, EmbeddingComponents, SiteDict, TiedComponents, components_like, delta, gaussian
-from .core import Run, SiteError, as_html, as_json, atomic, bare, cached, get_site, hooked, html_table, match_sites, opened_from, provenance, scale_of, seeded, settled, unrounded, weight_of
+from .core import Run, SiteError, as_html, as_json, atomic, bare, cached, existing, get_site, hooked, html_table, match_sites, opened_from, provenance, scale_of, seeded, settled, shipped, unrounded, weight_of
 from .masks import Mask, everywhere
 from .lms import pretrained, sample_batch, StoryLM
 from .sites import Seat, audit, batch_of, laid_out, lead_of, output_of, refuse_row, two_rows
@@ -468,7 +468,9 @@ def _fill(module, tensors):
 def _about(path):
     "What `decomposition.json` says"
     try: about = json.loads((path/'decomposition.json').read_text(encoding='utf-8'))
-    except FileNotFoundError as e: raise FileNotFoundError(f"no decomposition in {path}: there is no decomposition.json") from e
+    except FileNotFoundError as e:
+        named = f"; by name there are {', '.join(sorted(shipped()))}" if len(path.parts)==1 else ''
+        raise FileNotFoundError(f"no decomposition in {path}: there is no decomposition.json{named}") from e
     except json.JSONDecodeError as e: raise ValueError(f"{path/'decomposition.json'} is damaged ({e}); copy the folder again") from e
     if about['schema_version']>SCHEMA:
         raise ValueError(
@@ -502,7 +504,7 @@ def _learnt(about, path):
     return _tensors(path/'components.safetensors')[0],_tensors(path/'ci.safetensors')[0],history,about['training']
 
 def load(
-    path:str|Path,                # From `save`, or the folder of a run of `fit`
+    path:str|Path,                # From `save`, or the folder of a run of `fit`; or the name of what comes with the package, such as `story` or `tms_5-2`
     target:nn.Module|None=None,   # The original model; `None` finds it by the saved reference
     trust:bool=False,             # Import classes and functions that the save names and that are not part of spd_nb?
     ci:Callable|None=None,        # Your own causal-importance function, as for `decompose`; `None` takes the saved one
@@ -510,7 +512,7 @@ def load(
     output:Callable|None=None,    # Your own function of the target's answer; `None` takes what was saved
 )->Decomposed:                    # On the CPU or where `target` is
     "Open a decomposition; nothing is unpickled, and the target must be the one that was decomposed"
-    path = settled(path)
+    path = existing(path)
     about = _about(path)
     ci,lower = (_part(k, about[k], given, trust, path) for k,given in dict(ci=ci, lower=lower).items())
     if isinstance(about.get('output'), dict): output = _part('output', about['output'], output, trust, path)

@@ -1,4 +1,4 @@
-"The wheel that setup.py makes: metadata from settings.ini, the modules and the widgets' front ends, nothing else"
+"The wheel that setup.py makes: metadata from settings.ini, the modules, the widgets' front ends, what `load` opens by name, nothing else"
 import re, shlex, shutil, subprocess, sys
 from configparser import ConfigParser
 from email.parser import Parser
@@ -13,7 +13,7 @@ def wheel(tmp_path_factory):
     pytest.importorskip('setuptools')
     tmp = tmp_path_factory.mktemp('wheel')
     for f in ('settings.ini','setup.py','MANIFEST.in','README.md','LICENSE'): shutil.copy(ROOT/f, tmp)
-    for d in ('spd_nb','nbs','tests'): shutil.copytree(ROOT/d, tmp/d, ignore=shutil.ignore_patterns('__pycache__','.*'))
+    for d in ('spd_nb','nbs','tests','data'): shutil.copytree(ROOT/d, tmp/d, ignore=shutil.ignore_patterns('__pycache__','.*'))
     p = subprocess.run([sys.executable, 'setup.py', '-q', 'bdist_wheel'], cwd=tmp, capture_output=True, text=True)
     assert p.returncode==0, p.stderr
     return ZipFile(next(tmp.glob('dist/*.whl')))
@@ -33,7 +33,22 @@ def test_metadata_is_settings_ini(wheel, cfg):
 
 def test_contents(wheel):
     held = {n for n in wheel.namelist() if '.dist-info/' not in n}
-    assert held == {str(p.relative_to(ROOT)) for p in (ROOT/'spd_nb').rglob('*') if p.suffix in ('.py','.js','.css')}
+    code = {str(p.relative_to(ROOT)) for p in (ROOT/'spd_nb').rglob('*') if p.suffix in ('.py','.js','.css')}
+    data = {f'spd_nb/{p.relative_to(ROOT)}' for kind in ('story','toys') for p in (ROOT/'data'/kind).rglob('*') if p.is_file() and p.suffix!='.md'}
+    assert held==code|data
+
+OPENS = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import spd_nb as spd
+assert spd.__file__.startswith(sys.argv[1])
+dm = spd.load('story')
+assert len(spd.Harvest('story/harvest', dm).by_token(' he')) and spd.load('tms_5-2').C['linear1']==20
+"""
+
+def test_installed_it_opens_what_it_ships_from_any_folder(wheel, tmp_path):
+    wheel.extractall(tmp_path/'site')
+    subprocess.run([sys.executable, '-c', OPENS, tmp_path/'site'], check=True, cwd=tmp_path)
 
 def test_constraints_pin_every_requirement(cfg):
     "One line per package, exact, without a local version that only one machine has"
