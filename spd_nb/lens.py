@@ -15,7 +15,6 @@ from traitlets import Unicode
 from .browser import Evidence
 from .core import Key, as_html, html_table, visible
 from .harvest import Harvest, unknown_words
-from .model import Decomposed
 from .texts import names_of
 from .widgets import asked, jsonable
 
@@ -27,12 +26,11 @@ class PromptLens(Evidence):
     most = 512 # Tokens of a text
 
     def __init__(self,
-        dm:Decomposed, # A decomposed language model
-        h:Harvest,     # Its harvest
-        **traits,      # `prompt`, `key`: where it starts
+        h:Harvest, # Of a language model, opened with its decomposition
+        **traits,  # `prompt`, `key`: where it starts
     ):
-        super().__init__(h if h.dm is dm else Harvest(h.path, dm, h._tokenizer), **traits)
-        self.dm,h = dm,self.h
+        self.dm = h.needed_dm()
+        super().__init__(h, **traits)
         self._bits,self._labels = -torch.tensor(h._components.density.to_numpy(float)).clamp(min=1e-9).log2(),{}
 
     def __repr__(self): return f'PromptLens({self.prompt!r})'

@@ -18,7 +18,6 @@ from .browser import Evidence, Name
 from .core import Key, as_html, html_table, visible
 from .edit import Edit, before, divergence, scaled, u_replaced, write_token
 from .harvest import Harvest, unknown_words
-from .model import Decomposed
 from .texts import names_of
 from .tradeoff import generations, measure
 from .widgets import asked, jsonable
@@ -74,15 +73,14 @@ class EditStudio(Evidence):
     gate = Bool(False, help='Whether the edit acts only where the component is needed').tag(sync=True)
 
     def __init__(self,
-        dm:Decomposed, # A decomposed causal language model
-        h:Harvest,     # Its harvest
-        text=None,     # N S token ids to measure on, such as held-out rows; without it nothing can be measured
-        keys=(),       # Components to begin with, taken out
-        **traits,      # `prompt`, `changes`, `gate`, `key`
+        h:Harvest,  # Of a causal language model, opened with its decomposition
+        text=None,  # N S token ids to measure on, such as held-out rows; without it nothing can be measured
+        keys=(),    # Components to begin with, taken out
+        **traits,   # `prompt`, `changes`, `gate`, `key`
     ):
         if keys and 'changes' in traits: raise ValueError("give `keys`, which are taken out, or `changes`")
-        super().__init__(h if h.dm is dm else Harvest(h.path, dm, h._tokenizer), **({'changes':[dict(key=str(k), factor=0., token='', strength=1.) for k in keys]} | traits))
-        self.dm,self.text,self.measured = dm,text,None
+        self.dm,self.text,self.measured = h.needed_dm(),text,None
+        super().__init__(h, **({'changes':[dict(key=str(k), factor=0., token='', strength=1.) for k in keys]} | traits))
 
     @validate('changes')
     def _possible(self, proposal):
@@ -163,7 +161,7 @@ class EditStudio(Evidence):
     @asked
     def measure(self, changes:Changes, gate:bool, token:Annotated[str, Field(max_length=200)], prompt:Text=''):
         "Effect and cost of an edit on the studio's text, where this token comes next"
-        if self.text is None: raise RuntimeError("there is no text to measure on: give held-out token ids, `EditStudio(dm, h, text=toks)`")
+        if self.text is None: raise RuntimeError("there is no text to measure on: give held-out token ids, `EditStudio(h, text=toks)`")
         if not token: raise ValueError("which token? Write the one whose probability the edit should change")
         ids = self.h.token_ids(token)
         places = before(self.dm, ids, self.text)

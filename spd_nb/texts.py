@@ -164,8 +164,9 @@ def ids_named(
             if 0<=(i := index(t))<len(texts): return [i]
             raise ValueError(f"no token {i}; ids go from 0 to {len(texts)-1}")
         spaced = [] if t[:1]==' ' or not t.strip() else [f' {t}', f'{t} ']
-        for form in (f.replace('\ufffd', '⟨FFFD⟩') for f in [t, *spaced]):
-            if hits := [i for i,x in enumerate(texts) if x==form]: return hits
+        for form in [t, *spaced]:
+            written = {form, form.replace('\ufffd', '⟨FFFD⟩')}
+            if hits := [i for i,x in enumerate(texts) if x in written]: return hits
         raise ValueError(_not_one(t, texts, tokenizer))
     tokens = [tokens] if isinstance(tokens, str) or not isinstance(tokens, Iterable) or getattr(tokens, 'ndim', 1)==0 else list(tokens)
     if not tokens: raise ValueError("no token given")

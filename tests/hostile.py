@@ -66,8 +66,8 @@ def views(h, dm, names):
     monitor.note = names[0]
     monitor.data = monitor._data()
     edit = named_edit(dm, names)
-    studio = EditStudio(dm, h, prompt=PROMPT, changes=[dict(key=QUOTE, factor=0., token='', strength=1.), dict(key='model.layers.1.mlp.down_proj:130', factor=1., token=names[0], strength=1.)])
-    return dict(browser=ComponentBrowser(h, key=QUOTE), lens=PromptLens(dm, h, prompt=PROMPT, key=QUOTE), studio=studio, monitor=monitor,
+    studio = EditStudio(h, prompt=PROMPT, changes=[dict(key=QUOTE, factor=0., token='', strength=1.), dict(key='model.layers.1.mlp.down_proj:130', factor=1., token=names[0], strength=1.)])
+    return dict(browser=ComponentBrowser(h, key=QUOTE), lens=PromptLens(h, prompt=PROMPT, key=QUOTE), studio=studio, monitor=monitor,
         heat=HeatmapPicker(torch.arange(4.*n).view(4, n), x=names, y=names[:4], title=names[0], x_title=names[1], y_title=names[2], z_title=names[3]),
         pareto=ParetoPicker(frame(names), names[6], 'p', group='group', text='edit', title=names[0], x_title=names[1], y_title=names[2]),
         diff=EditDiff(dm, edit, [PROMPT, names[0] or PROMPT], n=5, tokenizer=h.tokenizer, measured=Measured(measures(names), None, None)))

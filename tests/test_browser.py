@@ -69,13 +69,13 @@ view
 """
 LENS = """
 from spd_nb.lens import PromptLens
-view = PromptLens(dm, h, prompt=text)
+view = PromptLens(h, prompt=text)
 limits = dict(most=1, examples=1)
 view
 """
 STUDIO = """
 from spd_nb.studio import EditStudio
-view = EditStudio(dm, h, prompt=text, changes=[dict(key=quote, factor=1., token='', strength=1.)])
+view = EditStudio(h, prompt=text, changes=[dict(key=quote, factor=1., token='', strength=1.)])
 view.key = other
 view
 """

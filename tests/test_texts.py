@@ -81,9 +81,9 @@ def test_views_show_characters_and_name_their_parts(made):
     example = browser.detail(KEY)['examples'][0]
     assert {'猫','👩🏽‍💻'}<={t.strip() for t in example['t']} and '' not in example['t'] and len({len(example[k]) for k in ('t','ci','act')})==1
     with pytest.raises(ValueError, match='give one of them'): browser.rows(start=0, n=5, token='猫')
-    names = PromptLens(dm, h, prompt='猫').read('猫')['tokens']
+    names = PromptLens(h, prompt='猫').read('猫')['tokens']
     assert names[-3:]==['⟨E7⟩','⟨8C⟩','猫']
-    studio = EditStudio(dm, h, prompt='猫', changes=[dict(key=KEY, factor=0., token='', strength=1.)])
+    studio = EditStudio(h, prompt='猫', changes=[dict(key=KEY, factor=0., token='', strength=1.)])
     assert studio.show('猫', studio.changes, False)['tokens']==names
     edit = ablated(dm, KEY)
     table = token_changes(dm, edit, torch.tensor(row), tokenizer=h.tokenizer)

@@ -243,7 +243,7 @@ def looked(name, n):
     took = {}
     with tempfile.TemporaryDirectory() as tmp, sync_playwright() as pw:
         made_up(Path(tmp)/'big', n)
-        cells = [LOOK.format(big=str(Path(tmp)/'big'), data=str(root/'data')), 'view = ComponentBrowser(big)\nview', "PromptLens(dm, h, prompt='Ida')", "EditStudio(dm, h, keys=['model.layers.1.mlp.down_proj:80'], prompt='Ida went to the farm. She got a letter:')"]
+        cells = [LOOK.format(big=str(Path(tmp)/'big'), data=str(root/'data')), 'view = ComponentBrowser(big)\nview', "PromptLens(h, prompt='Ida')", "EditStudio(h, keys=['model.layers.1.mlp.down_proj:80'], prompt='Ida went to the farm. She got a letter:')"]
         code = [dict(cell_type='code', id=f'c{i}', metadata={}, execution_count=None, outputs=[], source=c) for i,c in enumerate(cells)]
         (Path(tmp)/'a.ipynb').write_text(json.dumps(dict(nbformat=4, nbformat_minor=5, metadata=dict(kernelspec=dict(name='python3', display_name='Python 3', language='python')), cells=code)), encoding='utf-8')
         with Lab(tmp) as lab:

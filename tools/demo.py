@@ -83,7 +83,7 @@ print(*('     '+t for t in edited), sep='\n')
 
 print('5/5  writing the page')
 browser = ComponentBrowser(h, token=' "', key=str(key))
-lens = PromptLens(lm, h, prompt='Ida went to the farm. She got a letter: "See you at the')
+lens = PromptLens(h, prompt='Ida went to the farm. She got a letter: "See you at the')
 diff = EditDiff(lm, gone, ['Ida went to the farm. She got a letter:', 'Tom went to the river. There he met Mia. She asked'], n=24, measured=quiet)
 picked = ParetoPicker(curve.assign(scale=curve.scale.map(str)), 'elsewhere_kl', 'p_after', text='scale', y_better='high', log_x=True, title='Stronger and stronger', x_title='KL elsewhere (nats per token)', y_title='P(o) at emoticon eyes')
 effects = points(dict(key=[*found.index, *confused.index], change=[*found.change, *confused.change], elsewhere=[*found.elsewhere, *confused.elsewhere], chosen=['by what it predicts']*len(found)+['by what it fires on']*len(confused)),

@@ -192,14 +192,14 @@ def views(at):
     yield same('browser', *(ComponentBrowser(h).detail(key) for h in hs), 1e-3)
     writes = [dict(ComponentBrowser(h).lens(key)['writes']) for h in hs]
     yield overlap('directions', *writes, max(writes[0].values())/2)
-    read = [PromptLens(dm, h).read(text) for dm,h in zip(both, hs)]
+    read = [PromptLens(h).read(text) for dm,h in zip(both, hs)]
     yield overlap('lens, importances', *({(t,*a[:2]):a[2] for t,row in enumerate(r['active']) for a in row} for r in read), .3)
     yield overlap('lens, next tokens', *({(t,w):p for t,row in enumerate(r['next']) for w,p in row} for r in read), .05)
     for gate in (False,True):
-        shown = [EditStudio(dm, h).show(text, [change], gate) for dm,h in zip(both, hs)]
+        shown = [EditStudio(h).show(text, [change], gate) for dm,h in zip(both, hs)]
         yield same('studio, KL'+', gated'*gate, *(s['kl'] for s in shown), 1e-3)
         yield overlap('studio, next tokens'+', gated'*gate, *({t:q for t,_,q in s['next']} for s in shown), .05)
-    yield same('studio writes', *(EditStudio(dm, h).write_on(text, [change], False, 8) for dm,h in zip(both, hs)))
+    yield same('studio writes', *(EditStudio(h).write_on(text, [change], False, 8) for dm,h in zip(both, hs)))
 
 def halves(at):
     "Targets in half precision: a run stays finite and comes near the weights, a harvest counts"
