@@ -1,4 +1,4 @@
-"""Take a trained network apart. With `import spd_nb as spd`, `spd.decompose` and the other names below are loaded when they are first used; every module is too"""
+"""Take a trained network apart: `import spd_nb as spd`. Its names and modules are loaded when they are first used"""
 __version__ = "0.0.1"
 
 from importlib import import_module

@@ -47,7 +47,8 @@ def evidence_label(
     after = x.precision.sum()>=sharp and len(x)<=2
     own = set() if c.writes is None else set(c.writes.index[:10])
     verb = 'says' if len(set(y.text[:2])&own) else 'predicts'
-    return dict(input_label=f'fires on {_said(x, x_class, most)}' if len(x) else '', output_label=f"{verb} {_said(y, y_class, most)}{f' after {_said(x, x_class, most)}' if after else ''}" if len(y) else '',
+    return dict(input_label=f'fires on {_said(x, x_class, most)}' if len(x) else '',
+        output_label=f"{verb} {_said(y, y_class, most)}{f' after {_said(x, x_class, most)}' if after else ''}" if len(y) else '',
         input_tokens=x.token.tolist(), output_tokens=y.token.tolist(), confidence=round(float(y.precision.sum()), 3))
 
 def label_evidence(
@@ -63,7 +64,9 @@ def label_evidence(
     return h.labels.frame('evidence').loc[list(keys)]
 
 # %% ../nbs/22_autointerp.ipynb #f94359ca
-def _listed(tokens, n=12): return '\n'.join(f'  {quoted(t)}: {p:.1%} of firings, PMI {v:.1f}' for t,p,v in zip(tokens.text[:n], tokens.precision[:n], tokens.pmi[:n])) or '  (none)'
+def _listed(tokens, n=12):
+    rows = zip(tokens.text[:n], tokens.precision[:n], tokens.pmi[:n])
+    return '\n'.join(f'  {quoted(t)}: {p:.1%} of firings, PMI {v:.1f}' for t,p,v in rows) or '  (none)'
 
 def _views(examples, shifts, threshold=.1):
     "Marks, and for each shift the examples with marks on the tokens that come so much later than those that fire"
@@ -121,7 +124,8 @@ def prompt_for(
 # %% ../nbs/22_autointerp.ipynb #95805fa9
 _text = dict(type='string')
 SHAPE = dict(type='object', additionalProperties=False, required=['input_label','output_label','description','reasoning','confidence'],
-    properties=dict(input_label=_text, output_label=_text, description=_text, reasoning=_text, confidence=dict(type='number', minimum=0, maximum=1))) # Of a label
+    properties=dict(input_label=_text, output_label=_text, description=_text, reasoning=_text,
+    confidence=dict(type='number', minimum=0, maximum=1))) # Of a label
 
 class Answer(NamedTuple):
     "What an LLM said and what it took"
@@ -152,11 +156,13 @@ def _content(choice):
 def _renames(e):
     "Whether a server wants `max_completion_tokens`"
     said = e.response.text
-    return 'max_completion_tokens' in said or 'max_tokens' in said and re.search('unsupported|unknown|unrecogni[sz]ed|not (supported|permitted|allowed)|extra', said, re.I) is not None
+    refused = 'unsupported|unknown|unrecogni[sz]ed|not (supported|permitted|allowed)|extra'
+    return 'max_completion_tokens' in said or 'max_tokens' in said and re.search(refused, said, re.I) is not None
 
 def _refuses(e, form):
     "Whether a server refuses a request, and not only now; some answer 500 when they mean the form of the answer"
-    return e.status_code in (400,422,501) or bool(form) and e.status_code>=500 and re.search('response_format|json_schema|json_object|grammar', e.response.text) is not None
+    about_it = 'response_format|json_schema|json_object|grammar'
+    return e.status_code in (400,422,501) or bool(form) and e.status_code>=500 and re.search(about_it, e.response.text) is not None
 
 class Chat:
     "An LLM behind a server that speaks OpenAI's protocol"
@@ -195,7 +201,8 @@ class Chat:
                 size = len(json.dumps(kw))+len(words.encode())
                 if before: await before(size, self.max_tokens)
                 try:
-                    r = await client.chat.completions.create(model=self.model, messages=[dict(role='user', content=words)], **{most:self.max_tokens}, **kw, **self.options)
+                    r = await client.chat.completions.create(model=self.model,
+                        messages=[dict(role='user', content=words)], **{most:self.max_tokens}, **kw, **self.options)
                     (text,ended),usage = _content(r.choices[0]),r.usage
                 except openai.APIStatusError as e:
                     if before: await before(-size, -self.max_tokens)
@@ -224,7 +231,9 @@ def unfinished(
     ask,           # Who was asked, such as `Chat`
 )->str:            # The end of an error message; empty where the answer ended by itself
     "What to do about an answer that was cut"
-    if answer.ended=='length': return f"; it was cut at `max_tokens`={getattr(ask, 'max_tokens', '?')}, which thoughts count against too: give `Chat` a larger one"
+    if answer.ended=='length':
+        most = getattr(ask, 'max_tokens', '?')
+        return f"; it was cut at `max_tokens`={most}, which thoughts count against too: give `Chat` a larger one"
     return '' if answer.ended in ('','stop') else f"; the server ended it with {answer.ended!r}"
 
 def cost(
@@ -409,7 +418,8 @@ def label(
                     failed[k] = f'{e}{unfinished(a, ask)}'
                     continue
                 failed.pop(k, None)
-                h.labels.append(k, name, **fields, model=model, source=source, prompt=_hash(prompt), tokens_in=n_in, tokens_out=n_out, cost=cost(ask, n_in, n_out))
+                h.labels.append(k, name, **fields, model=model, source=source, prompt=_hash(prompt), tokens_in=n_in,
+                    tokens_out=n_out, cost=cost(ask, n_in, n_out))
                 break
         except Refused as e: failed[k] = str(e)
         except _Cap:

@@ -55,7 +55,8 @@ class Evidence(View):
         some = bins.index[(bins.sampled>0)|(bins.fired>0)]
         def tokens(side): return [(visible(t.text), t.precision, t.pmi) for t in self.h.tokens(key, side).head(12).itertuples() if t.precision>=.005]
         return dict(key=key, density=s.density, firings=s.firings, mean=s.fired_mean, sd=s.fired_sd, **label, input=tokens('input'), output=tokens('output'),
-            examples=self._examples(key, 0, 8), kept=min(s.firings, self.h.manifest['examples']), bins=bins.loc[some.min():some.max()].to_dict('records') if s.firings else [])
+            examples=self._examples(key, 0, 8), kept=min(s.firings, self.h.manifest['examples']),
+            bins=bins.loc[some.min():some.max()].to_dict('records') if s.firings else [])
 
     @asked
     def examples(self, key:Name, start:Annotated[int, Field(ge=0)]):
@@ -80,7 +81,8 @@ class Evidence(View):
         def row(e):
             whole = spans(e.texts) # a character of several tokens is shown as one, with the largest of their values
             ci,act = ([max(v[s], key=abs) for s in whole] for v in (e.ci, e.act))
-            return dict(t=[visible(''.join(e.texts[s.start:s.stop])) for s in whole], ci=[round(float(x), 2) for x in ci], act=[float(f'{x:.2g}') for x in act], at=next(i for i,s in enumerate(whole) if e.at in s))
+            return dict(t=[visible(''.join(e.texts[s.start:s.stop])) for s in whole],
+                ci=[round(float(x), 2) for x in ci], act=[float(f'{x:.2g}') for x in act], at=next(i for i,s in enumerate(whole) if e.at in s))
         return [row(e) for e in self.h.examples(key, start+n)[start:]]
 
     def _label(self, key):
@@ -91,7 +93,8 @@ class Evidence(View):
     def _whole(self, key, examples=6, deep=True):
         "All four answers, for a page; without `deep` the two quick ones"
         d = self.detail(key)
-        return jsonable(d|dict(examples=d['examples'][:examples], kept=0, lens=self.lens(key) if deep else None, neighbours=self.neighbours(key) if deep else []), 3)
+        return jsonable(d|dict(examples=d['examples'][:examples], kept=0, lens=self.lens(key) if deep else None,
+            neighbours=self.neighbours(key) if deep else []), 3)
 
 # %% ../nbs/33_browser.ipynb #0260e4be
 class ComponentBrowser(Evidence):
@@ -165,9 +168,11 @@ def recorded(self:ComponentBrowser,
     keys = list(self.h.components.query('firings>0').index) if keys is None else list(dict.fromkeys(str(Key.parse(k)) for k in keys))
     rows,details = [self.h.at(k) for k in keys],{k:self._whole(k, examples, deep) for k in keys}
     df = self.h.components.iloc[rows]
-    table = dict(key=keys, **{c:df[c].tolist() for c in ('firings','density','mean_ci')}, **{c:[visible(t) for t in df[c]] for c in ('input_label','output_label')},
+    table = dict(key=keys, **{c:df[c].tolist() for c in ('firings','density','mean_ci')},
+        **{c:[visible(t) for t in df[c]] for c in ('input_label','output_label')},
         **{side:[[(t,p,m) for t,p,m in details[k][side]] for k in keys] for side in ('input','output')})
-    state = dict(key=self.key if self.key in details else '', sites=list(dict.fromkeys(df.site.astype(str))), token=self.token, side=self.side, label=self.label)
+    state = dict(key=self.key if self.key in details else '', sites=list(dict.fromkeys(df.site.astype(str))),
+        token=self.token, side=self.side, label=self.label)
     return state|dict(table=jsonable(table, 4), details=details, of=len(self.h.keys))
 
 @patch

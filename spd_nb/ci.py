@@ -173,7 +173,11 @@ class SharedCI(_PerSite):
 def _alike(kind, reads):
     "Refuse sites that do not have the same rows and positions, which one network could not read side by side"
     shapes = {s:tuple(x.shape[:-1]) for s,x in reads.items()}
-    if len(set(shapes.values()))>1: raise ValueError(f"{kind} reads all sites side by side, but they have other rows and positions: {', '.join(f'{s} {shape}' for s,shape in {v:(k,v) for k,v in shapes.items()}.values())}; use SharedCI, or leave some out")
+    if len(set(shapes.values()))>1:
+        raise ValueError(
+            f"{kind} reads all sites side by side, but they have other rows and positions: "
+            f"{', '.join(f'{s} {shape}' for s,shape in {v:(k,v) for k,v in shapes.items()}.values())}; use "
+            "SharedCI, or leave some out")
 
 class GlobalCI(_Guess):
     "All importances of all sites from all they read, by one MLP"

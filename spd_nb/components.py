@@ -134,7 +134,10 @@ def components_like(
     W = full_precision(weight_of(module).detach())
     V,U = init(W, C)
     want,got = ((W.shape[1],C), (C,W.shape[0])),(tuple(V.shape), tuple(U.shape))
-    if got!=want: raise ValueError(f"`init` must give V and U of shapes {want[0]} and {want[1]} for this {type(module).__name__}, but gave {got[0]} and {got[1]}")
+    if got!=want:
+        raise ValueError(
+            f"`init` must give V and U of shapes {want[0]} and {want[1]} for this {type(module).__name__}, but "
+            f"gave {got[0]} and {got[1]}")
     return (EmbeddingComponents if isinstance(module, nn.Embedding) else Components)(full_precision(V).clone(), full_precision(U).clone())
 
 # %% ../nbs/10_components.ipynb #a5678db4

@@ -397,7 +397,8 @@ def provenance()->dict[str,str|None]: # Versions of python, torch and spd_nb, th
         try: return version(name)
         except PackageNotFoundError: return None
     git = subprocess.run(['git','rev-parse','--verify','HEAD'], capture_output=True).stdout.decode().strip() if shutil.which('git') else ''
-    return dict(python=sys.version.split()[0], torch=torch.__version__, spd_nb=v('spd_nb'), commit=git or None, time=datetime.now(timezone.utc).isoformat(timespec='seconds'))
+    return dict(python=sys.version.split()[0], torch=torch.__version__, spd_nb=v('spd_nb'), commit=git or None,
+        time=datetime.now(timezone.utc).isoformat(timespec='seconds'))
 
 # %% ../nbs/00_core.ipynb #bd7af3aa
 def _shipped_in():

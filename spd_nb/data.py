@@ -201,7 +201,8 @@ def _parquet_rows(f):
 def _text_rows(f):
     with _open(f) as file: yield from (dict(text=l.rstrip('\r\n')) for l in file if l.strip())
 
-_READERS = {'.parquet':_parquet_rows, '.txt':_text_rows, '.jsonl':_json_rows, '.ndjson':_json_rows, '.csv':partial(_csv_rows, delimiter=','), '.tsv':partial(_csv_rows, delimiter='\t')}
+_READERS = {'.parquet':_parquet_rows, '.txt':_text_rows, '.jsonl':_json_rows, '.ndjson':_json_rows,
+    '.csv':partial(_csv_rows, delimiter=','), '.tsv':partial(_csv_rows, delimiter='\t')}
 
 def _file_rows(f):
     kind = Path(f.stem).suffix if f.suffix=='.gz' else f.suffix
@@ -250,7 +251,7 @@ def _ids(docs, tokenizer):
         yield doc
 
 def tokens(
-    source,              # A .parquet, .jsonl, .csv or .tsv file, a .txt file with a document per line, a pattern of these, a list of strings or of ids, a `datasets.Dataset`
+    source,              # A .parquet, .jsonl, .csv, .tsv or .txt file (a document per line), a pattern, a list of strings or of ids, a `datasets.Dataset`
     batch:int,           # Rows per batch
     seq:int,             # Tokens per row
     tokenizer=None,      # For text; special tokens are added by `bos` and `eos` alone

@@ -41,7 +41,10 @@ def differing(
 def _allowed(edit, prompts, top, n, measured):
     "`prompts` as a list, if this can be shown"
     if not isinstance(edit, Edit|nn.Module): raise TypeError(f"`edit` is an `Edit` or an edited model, got {type(edit).__name__}")
-    if isinstance(edit, Edit) and isinstance(edit.positions, Tensor): raise ValueError("this edit's positions are a bool tensor, made for texts of one length, but prompts and what is written differ in length; let it act at numbered positions, or by importance")
+    if isinstance(edit, Edit) and isinstance(edit.positions, Tensor):
+        raise ValueError(
+            "this edit's positions are a bool tensor, made for texts of one length, but prompts and what is "
+            "written differ in length; let it act at numbered positions, or by importance")
     if measured is not None and not isinstance(measured, Measured): raise TypeError(f"`measured` comes from `measure`, got {type(measured).__name__}")
     for name,v in (('top',top),('n',n)):
         if v<1: raise ValueError(f"`{name}` must be at least 1, got {v}")
@@ -65,7 +68,8 @@ def _compared(dm, edit, prompt, top, n, tok, texts, bos):
     names,most = texts(p.shape[-1]),torch.maximum(p, q).topk(min(top, p.shape[-1])).indices
     rows = zip(*(t.tolist() for t in (most, p.gather(-1, most), q.gather(-1, most))))
     a,b = differing(written.before, written.after)
-    return dict(unknown=unknown_words(tok, prompt, len(ids)), tokens=names_of([names[i] for i in ids]), kl=shift(dm, edit, x).kl[0].clamp(min=0).tolist(), next=[[(names[i],*pq) for i,*pq in zip(*r)] for r in rows], before=a, after=b)
+    return dict(unknown=unknown_words(tok, prompt, len(ids)), tokens=names_of([names[i] for i in ids]),
+        kl=shift(dm, edit, x).kl[0].clamp(min=0).tolist(), next=[[(names[i],*pq) for i,*pq in zip(*r)] for r in rows], before=a, after=b)
 
 def _seen(v):
     "Every text in `v` as people can see it"

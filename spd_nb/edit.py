@@ -23,7 +23,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from safetensors.torch import save_file
-from .core import AdamW, Key, as_html, as_json, as_stored, atomic, bare, cached, get_site, hooked, html_table, keys_of, open_sites, provenance, scale_of, settled, weight_of
+from .core import (
+    AdamW, Key, as_html, as_json, as_stored, atomic, bare, cached, get_site, hooked, html_table, keys_of, open_sites,
+    provenance, scale_of, settled, weight_of)
 from .harvest import direct_logits, tokenizer_of
 from .lms import vocab_of
 from .model import Decomposed, fingerprint, reference
@@ -205,7 +207,8 @@ def _fit_for(new, like, name, site, does):
 def _replaced(form, site, c, new, old):
     "What a certificate says of a vector in place of another"
     new,old = new.detach().float(),old.detach().float()
-    return [dict(form=form, of=[str(Key(site, c))], norm=new.norm().item(), norm_before=old.norm().item(), cosine=torch.cosine_similarity(new, old, dim=0).item())]
+    return [dict(form=form, of=[str(Key(site, c))], norm=new.norm().item(), norm_before=old.norm().item(),
+        cosine=torch.cosine_similarity(new, old, dim=0).item())]
 
 def _component(site, c, new, name):
     "A component and its new vector, as `site, c, new` or as `key, new`"
@@ -815,7 +818,8 @@ def _adapter(e, path):
     except ImportError as err: raise ImportError("an adapter needs peft: pip install 'spd_nb[peft]'") from err
     model,ranks = copy.deepcopy(e.dm.target),{s:p.reads.shape[1] for s,p in e.patches.items()}
     for s in ranks: _check_adaptable(e.dm.target, s)
-    like = '|'.join(re.escape(n) for n,_ in model.named_modules() if n not in ranks and n.endswith(tuple(f'.{s}' for s in ranks)))  # peft goes by the ends of names
+    ends = tuple(f'.{s}' for s in ranks)  # by which peft goes
+    like = '|'.join(re.escape(n) for n,_ in model.named_modules() if n not in ranks and n.endswith(ends))
     exact = {f'^{s}':r for s,r in ranks.items()}
     config = LoraConfig(task_type=_task_type(model, ranks), r=max(ranks.values()), lora_alpha=max(ranks.values()), rank_pattern=exact, alpha_pattern=exact,
         target_modules=list(ranks), exclude_modules=like or None, init_lora_weights=False, fan_in_fan_out=any(hasattr(get_site(model, s), 'nf') for s in ranks))
@@ -874,6 +878,7 @@ def export(self:Edit,
             _check_opens(model, new)
         if tokenizer is not None: tokenizer.save_pretrained(new)
         (new/'edit').mkdir()  # a loader may take every .safetensors of the folder itself for weights
-        save_file({f'{s}.{k}':getattr(p, k).detach().cpu().contiguous() for s,p in self.patches.items() for k in ('reads','writes')}, new/'edit'/'edit.safetensors')
+        parts = {f'{s}.{k}':getattr(p, k) for s,p in self.patches.items() for k in ('reads','writes')}
+        save_file({k:t.detach().cpu().contiguous() for k,t in parts.items()}, new/'edit'/'edit.safetensors')
         (new/'edit.json').write_text(as_json(about, indent=1), encoding='utf-8')
     return path

@@ -77,7 +77,8 @@ def spectrum(
         mean = mean_over(lambda o: position_mean(o.ci.lower[s].clamp(min=0), o.weights(o.ci.lower[s], s)), steps)
         rate = mean_over(lambda o: position_mean((o.ci.lower[s]>threshold).float(), o.weights(o.ci.lower[s], s)), steps)
         most = torch.stack([_counted(o.ci.lower[s], o.weight).amax(0) for o in steps]).amax(0)
-        rows.append(pd.DataFrame(dict(key=[f'{s}:{c}' for c in range(cs.C)], site=s, c=range(cs.C), norm=norm.tolist(), mean_ci=mean.tolist(), rate=rate.tolist(), max_ci=most.tolist())))
+        rows.append(pd.DataFrame(dict(key=[f'{s}:{c}' for c in range(cs.C)], site=s, c=range(cs.C),
+            norm=norm.tolist(), mean_ci=mean.tolist(), rate=rate.tolist(), max_ci=most.tolist())))
     return pd.concat(rows, ignore_index=True)
 
 def alive(
@@ -118,7 +119,8 @@ def mask_table(
     measure = measure or measure_for(steps[0].dm, steps[0].x)
     def toks(s): return s.x['input_ids'] if isinstance(s.x, dict) else s.x
     def share(s): return _predicted(toks(s), s.weight).sum()/s.positions  # batches are weighted by positions, their cross-entropies by tokens
-    masks = dict(unmasked=lambda g: constant_masks(g, 1.), stochastic=stochastic_masks, rounded=lambda g: rounded_masks(g, threshold), ci=ci_masks, random=random_masks, zero=lambda g: constant_masks(g, 0.))
+    masks = dict(unmasked=lambda g: constant_masks(g, 1.), stochastic=stochastic_masks,
+        rounded=lambda g: rounded_masks(g, threshold), ci=ci_masks, random=random_masks, zero=lambda g: constant_masks(g, 0.))
     rows = {}
     with seeded(seed):
         for name,make in masks.items():
@@ -173,7 +175,10 @@ def hidden_recon(
     route:Callable=everywhere, # Where components stand in
 )->dict[str,float]:           # Site to mean square, and `all`, the mean over every number
     "How far each site's output is from the target's when the model runs masked"
-    if 'all' in step.dm.sites: raise ValueError("a site is called 'all', which is the mean over sites here; wrap the model in another module, so that its path is longer")
+    if 'all' in step.dm.sites:
+        raise ValueError(
+            "a site is called 'all', which is the mean over sites here; wrap the model in another module, so "
+            "that its path is longer")
     def outputs():
         seen = {}
         def keep(s): return lambda x,out: seen.setdefault(s, out).clone()  # a copy goes on, since the model may overwrite it in place
@@ -286,7 +291,8 @@ def columns(
     c = cos.argmax(0)
     own = sub[c, torch.arange(W.shape[1])]
     norm,whole = W.norm(dim=0),size[c]
-    return pd.DataFrame(dict(c=c.tolist(), cos=cos.amax(0).tolist(), ratio=(own.norm(dim=1)/norm).tolist(), off=((whole.square()-own.square().sum(1)).clamp(min=0).sqrt()/norm).tolist()))
+    return pd.DataFrame(dict(c=c.tolist(), cos=cos.amax(0).tolist(), ratio=(own.norm(dim=1)/norm).tolist(),
+        off=((whole.square()-own.square().sum(1)).clamp(min=0).sqrt()/norm).tolist()))
 
 def mmcs(
     W:Float[Tensor, "d_out d_in"], # A weight whose columns are the known mechanisms
@@ -448,5 +454,6 @@ def to_html(self:Report,
     import pandas as pd
     from spd_nb.widgets import write_page
     t = self.tables
-    return write_page(path, {f'The verdict: {self.verdict}':self, 'Run with parts taken out':t['masks'], 'Against stronger and stronger adversaries':pd.DataFrame(dict(steps=list(t['ladder']), error=list(t['ladder'].values()))),
+    return write_page(path, {f'The verdict: {self.verdict}':self, 'Run with parts taken out':t['masks'],
+        'Against stronger and stronger adversaries':pd.DataFrame(dict(steps=list(t['ladder']), error=list(t['ladder'].values()))),
         'Components':[f'{t["l0"]:.3g} at a position have an importance above 0.1. Those that fire, by site:', alive(t['spectrum'])]}, title)

@@ -72,7 +72,10 @@ def feature_space(
 )->FeatureSpace:    # Equal in outputs, importances and gradients, for as long as `dm` is not moved
     "Project the residual stream onto everything that reads it: components, neurons and the output"
     if not isinstance(dm.target, ResidMLP): raise TypeError(f"feature space is for a decomposed ResidMLP, got {type(dm.target).__name__}")
-    if not isinstance(dm.ci_fn, ScalarCI): raise TypeError(f"feature space has activations but not what sites read, so it needs a ScalarCI, got {type(dm.ci_fn).__name__}")
+    if not isinstance(dm.ci_fn, ScalarCI):
+        raise TypeError(
+            "feature space has activations but not what sites read, so it needs a ScalarCI, got "
+            f"{type(dm.ci_fn).__name__}")
     layers,W_E = dm.target.layers,dm.target.W_E
     ins,outs = ([dm.at(f'layers.{i}.mlp_{k}') for i in range(len(layers))] for k in ('in','out'))
     reads = [torch.cat([cs.V, layer.mlp_in.weight.T], 1) for cs,layer in zip(ins, layers)]

@@ -20,7 +20,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from fastcore.basics import patch
 from .batches import Feed, unpacked
-from .core import Key, SiteError, as_html, as_json, atomic, bare, existing, get_site, hooked, html_table, nearest, opened_from, path_of, provenance, settled
+from .core import (
+    Key, SiteError, as_html, as_json, atomic, bare, existing, get_site, hooked, html_table, nearest, opened_from,
+    path_of, provenance, settled)
 from .data import begun
 from .lms import check_tokens, is_lm, vocab_of
 from .model import Decomposed, fingerprint, reference
@@ -86,7 +88,9 @@ def _chosen_sites(dm, sites):
 def _made(make, C, vocab, examples, window, device):
     "Counts, with a clear word where they do not fit"
     n,size = sum(C.values()),counts_size(sum(C.values()), vocab, examples, window)
-    takes = f"counts of {n:,} components and {vocab:,} tokens take {size/1e9:.3g} GB on {device}; some `sites` at a time, a decomposition with fewer components, or fewer `examples` need less, and `device` keeps counts elsewhere"
+    takes = (
+        f"counts of {n:,} components and {vocab:,} tokens take {size/1e9:.3g} GB on {device}; some `sites` at a time, a "
+        "decomposition with fewer components, or fewer `examples` need less, and `device` keeps counts elsewhere")
     if size>(free := _free(device)): warnings.warn(f"{takes}. {free/1e9:.3g} GB are free now")
     try: return make()
     except (RuntimeError, MemoryError) as e:
@@ -269,7 +273,8 @@ class Labels:
             if strategy is None or r['strategy']==strategy:
                 rows.pop(r['key'], None)
                 rows[r['key']] = dict(input_label='', output_label='')|{k:v for k,v in r.items() if v is not None}
-        df = pd.DataFrame(rows.values(), columns=list(dict.fromkeys(['key','strategy','input_label','output_label', *(k for r in rows.values() for k in r if k!='schema_version')]))).set_index('key')
+        df = pd.DataFrame(rows.values(),
+            columns=list(dict.fromkeys(['key','strategy','input_label','output_label', *(k for r in rows.values() for k in r if k!='schema_version')]))).set_index('key')
         self._made = every,len(every),strategy,df
         return df.copy()
 
@@ -323,14 +328,17 @@ def write(
         h = stats.sums[name].cpu().numpy()
         plain = plain.append_column(name, lists(h.ravel().astype(np.int32 if h.max(initial=0)<2**31 else np.int64), [BINS]*len(h)))
     toks = token_table(stats, top)
-    token = pa.table(dict(key=keyed(toks.comp), side=pa.array(toks.side), token=toks.token, firings=toks.firings, pmi=toks.pmi, precision=toks.precision, recall=toks.recall))
+    token = pa.table(dict(key=keyed(toks.comp), side=pa.array(toks.side), token=toks.token, firings=toks.firings,
+        pmi=toks.pmi, precision=toks.precision, recall=toks.recall))
     def examples(comp, place):
         e = {k:a[comp,place] for k,a in stats.examples.arrays.items()}
         inside = e['toks']>=0
         length = inside.sum(1)
-        return pa.table(dict(key=keyed(comp), batch=e['batch'], position=e['at'], at=(inside[:,:stats.examples.window].sum(1)).astype(np.int16 if stats.examples.window<2**15 else np.int32),
+        return pa.table(dict(key=keyed(comp), batch=e['batch'], position=e['at'],
+            at=(inside[:,:stats.examples.window].sum(1)).astype(np.int16 if stats.examples.window<2**15 else np.int32),
             tokens=lists(e['toks'][inside], length), ci=lists(e['ci'][inside], length), act=lists(e['act'][inside], length)))
-    totals = pa.table(dict(token=np.arange(stats.args['vocab'], dtype=np.int32), text=texts_of(tokenizer, stats.args['vocab']), times=stats.sums['tokens'].cpu().numpy(), mass=stats.total('mass').cpu().numpy()))
+    totals = pa.table(dict(token=np.arange(stats.args['vocab'], dtype=np.int32),
+        text=texts_of(tokenizer, stats.args['vocab']), times=stats.sums['tokens'].cpu().numpy(), mass=stats.total('mass').cpu().numpy()))
     with atomic(path, folder=True) as new:
         made,how = dict(components=plain, tokens=token, token_totals=totals),dict(compression='zstd', write_page_checksum=True, use_dictionary=['key','side','site'])
         for name,t in made.items(): pq.write_table(t, new/f'{name}.parquet', row_group_size=2**16, **how)
@@ -341,7 +349,8 @@ def write(
         sp.save_npz(new/'cofiring.npz', sp.vstack([sp.csr_matrix(np.triu(both[i:i+512], i)) for i in range(0, len(both), 512)], format='csr'))  # a band at a time, so that memory stays small
         files = {f.name:dict(bytes=f.stat().st_size, sha256=hashlib.sha256(f.read_bytes()).hexdigest()) for f in sorted(new.iterdir())}
         for name,rows in dict({k:t.num_rows for k,t in made.items()}, examples=len(comp)).items(): files[f'{name}.parquet']['rows'] = rows
-        (new/'manifest.json').write_text(as_json(dict(schema_version=HARVEST_SCHEMA, complete=True, **dict(decomposition=fingerprint(dm))|stats.args['of'], tokenizer=_tokenizer_mark(tokenizer), tokens=stats.n, batches=len(stats.seen),
+        (new/'manifest.json').write_text(as_json(dict(schema_version=HARVEST_SCHEMA, complete=True,
+            **dict(decomposition=fingerprint(dm))|stats.args['of'], tokenizer=_tokenizer_mark(tokenizer), tokens=stats.n, batches=len(stats.seen),
             top=top, **{k:v for k,v in stats.args.items() if k not in ('C','of')}, files=files, **provenance()), indent=1), encoding='utf-8')
         if path.exists(): _stay(path, new)
     return Harvest(path, dm, tokenizer)
@@ -430,7 +439,9 @@ class Harvest:
             raise ValueError(f"{self.path} was harvested with another tokenizer; pass the one of its model")
         self.labels = Labels(self.path/'labels.jsonl')
 
-    def __repr__(self): return f"Harvest({self._given!r}: {self.manifest['tokens']:,} tokens, {len(self.keys):,} components, {int((self._components.firings>0).sum()):,} of which fire)"
+    def __repr__(self):
+        fire = int((self._components.firings>0).sum())
+        return f"Harvest({self._given!r}: {self.manifest['tokens']:,} tokens, {len(self.keys):,} components, {fire:,} of which fire)"
 
     def _file(self, name):
         "A file of this harvest, if it is still the one that was opened"
@@ -797,7 +808,8 @@ def by_text(self:Harvest,
     g = torch.cat([ci[s] for s in self.sites], -1)
     at,comp = (x.tolist() for x in (g>self.manifest['threshold']).nonzero(as_tuple=True))
     of = self._components
-    df = pd.DataFrame(dict(key=of.key.to_numpy()[comp], position=at, token=[texts[i] for i in at], next=[(texts+[''])[i+1] for i in at], ci=g[at,comp].tolist(), density=of.density.to_numpy()[comp]))
+    df = pd.DataFrame(dict(key=of.key.to_numpy()[comp], position=at, token=[texts[i] for i in at],
+        next=[(texts+[''])[i+1] for i in at], ci=g[at,comp].tolist(), density=of.density.to_numpy()[comp]))
     df = df[df.density<=max_density]
     df = df.assign(bits=-df.ci*np.log2(df.density.clip(lower=.5/self.manifest['tokens']))).sort_values('bits', ascending=False, ignore_index=True)
     return df.join(self.labels.frame()[['input_label','output_label']], on='key').fillna(dict(input_label='', output_label=''))
@@ -820,7 +832,8 @@ def by_examples(self:Harvest,
     if not at: raise ValueError("no place given")
     g = torch.stack(at).float().cpu()
     of = self._components
-    df = pd.DataFrame(dict(hits=(g>self.manifest['threshold']).float().mean(0).numpy(), mean_ci=g.mean(0).numpy(), density=of.density.to_numpy()), index=pd.Index(of.key, name='key'))
+    df = pd.DataFrame(dict(hits=(g>self.manifest['threshold']).float().mean(0).numpy(), mean_ci=g.mean(0).numpy(),
+        density=of.density.to_numpy()), index=pd.Index(of.key, name='key'))
     df = df[(df.hits>0)&(df.density<=max_density)]
     df = df.assign(score=df.hits*np.log(df.hits/df.density.clip(lower=.5/self.manifest['tokens'])))
     return self._labelled(df.sort_values('score', ascending=False))

@@ -57,8 +57,10 @@ class PromptLens(Evidence):
             some = some[(g[t,some]*self._bits[some]).argsort(descending=True)][:cells]
             return [(*place[j], float(g[t,j]), names.get(f'{h.sites[place[j][0]]}:{place[j][1]}', '')) for j in some.tolist()]
         unknown = [(t, visible(w)) for t,w in unknown_words(h.tokenizer, text, len(toks))]
-        return dict(unknown=unknown, tokens=[visible(t) for t in names_of([texts[i] for i in toks])], sites=[dict(site=s, C=self.dm.C[s]) for s in h.sites], active=[active(t) for t in range(len(toks))],
-            l0=(g>h.manifest['threshold']).sum(1).tolist(), next=[[(visible(texts[i]), v) for i,v in zip(ids.tolist(), vs.tolist())] for ids,vs in zip(p.indices, p.values)])
+        return dict(unknown=unknown, tokens=[visible(t) for t in names_of([texts[i] for i in toks])],
+            sites=[dict(site=s, C=self.dm.C[s]) for s in h.sites], active=[active(t) for t in range(len(toks))],
+            l0=(g>h.manifest['threshold']).sum(1).tolist(),
+            next=[[(visible(texts[i]), v) for i,v in zip(ids.tolist(), vs.tolist())] for ids,vs in zip(p.indices, p.values)])
 
 # %% ../nbs/34_lens.ipynb #c37d9c34
 @patch

@@ -161,7 +161,9 @@ def linear_sites(
     def row(site, kind, own, W, bias, seat):
         of = first.setdefault(own.data_ptr(), site)
         rank = 0 if seat.why else int(torch.linalg.matrix_rank(W.detach().float())) if exact else min(W.shape)
-        return dict(site=site, kind=kind, d_in=W.shape[-1], d_out=W.shape[-2], bias=bias, rank=rank, C=max(1, round(spare*rank)) if rank or not seat.why else 0, tied='' if of==site else of, share=W.numel()/total if of==site else 0., layout=seat.layout, why=seat.why)
+        return dict(site=site, kind=kind, d_in=W.shape[-1], d_out=W.shape[-2], bias=bias, rank=rank,
+            C=max(1, round(spare*rank)) if rank or not seat.why else 0, tied='' if of==site else of,
+            share=W.numel()/total if of==site else 0., layout=seat.layout, why=seat.why)
     def own(site):
         m = get_site(model, site)
         return row(site, type(m).__name__, m.weight, weight_of(m), getattr(m, 'bias', None) is not None, seats.get(site, Seat(1, None, (), 0., 0., '')))
@@ -169,7 +171,8 @@ def linear_sites(
     for n,p in model.named_parameters():
         if p.ndim>1 and p.data_ptr() not in first:
             holder = type(get_site(model, n.rpartition('.')[0])).__name__ if '.' in n else type(model).__name__
-            rows.append(row(n, holder, p, p, False, Seat(0, None, (), 0., 0., f'is a parameter of {p.ndim} dimensions, not the matrix of a Linear, Conv1D or Embedding')))
+            why = f'is a parameter of {p.ndim} dimensions, not the matrix of a Linear, Conv1D or Embedding'
+            rows.append(row(n, holder, p, p, False, Seat(0, None, (), 0., 0., why)))
     return pd.DataFrame(rows, columns='site kind d_in d_out bias rank C tied share layout why'.split()).set_index('site')
 
 # %% ../nbs/08_lms.ipynb #41e1f74a
@@ -182,7 +185,8 @@ def StoryLM(
 )->nn.Module:          # A `transformers` model, untrained
     "A small language model for `stories`"
     from transformers import ArceeConfig, ArceeForCausalLM
-    config = ArceeConfig(vocab_size=len(vocabulary()), hidden_size=d, intermediate_size=d_mlp, num_hidden_layers=layers, num_attention_heads=heads, num_key_value_heads=heads,
+    config = ArceeConfig(vocab_size=len(vocabulary()), hidden_size=d, intermediate_size=d_mlp,
+        num_hidden_layers=layers, num_attention_heads=heads, num_key_value_heads=heads,
         hidden_act='gelu', max_position_embeddings=256, tie_word_embeddings=True, bos_token_id=0, eos_token_id=0, pad_token_id=0)
     with seeded(seed): model = ArceeForCausalLM(config).eval()
     model.spec = dict(kind='story', d=d, d_mlp=d_mlp, layers=layers, heads=heads, seed=seed)
@@ -227,7 +231,8 @@ def by_role(
     ids = {t:i for i,t in enumerate(vocabulary())}
     toks = torch.tensor([[ids[t.text] for t in row] for row in rows], device=model.device)
     ce = torch.cat([F.cross_entropy(model(x, use_cache=False).logits[:,:-1].transpose(1,2), x[:,1:], reduction='none') for x in toks.split(16)])
-    df = pd.DataFrame(dict(role=[t.role for row in rows for t in row[1:]], ce=ce.flatten().tolist(), entropy=[h for row in rows for h in surprisal(row, held_out)]))
+    df = pd.DataFrame(dict(role=[t.role for row in rows for t in row[1:]], ce=ce.flatten().tolist(),
+        entropy=[h for row in rows for h in surprisal(row, held_out)]))
     g = df.groupby('role', observed=True).agg(tokens=('ce','size'), ce=('ce','mean'), entropy=('entropy','mean'))
     g.loc['all'] = [len(df), df.ce.mean(), df.entropy.mean()]
     g['gap'] = g.ce-g.entropy

@@ -83,7 +83,10 @@ def project(
     if isinstance(change, Edit) and change.local: raise ValueError(f"{change} acts at some places only, so it is no change of weights")
     def between(s): return full_precision(weight_of(get_site(change, s)))-full_precision(weight_of(get_site(dm.target, s)))
     deltas = change.deltas() if isinstance(change, Edit) else change if isinstance(change, Mapping) else {s:between(s) for s in dm.sites}
-    if missing := [s for s in deltas if s not in dm.sites]: raise SiteError(f"{missing[0]!r} is not decomposed, so no components can stand for its change; these sites are: {', '.join(dm.sites)}")
+    if missing := [s for s in deltas if s not in dm.sites]:
+        raise SiteError(
+            f"{missing[0]!r} is not decomposed, so no components can stand for its change; these sites are: "
+            f"{', '.join(dm.sites)}")
     gen,rows,left,chance = torch.Generator().manual_seed(0),[],{},{}
     for s,D in deltas.items():
         if D.shape!=(want := (dm.at(s).d_out, dm.at(s).d_in)): raise ValueError(f"the change of {s!r} has shape {tuple(D.shape)}, its weight {want}")

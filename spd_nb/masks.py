@@ -54,7 +54,10 @@ def sourced_masks(
 )->dict[str,Mask]:                                            # Site to mask `ci+(1-ci)*source`
     "Let a source decide how much of what is not important is kept (SPD, VPD)"
     for s,g in ci.items():
-        if sources[s].shape[-1]!=g.shape[-1]+1: raise ValueError(f"the sources of {s!r} have {sources[s].shape[-1]} columns; its {g.shape[-1]} components and the delta need {g.shape[-1]+1}")
+        if sources[s].shape[-1]!=g.shape[-1]+1:
+            raise ValueError(
+                f"the sources of {s!r} have {sources[s].shape[-1]} columns; its {g.shape[-1]} components and the "
+                f"delta need {g.shape[-1]+1}")
     return {s:Mask(torch.addcmul(g, 1-g, sources[s][...,:-1]), sources[s][...,-1]) for s,g in ci.items()}
 
 # %% ../nbs/12_masks.ipynb #d460f352

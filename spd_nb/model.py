@@ -23,7 +23,9 @@ from torch import Tensor, nn
 from .batches import padding
 from .ci import CI, GlobalCI, ScalarCI, SharedCI, TransformerCI, VectorCI, lower_leaky, lower_leaky_linear, upper_leaky
 from .components import Components, EmbeddingComponents, SiteDict, TiedComponents, components_like, delta, gaussian
-from .core import Run, SiteError, as_html, as_json, atomic, bare, cached, existing, get_site, hooked, html_table, match_sites, opened_from, provenance, scale_of, seeded, settled, shipped, unrounded, weight_of
+from .core import (
+    Run, SiteError, as_html, as_json, atomic, bare, cached, existing, get_site, hooked, html_table, match_sites,
+    opened_from, provenance, scale_of, seeded, settled, shipped, unrounded, weight_of)
 from .masks import Mask, everywhere
 from .lms import pretrained, sample_batch, StoryLM
 from .sites import Seat, audit, batch_of, laid_out, lead_of, output_of, refuse_row, two_rows
@@ -426,7 +428,8 @@ def describe(
     "Write everything of a decomposition that training does not change: `decomposition.json`, and the weights of a toy"
     tied = {s:next(o for o,c in dm.components.items() if c is cs._of[0]) for s,cs in dm.components.items() if isinstance(cs, TiedComponents)}
     about = dict(schema_version=SCHEMA, target=_beside(reference(dm.target, dm.source), at), fingerprint=fingerprint(dm.target),
-        sites=dm.C, tied=tied, ci=_named(dm.new_ci), lower=_named(dm.lower), output=_chosen(dm.output), training=dm.training_run, report=dm.report, **provenance())
+        sites=dm.C, tied=tied, ci=_named(dm.new_ci), lower=_named(dm.lower), output=_chosen(dm.output),
+        training=dm.training_run, report=dm.report, **provenance())
     if _recipe(dm.target):
         with atomic(folder/'target.safetensors') as f: save_file(tensors_of(dm.target), f)
     with atomic(folder/'decomposition.json') as f: f.write_text(as_json(about, indent=1, default=repr), encoding='utf-8')

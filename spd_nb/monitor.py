@@ -82,8 +82,10 @@ class TrainingMonitor(View):
         rows,(t0,s0),(t1,s1) = self.learner.history,self.times[0],self.times[-1]
         rows = [rows[i] for i in thinned(len(rows), self.points)]
         rate = (s1-s0)/(t1-t0) if s1>s0 else None
-        return jsonable(about|dict(step=self.learner.step, steps=self.learner.steps, rate=rate, left=(self.learner.steps-self.learner.step)/rate if rate else None,
-            x=[r['step'] for r in rows], losses={visible(k):[r.get(k) for r in rows] for k in self.learner.losses}, l0=[r.get('l0') for r in rows], sites=self.sites))
+        return jsonable(about|dict(step=self.learner.step, steps=self.learner.steps, rate=rate,
+            left=(self.learner.steps-self.learner.step)/rate if rate else None,
+            x=[r['step'] for r in rows], losses={visible(k):[r.get(k) for r in rows] for k in self.learner.losses},
+            l0=[r.get('l0') for r in rows], sites=self.sites))
 
     @asked
     def stop(self):

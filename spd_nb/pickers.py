@@ -63,7 +63,8 @@ class HeatmapPicker(View):
         colors,self.z = fig.layout.coloraxis,np.asarray(z.detach().cpu().float() if hasattr(z, 'detach') else z, dtype=float).copy()
         self._labels = [list(range(n)) if l is None else list(l.tolist() if hasattr(l, 'tolist') else l) for n,l in zip(self.z.shape, (y,x))]
         rows,columns = ([visible(l) for l in labels] for labels in self._labels)
-        super().__init__(data=base64.b64encode(self.z.astype('<f4').tobytes()).decode(), shape=list(self.z.shape), x=columns, y=rows, symmetric=bool(symmetric), zmin=float(colors.cmin), zmax=float(colors.cmax),
+        super().__init__(data=base64.b64encode(self.z.astype('<f4').tobytes()).decode(), shape=list(self.z.shape),
+            x=columns, y=rows, symmetric=bool(symmetric), zmin=float(colors.cmin), zmax=float(colors.cmax),
             scale=[c for _,c in colors.colorscale], title=visible(title), x_title=visible(x_title), y_title=visible(y_title), z_title=visible(z_title))
 
     @validate('cell')
@@ -110,7 +111,8 @@ def _groups(df, x, y, group, text, x_better, y_better, log_x, log_y):
     codes,names = (np.zeros(len(rows)),['']) if group is None else pd.factorize(df[group].iloc[rows], use_na_sentinel=False)
     def one(i, name):
         r = rows[codes==i]
-        return dict(name=visible(name), color=cycle[i%len(cycle)], rows=r, x=xs[r], y=ys[r], texts=['']*len(r) if text is None else list(map(visible, df[text].iloc[r])), front=on_front(xs[r], ys[r], x_better, y_better))
+        return dict(name=visible(name), color=cycle[i%len(cycle)], rows=r, x=xs[r], y=ys[r],
+            texts=['']*len(r) if text is None else list(map(visible, df[text].iloc[r])), front=on_front(xs[r], ys[r], x_better, y_better))
     return [one(*g) for g in enumerate(names)]
 
 class ParetoPicker(View):
@@ -137,8 +139,10 @@ class ParetoPicker(View):
         import pandas as pd
         fig = data_of(pareto(df, x, y, group, text, x_better, y_better, log_x, log_y, title, x_title, y_title))
         self.df = df.copy() if hasattr(df, 'columns') else pd.DataFrame({k:v.tolist() if hasattr(v, 'tolist') else v for k,v in df.items()})
-        super().__init__(groups=jsonable(_groups(self.df, x, y, group, text, x_better, y_better, log_x, log_y)), columns=list(map(visible, self.df.columns)), table=jsonable([list(map(_cell, r)) for r in self.df.itertuples(index=False)]),
-            title=visible(fig['title'] or ''), x_title=visible(fig['x_title']), y_title=visible(fig['y_title']), x_better=x_better, log_x=bool(log_x), log_y=bool(log_y))
+        super().__init__(groups=jsonable(_groups(self.df, x, y, group, text, x_better, y_better, log_x, log_y)),
+            columns=list(map(visible, self.df.columns)), table=jsonable([list(map(_cell, r)) for r in self.df.itertuples(index=False)]),
+            title=visible(fig['title'] or ''), x_title=visible(fig['x_title']), y_title=visible(fig['y_title']),
+            x_better=x_better, log_x=bool(log_x), log_y=bool(log_y))
 
     @validate('row')
     def _known(self, proposal): return None if proposal.value is None else place(proposal.value, len(self.table), 'row')

@@ -89,7 +89,8 @@ def _scale(log, *arrays):
     if not log: return dict(type='linear')
     shown = [float(v) for a in arrays for v in a if v>0] or [1.]
     lo,hi = min(shown),max(shown)
-    return dict(type='log', dtick='D2' if hi<300*lo else ceil(log10(hi/lo)/8), minorloglabels='complete', exponentformat='power' if hi>300*lo or lo<1e-3 else 'none')
+    return dict(type='log', dtick='D2' if hi<300*lo else ceil(log10(hi/lo)/8), minorloglabels='complete',
+        exponentformat='power' if hi>300*lo or lo<1e-3 else 'none')
 
 def lines(
     df,               # Frame, or dict of equally long columns
@@ -222,7 +223,8 @@ def importances(
     for i,(s,a) in enumerate(ci.items()):
         o = np.lexsort((-a.max(0), a.argmax(0), ~alive[s])) if s not in (order or {}) else order[s]
         o = _indices(o, a.shape[1], f'order[{s!r}]')
-        _panel(fig, a[:,o], [str(c) for c in o], _labels(None, len(a), 'y', 'probes'), 'component', y_title, row=i//cols+1, col=i%cols+1, nticks=24//cols, tickangle=0)
+        _panel(fig, a[:,o], [str(c) for c in o], _labels(None, len(a), 'y', 'probes'), 'component', y_title,
+            row=i//cols+1, col=i%cols+1, nticks=24//cols, tickangle=0)
     return fig.update_layout(height=110+310*rows, coloraxis=dict(colorscale=importance_scale, cmin=0, cmax=1, colorbar_title_text='causal importance'))
 
 # %% ../nbs/01_plots.ipynb #e7049ff2
@@ -365,7 +367,8 @@ def token_heatmap(
 ): # A `go.Figure`. A bar per token, line `y`, starting at character `base`; the second trace, if any, holds the NaN tokens
     "Tokens as coloured cells, line by line"
     import numpy as np
-    if isinstance(tokens,str) or not all(isinstance(t,str) for t in tokens): raise TypeError("`tokens` must be a list of texts; `texts.names_of` has them for token ids")
+    if isinstance(tokens,str) or not all(isinstance(t,str) for t in tokens):
+        raise TypeError("`tokens` must be a list of texts; `texts.names_of` has them for token ids")
     values = _array(values, 'values', 1)
     if len(tokens)!=len(values): raise ValueError(f"{len(tokens)} tokens but {len(values)} values")
     if np.isinf(values).any(): _finite(values, 'values', 1)
@@ -431,7 +434,8 @@ def data_of(
         if a.dtype.kind=='f': return np.where(np.isfinite(a), a, None).tolist()
         return [plain(x) if isinstance(x, str) else x for x in a.tolist()] if a.ndim==1 else a.tolist()
     fields = ('x','y','z','base','text','hovertext','customdata')
-    traces = [dict(name=plain(t.name), **{f:plain(t[f]) for f in fields if f in t and t[f] is not None}) | (dict(color=plain(t.marker.color)) if 'marker' in t and t.marker.color is not None else {}) for t in fig.data]
+    traces = [dict(name=plain(t.name),
+        **{f:plain(t[f]) for f in fields if f in t and t[f] is not None}) | (dict(color=plain(t.marker.color)) if 'marker' in t and t.marker.color is not None else {}) for t in fig.data]
     return dict(title=plain(fig.layout.title.text), x_title=plain(fig.layout.xaxis.title.text), y_title=plain(fig.layout.yaxis.title.text), traces=traces)
 
 # %% ../nbs/01_plots.ipynb #0485221b

@@ -251,7 +251,8 @@ def shortlist(
         nll = -logp.gather(-1, w.toks[:,1:,None])[...,0]
         return dict(p=logp[here][:,named].exp().sum(-1).mean(), elsewhere=nll[~here].mean()) | dict(enumerate(logp.exp().sum(1).cpu().double().sum(0).tolist()))
     base = measure()['p'].item()
-    effect = single_ablations(dm, measure, df.index, progress) if len(df) else pd.DataFrame(columns=['p','elsewhere',*range(len(h.texts))], index=pd.Index([], name='key'), dtype=float)
+    effect = single_ablations(dm, measure, df.index, progress) if len(df) else pd.DataFrame(columns=['p','elsewhere',*range(len(h.texts))],
+        index=pd.Index([], name='key'), dtype=float)
     lost = -effect.drop(columns=['p','elsewhere']).clip(upper=0)
     share = lost.div(lost.sum(axis=1), axis=0)
     others = share.drop(columns=ids)
@@ -259,4 +260,5 @@ def shortlist(
     def tops(key, side): return '  '.join(h.tokens(key, side).text.head(4))
     def reads(key): return h.tokens(key, 'input').set_index('token').precision.reindex(ids).sum()
     return df.assign(fires_on=[tops(k, 'input') for k in df.index], predicts=[tops(k, 'output') for k in df.index], echo=[bool(reads(k)>.5) for k in df.index],
-        change=relative_change(base, base+effect.p), share=share[ids].sum(axis=1), also=[also(k) for k in df.index], elsewhere=effect.elsewhere).loc[effect.p.sort_values(kind='stable').index]
+        change=relative_change(base, base+effect.p), share=share[ids].sum(axis=1), also=[also(k) for k in df.index],
+        elsewhere=effect.elsewhere).loc[effect.p.sort_values(kind='stable').index]

@@ -448,7 +448,8 @@ def token_table(
                 np.put_along_axis(best, np.argpartition(-score, k-1, 1)[:,:k], True, 1)
                 keep |= best&(score>-np.inf)
             comp,tok = (keep&(info>0)).nonzero()
-            parts.append(pd.DataFrame(dict(comp=(comp+first).astype(np.int32), side=side, token=tok.astype(np.int32), firings=both[comp,tok].astype(number), pmi=info[comp,tok].astype(np.float32),
+            parts.append(pd.DataFrame(dict(comp=(comp+first).astype(np.int32), side=side, token=tok.astype(np.int32),
+                firings=both[comp,tok].astype(number), pmi=info[comp,tok].astype(np.float32),
                 precision=precision[comp,tok].astype(np.float32), recall=recall[comp,tok].astype(np.float32))))
     return pd.concat(parts, ignore_index=True).astype(dict(side=pd.CategoricalDtype(['input','output']))).sort_values(['side','token','comp'], ignore_index=True)
 
@@ -463,6 +464,9 @@ def component_table(
     c = [i for n in stats.args['C'].values() for i in range(n)]
     def spread(total, sq, n): return np.sqrt(np.maximum(sq/n-(total/n)**2, 0))
     with np.errstate(divide='ignore', invalid='ignore'):
-        return pd.DataFrame(dict(key=[f'{a}:{b}' for a,b in zip(site, c)], site=pd.Categorical(site, list(stats.args['C'])), c=np.array(c, np.int32), firings=s['count'], density=s['count']/N, mean_ci=s['ci']/N, max_ci=most['ci'],
-            act_mean=s['act']/N, act_sd=spread(s['act'], s['act_sq'], N), fired_mean=s['fired_act']/s['count'], fired_sd=spread(s['fired_act'], s['fired_sq'], s['count']),
+        return pd.DataFrame(dict(key=[f'{a}:{b}' for a,b in zip(site, c)],
+            site=pd.Categorical(site, list(stats.args['C'])), c=np.array(c, np.int32), firings=s['count'],
+            density=s['count']/N, mean_ci=s['ci']/N, max_ci=most['ci'],
+            act_mean=s['act']/N, act_sd=spread(s['act'], s['act_sq'], N), fired_mean=s['fired_act']/s['count'],
+            fired_sd=spread(s['fired_act'], s['fired_sq'], s['count']),
             positive=s['positive']/s['count'], act_min=-most['minus_act'], act_max=most['act']))

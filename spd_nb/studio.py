@@ -121,7 +121,8 @@ class EditStudio(Evidence):
         at = len(p)-1 if at is None or at>=len(p) else at
         most = torch.maximum(p[at], q[at]).topk(top).indices.tolist()
         unknown = [(t, visible(w)) for t,w in unknown_words(self.h.tokenizer, prompt, len(p))]
-        return dict(at=at, unknown=unknown, tokens=[visible(t) for t in names_of([texts[i] for i in toks[0]])], kl=divergence(p, q).tolist(), next=[(visible(texts[i]), p[at,i].exp().item(), q[at,i].exp().item()) for i in most])
+        return dict(at=at, unknown=unknown, tokens=[visible(t) for t in names_of([texts[i] for i in toks[0]])],
+            kl=divergence(p, q).tolist(), next=[(visible(texts[i]), p[at,i].exp().item(), q[at,i].exp().item()) for i in most])
 
     @asked
     def dose(self, prompt:Text, changes:Changes, gate:bool, which:Annotated[int, Field(ge=0)], at:Annotated[int, Field(ge=0)]|None=None):

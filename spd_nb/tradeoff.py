@@ -118,7 +118,8 @@ class Measured(NamedTuple):
     def _moved(self): return [(k,df) for k,df in (('lost',self.lost), ('gained',self.gained)) if df is not None and len(df)]
     def __repr__(self):
         def said(df): return ', '.join(f'{t!r} {x:+.2g}' for t,x in df.change.items())
-        return '\n'.join([self.table.drop(columns='what').to_string(float_format='{:.4g}'.format), *(f'{k} most elsewhere: {said(df)}' for k,df in self._moved())])
+        table = self.table.drop(columns='what').to_string(float_format='{:.4g}'.format)
+        return '\n'.join([table, *(f'{k} most elsewhere: {said(df)}' for k,df in self._moved())])
     def _repr_html_(self):
         tables = [html_table(self.table.reset_index().itertuples(index=False), ['measure', *self.table.columns])]
         return ''.join(tables+[html_table(df.reset_index().itertuples(index=False), [f'{k} most elsewhere', *df.columns]) for k,df in self._moved()])
@@ -216,7 +217,8 @@ def token_changes(
     names = texts_of(tokenizer or tokenizer_of(dm.target), p.shape[-1])
     most = (q.exp()-p.exp()).abs().topk(top).indices
     def said(t): return '\n'.join(f'{names[i]!r} {p[t,i].exp():.3f} → {q[t,i].exp():.3f}' for i in most[t].tolist() if (q[t,i].exp()-p[t,i].exp()).abs()>=5e-4)
-    return pd.DataFrame(dict(token=names_of([names[i] for i in toks.tolist()]), kl=divergence(p, q).tolist(), kl_back=divergence(q, p).tolist(), changes=[said(t) for t in range(len(toks))])).rename_axis('position')
+    return pd.DataFrame(dict(token=names_of([names[i] for i in toks.tolist()]), kl=divergence(p, q).tolist(),
+        kl_back=divergence(q, p).tolist(), changes=[said(t) for t in range(len(toks))])).rename_axis('position')
 
 def changes_heatmap(
     df,          # From `token_changes`

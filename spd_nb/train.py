@@ -22,7 +22,9 @@ from torch import Tensor, nn
 from .batches import Feed, unpacked, weight_for
 from .ci import CI
 from .components import TiedComponents
-from .core import AdamW, Run, SiteError, as_html, as_json, atomic, get_site, html_table, peak_memory, restore_rng, rng_state, seeded, settled, unrounded, weight_of
+from .core import (
+    AdamW, Run, SiteError, as_html, as_json, atomic, get_site, html_table, peak_memory, restore_rng, rng_state,
+    seeded, settled, unrounded, weight_of)
 from .lms import is_lm
 from .losses import anneal, cosine, faithfulness, importance_minimality, kl, mse, position_mean, smooth_l0
 from .masks import PersistentPGD, everywhere, one_site, source_gradients, stochastic_masks, subset
@@ -241,7 +243,7 @@ class Learner:
         weight_decay:float=0.,  # Of AdamW
         seed:int=0,             # Of masks, routes and the batches' order
         view:Callable|None=None, # From `dm` to an equal model that is cheaper to run, such as `feature_space`
-        autocast:torch.dtype|None=None, # Run masked models in this precision, e.g. `torch.bfloat16`; parameters, importances and the target's own run stay as they are
+        autocast:torch.dtype|None=None, # Precision of masked runs, e.g. `torch.bfloat16`; parameters, importances and the target's own run keep theirs
         recompute:bool=False,    # Less memory for more time, see `Step`
         compile:bool=False,      # Run components and importances through `torch.compile`?
     ):
@@ -258,7 +260,8 @@ class Learner:
             raise ValueError(f"the losses {', '.join(map(repr, adversaries))} share an adversary, which would climb for each of them; give each its own")
         self.dm,self.losses,self.steps,self.lr,self.schedule,self.clip,self.view,self.autocast,self.recompute = dm,copy.deepcopy(losses),steps,lr,schedule,clip,view,autocast,recompute
         args = dict(losses={k:dict(coefficient=c, **_described(f)) for k,(c,f) in losses.items()}, steps=steps, lr=lr, schedule=_named(schedule), clip=clip,
-            weight_decay=weight_decay, seed=seed, view=_named(view) if view else None, autocast=str(autocast) if autocast else None, recompute=recompute, compile=compile)
+            weight_decay=weight_decay, seed=seed, view=_named(view) if view else None,
+            autocast=str(autocast) if autocast else None, recompute=recompute, compile=compile)
         self.args = json.loads(as_json(args, default=_said))  # as it is saved, so that it compares
         if compile:
             for m in (dm.ci_fn, *dm.components.values()): m.compile()  # not the target: a compiled module would not notice that `masked` changes its hooks
@@ -457,7 +460,7 @@ def fit(
     view:Callable|None=None,       # An equal model that is cheaper to run, such as `feature_space`
     callbacks:Iterable[Callable]=(), # Called with the `Learner` after each row of the history; those that have an `ended` hear how it ended
     progress:bool=True,            # Show a progress bar, or in a notebook the `TrainingMonitor` of `callbacks`, or else a new one?
-    autocast:torch.dtype|None=None, # Run masked models in this precision, e.g. `torch.bfloat16` on a GPU; the rest can use TF32, see `torch.set_float32_matmul_precision`
+    autocast:torch.dtype|None=None, # Precision of masked runs, e.g. `torch.bfloat16` on a GPU; for TF32 see `torch.set_float32_matmul_precision`
     recompute:bool=False,          # Less memory for more time: run masked models again in the backward pass
     compile:bool=False,            # Run components and importances through `torch.compile`? It takes a minute first, and a CPU gains nothing
 )->Learner:                        # The run: `.history`, `.frame()`, `.step`, `.path`

@@ -93,7 +93,8 @@ class View(anywidget.AnyWidget):
         self.send(dict(id=to, **reply, **(dict(changed=list(dict.fromkeys(set_))) if set_ else {})))
 
     def _answer(self, question):
-        if not isinstance(question, dict) or not set(question)<={'id','ask','args'} or not isinstance(question.get('args', {}), dict): raise ValueError("a question is a dict of `id`, `ask` and `args`")
+        if not isinstance(question, dict) or not set(question)<={'id','ask','args'} or not isinstance(question.get('args', {}), dict):
+            raise ValueError("a question is a dict of `id`, `ask` and `args`")
         name = question.get('ask')
         method = getattr(type(self), name, None) if isinstance(name, str) else None
         if not getattr(method, 'asked', False): raise ValueError(f"{type(self).__name__} cannot be asked {str(name)[:80]!r}")
