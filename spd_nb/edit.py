@@ -23,6 +23,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from safetensors.torch import save_file
+from .batches import unpacked
 from .core import (
     AdamW, Key, as_html, as_json, as_stored, atomic, bare, cached, get_site, hooked, html_table, keys_of, open_sites,
     provenance, scale_of, settled, weight_of)
@@ -504,10 +505,11 @@ class Goal:
         if not self.tokens: raise ValueError("no token given")
 
     def read(self,
-        dm:Decomposed, # A decomposed language model
-    )->'Goal':         # With ids in place of texts
+        dm:Decomposed,  # A decomposed language model
+        tokenizer=None, # As for `token_ids`
+    )->'Goal':          # With ids in place of texts
         "The same for the vocabulary of a model"
-        return replace(self, tokens=tuple(token_ids(dm, self.tokens)))
+        return replace(self, tokens=tuple(token_ids(dm, self.tokens, tokenizer)))
 
     def __call__(self, logp:Float[Tensor, "n vocab"])->Float[Tensor, ""]:
         if texts := [t for t in self.tokens if isinstance(t, str)]:
@@ -803,6 +805,7 @@ def _check_adaptable(model, site):
 def _check_runs(e, lora):
     "Refuse an adapter whose model does not answer as the edited one does, on the rows that were audited"
     if (x := e.dm.sample) is None: return
+    x = unpacked(x, e.dm.target, e.dm.device)[0]  # it was audited where the model was then
     with torch.no_grad():
         with e: want = e.dm(x)
         try: got = output_of(lora(**x) if isinstance(x, Mapping) else lora(x), e.dm.output)
