@@ -137,6 +137,21 @@ def test_an_adapter_that_the_model_cannot_run_with_is_refused(tmp_path):
         with e: want = dm(x)
         assert (type(model).from_pretrained(e.export(tmp_path/'whole', 'hf')).eval()(x).last_hidden_state-want).abs().max()<1e-5<(dm(x)-want).abs().max()
 
+class Asks(hf.PreTrainedModel):
+    "Answers otherwise when its layer is wrapped, as a model that asks for a layer's class may"
+    config_class = hf.PreTrainedConfig
+    def __init__(self, config):
+        super().__init__(config)
+        self.a = nn.Linear(5, 4)
+        self.post_init()
+    def forward(self, x): return self.a(x)*(1 if type(self.a) is nn.Linear else 2)
+
+def test_an_adapter_under_which_the_model_answers_otherwise_is_refused(tmp_path):
+    torch.manual_seed(0)
+    dm = decompose(Asks(hf.PreTrainedConfig()).eval(), 'a', C=6, batch=torch.randn(3, 5))
+    with pytest.raises(ValueError, match="does not answer with this adapter as under the edit; use `form='hf'`"): scaled(dm, {'a:0':3.}).export(tmp_path/'adapter', 'peft')
+    assert not (tmp_path/'adapter').exists()
+
 class Nested(hf.PreTrainedModel):
     "Two modules of one name, one inside another"
     config_class = hf.PreTrainedConfig
