@@ -10,8 +10,10 @@ __all__ = ['SHAPE', 'in_label', 'evidence_label', 'label_evidence', 'input_first
 import asyncio, hashlib, inspect, json, os, random, re, threading
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
-from .core import Key, as_html, html_table, visible
-from .harvest import Component, Example, Harvest
+from .display import as_html, html_table, visible
+from .harvest import Component, Harvest
+from .keys import Key
+from .measures import FIRES
 from .texts import marked, marks_for, quoted
 
 # %% ../nbs/22_autointerp.ipynb #09749dff
@@ -68,7 +70,7 @@ def _listed(tokens, n=12):
     rows = zip(tokens.text[:n], tokens.precision[:n], tokens.pmi[:n])
     return '\n'.join(f'  {quoted(t)}: {p:.1%} of firings, PMI {v:.1f}' for t,p,v in rows) or '  (none)'
 
-def _views(examples, shifts, threshold=.1):
+def _views(examples, shifts, threshold=FIRES):
     "Marks, and for each shift the examples with marks on the tokens that come so much later than those that fire"
     def on(e, shift): return [False]*shift+[c>threshold or j==e.at for j,c in enumerate(e.ci)]
     marks = marks_for((e.texts, on(e, s)) for e in examples for s in shifts)

@@ -12,8 +12,9 @@ from typing import Annotated, Literal
 from fastcore.basics import patch
 from pydantic import Field
 from traitlets import CUnicode, Enum, List, Unicode, validate
-from .core import Key, html_table, visible
+from .display import html_table, visible
 from .harvest import Component, Harvest
+from .keys import Key
 from .texts import spans
 from .widgets import View, asked, jsonable
 

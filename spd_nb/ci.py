@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['lower_leaky', 'lower_leaky_linear', 'upper_leaky', 'CI', 'private_gates', 'ScalarCI', 'VectorCI', 'SharedCI',
-           'GlobalCI', 'TransformerCI', 'check_finite']
+           'GlobalCI', 'TransformerCI']
 
 # %% ../nbs/11_ci.ipynb #3df66714
 import math
@@ -15,7 +15,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from .components import SiteDict
-from .core import unrounded
+from .compute import unrounded
 from .toys import rotary
 
 # %% ../nbs/11_ci.ipynb #3b8d8eb6
@@ -229,15 +229,3 @@ class TransformerCI(_Guess):
         seen = None if text is None else (text|~text.any(1, keepdim=True))[:,None,None]  # a row without text sees itself, which is better than nothing: NaN
         for block in self.blocks: x = block(x, seen)
         return dict(zip(self.names, self.out(x).split(self.Cs, -1)))
-
-# %% ../nbs/11_ci.ipynb #31b6ce4c
-def check_finite(
-    by_site:dict[str,Float[Tensor, "*batch _C"]], # Site to importances or activations
-    what:str,     # What they are, for the message
-    where:str='', # Where they come from, such as `of batch 3`
-):                # `ValueError` for the first that is NaN or infinite
-    "Refuse numbers that are not finite; the error names the site, the component and the place"
-    for s,g in by_site.items():
-        if g.isfinite().all(): continue
-        *place,c = (~g.isfinite()).nonzero()[0].tolist()
-        raise ValueError(f"the {what} of {s}:{c} is {g[*place,c].item()} at place {tuple(place)} {where}".rstrip()+": the run has diverged, or this precision overflows")

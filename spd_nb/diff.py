@@ -15,8 +15,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 from traitlets import Any, TraitType, observe, validate
-from .core import as_html, html_table, visible
 from .data import begun
+from .display import as_html, html_table, visible
 from .edit import Edit
 from .harvest import tokenizer_of, unknown_words
 from .model import Decomposed

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['EDIT_SCHEMA', 'Patch', 'Edit', 'u_replaced', 'v_replaced', 'scaled', 'ablated', 'only', 'token_ids', 'token_id',
            'Firings', 'firings', 'write_token', 'rivals', 'Places', 'before', 'windows', 'with_next', 'Goal', 'says',
-           'avoids', 'divergence', 'Learning', 'fit_edit', 'fit_u', 'fit_scale', 'Boost', 'boost', 'baked']
+           'avoids', 'Learning', 'fit_edit', 'fit_u', 'fit_scale', 'Boost', 'boost', 'baked']
 
 # %% ../nbs/30_edit.ipynb #c7865825
 import copy, inspect, re
@@ -24,11 +24,14 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from safetensors.torch import save_file
 from .batches import unpacked
-from .core import (
-    AdamW, Key, as_html, as_json, as_stored, atomic, bare, cached, get_site, hooked, html_table, keys_of, open_sites,
-    provenance, scale_of, settled, weight_of)
+from .compute import AdamW
+from .core import as_json, atomic, provenance, recover
+from .display import as_html, html_table
 from .harvest import direct_logits, tokenizer_of
+from .hooks import open_sites
+from .keys import Key, as_stored, get_site, keys_of, scale_of, weight_of
 from .lms import vocab_of
+from .measures import FIRES, kl_pq
 from .model import Decomposed, fingerprint, reference
 from .sites import batch_of, output_of
 from .texts import ids_named, texts_of
@@ -356,7 +359,7 @@ def firings(
     dm:Decomposed,           # A decomposed model
     key:Key|str,             # A component
     toks:Int[Tensor, "B S"], # Text
-    threshold:float=.1,      # It fires where its importance is above this
+    threshold:float=FIRES,      # It fires where its importance is above this
 )->Firings:
     "Activations of a component where it fires"
     site,c = Key.parse(key)
@@ -539,13 +542,6 @@ def avoids(
 
 def _avoids(logp, tokens): return -torch.log1p(-logp[:,tokens].exp().sum(-1).clamp(max=1-1e-6)).mean()
 
-def divergence(
-    p:Float[Tensor, "*batch vocab"], # Log-probabilities
-    q:Float[Tensor, "*batch vocab"], # Log-probabilities
-)->Float[Tensor, "*batch"]:          # Nats
-    "KL(p‖q) at each position"
-    return (p.exp()*(p-q)).sum(-1)
-
 class Learning(NamedTuple):
     "How learning an edit went"
     wanted:str   # Name of the goal
@@ -598,7 +594,7 @@ def fit_edit(
             with make(): out = dm(x).float().log_softmax(-1)
             losses = {}
             if at.any(): losses['goal'] = goal(out[at])
-            if other.any(): losses['kl'] = divergence(out[other], clean[other]).mean()
+            if other.any(): losses['kl'] = kl_pq(out[other], clean[other]).mean()
             opt.zero_grad()
             sum(v*(weight if k=='kl' else 1.) for k,v in losses.items()).backward()
         opt.step()
@@ -670,7 +666,7 @@ def boost(
         if e.by_row: raise ValueError("an edit with positions of its own in each row cannot be measured on batches")
         for x,other in zip(p.toks.split(16), p.other.split(16)):
             clean = e.dm.clean(x).out.float().log_softmax(-1)
-            with e: sums.append(divergence(clean[other], e.dm(x).float().log_softmax(-1)[other]).sum())
+            with e: sums.append(kl_pq(clean[other], e.dm(x).float().log_softmax(-1)[other]).sum())
         tried.append(dict(strength=strength, kl=(sum(sums)/p.other.sum()).item()))
         return tried[-1]['kl']
     if not cost(low)<=budget: raise ValueError(f"strength {low} costs {tried[-1]['kl']:.3g} nats already, above the budget of {budget}")
@@ -860,7 +856,7 @@ def export(self:Edit,
     untie:bool=False,  # As for `baked`; with `form='hf'` only
 )->Path:               # The folder
     "Write the edited model for others to open"
-    path,target = settled(path),self.dm.target
+    path,target = recover(path),self.dm.target
     if form not in ('hf','peft'): raise ValueError(f"`form` is 'hf' (a checkpoint) or 'peft' (an adapter), got {form!r}")
     if untie and form!='hf': raise ValueError("an adapter is put on the model as it was, with its weights tied; `untie` is for `form='hf'`")
     if not hasattr(target, 'save_pretrained'):

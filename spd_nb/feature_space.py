@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import nn
 from .ci import ScalarCI
 from .components import Components, SiteDict
-from .core import as_html, cached
+from .display import as_html
+from .hooks import cached
 from .model import Clean, Decomposed
 from .toys import ResidMLP
 

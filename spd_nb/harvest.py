@@ -20,17 +20,19 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from fastcore.basics import patch
 from .batches import Feed, unpacked
-from .core import (
-    Key, SiteError, as_html, as_json, atomic, bare, existing, get_site, hooked, html_table, nearest, opened_from,
-    path_of, provenance, settled)
+from .compute import out_of_memory, stoppable
+from .core import as_json, atomic, existing, opened_from, path_of, provenance, recover
 from .data import begun
+from .display import as_html, html_table
+from .hooks import without_hooks, hooked
+from .keys import Key, SiteError, get_site, nearest
 from .lms import check_tokens, is_lm, vocab_of
+from .measures import FIRES
 from .model import Decomposed, fingerprint, reference
 from .sites import matrices
 from .stats import BINS, Stats, act_edges, component_table, counts_size, load_stats, pmi, save_stats, token_table
 from .stories import story_tokenizer
 from .texts import assembled, ids_named, marked, names_of, spans, texts_of
-from .train import _out_of_memory, stoppable
 
 # %% ../nbs/21_harvest.ipynb #04573628
 def tokenizer_of(
@@ -94,7 +96,7 @@ def _made(make, C, vocab, examples, window, device):
     if size>(free := _free(device)): warnings.warn(f"{takes}. {free/1e9:.3g} GB are free now")
     try: return make()
     except (RuntimeError, MemoryError) as e:
-        if not _out_of_memory(e): raise
+        if not out_of_memory(e): raise
         raise RuntimeError(f"out of memory: {takes}") from e
 
 def _count_batch(stats, dm, i, batch, scale):
@@ -121,7 +123,7 @@ def count(
     n:int|None=None,      # Batches, over all ranks; `None` makes one pass, where the batches have an end
     sites:Iterable[str]|None=None, # Sites to count; `None` counts all
     device=None,          # Where counts are kept; `None` keeps them with the model
-    threshold:float=.1,   # Components fire where their importance is above this
+    threshold:float=FIRES,   # Components fire where their importance is above this
     examples:int=100,     # Kept per component, drawn evenly
     window:int=20,        # Tokens on both sides of each
     seed:int=0,           # Of the draw
@@ -134,7 +136,7 @@ def count(
     "Run over batches and count; a stopped or killed count goes on where its file ends"
     from tqdm.auto import tqdm
     if not 0<=rank<world: raise ValueError(f"`rank` must be 0 to world-1={world-1}, got {rank}")
-    feed,path = Feed(batches),settled(path)
+    feed,path = Feed(batches),recover(path)
     n = feed.how_many(n)
     if not is_lm(dm.target):
         raise TypeError(
@@ -162,7 +164,7 @@ def count(
         for i in todo:
             try: _count_batch(stats, dm, i, feed.once(i), scale)
             except (RuntimeError, MemoryError) as e:
-                if not _out_of_memory(e): raise
+                if not out_of_memory(e): raise
                 raise RuntimeError(
                     f"out of memory on batch {i}; smaller batches need less, as does `device='cpu'` on a GPU. "
                     f"Counts up to the last write are in {path}, if there was one") from e
@@ -317,7 +319,7 @@ def write(
 )->'Harvest':
     "Turn counts into a harvest on disk"
     import pyarrow as pa, pyarrow.parquet as pq, scipy.sparse as sp
-    path,tokenizer = settled(path),tokenizer or tokenizer_of(dm.target)
+    path,tokenizer = recover(path),tokenizer or tokenizer_of(dm.target)
     if path.exists() and not replace: raise ValueError(f"{path} is there already; give another path, or remove it")
     df = component_table(stats)
     keys = pa.array(df.key)
@@ -373,7 +375,7 @@ def harvest(
     **options,       # As for `count`, without `rank` and `world`; an extension goes on with those of the harvest
 )->'Harvest':
     "Gather evidence about every component in one pass; stopped or killed, the same call goes on"
-    path,tokenizer = settled(path),tokenizer or tokenizer_of(dm.target)  # before the work, so that it is not in vain
+    path,tokenizer = recover(path),tokenizer or tokenizer_of(dm.target)  # before the work, so that it is not in vain
     if {'rank','world'}&set(options): raise ValueError("a harvest is whole; let each process `count` its share, and `write` the sum")
     counts,there = path.with_name(f'{path.name}.counts'),path.exists()
     if there:
@@ -626,9 +628,9 @@ def direct_reads(
     if get_site(dm.target, site) is embedding: return (v-v.mean()).detach()
     start = next(n for n,m in dm.target.named_modules() if m is embedding)
     held,kept,seen = [s for s in matrices(dm.target) if s not in (site,start)],{},{}
-    with torch.no_grad(), bare(), hooked(dm.target, {s:lambda x,out,s=s: kept.setdefault(s, out) for s in (*held,start)}): dm(toks)
+    with torch.no_grad(), without_hooks(), hooked(dm.target, {s:lambda x,out,s=s: kept.setdefault(s, out) for s in (*held,start)}): dm(toks)
     from_here = kept[start].detach().requires_grad_()
-    with torch.enable_grad(), bare(), hooked(dm.target, {s:lambda x,out,s=s: kept[s] for s in held}|{start:lambda x,out: from_here, site:lambda x,out: seen.update(x=x)}): dm(toks)
+    with torch.enable_grad(), without_hooks(), hooked(dm.target, {s:lambda x,out,s=s: kept[s] for s in held}|{start:lambda x,out: from_here, site:lambda x,out: seen.update(x=x)}): dm(toks)
     acts = (seen['x'].to(v)@v).sum()
     g = torch.autograd.grad(acts, from_here, allow_unused=True)[0] if acts.requires_grad else None
     if g is None: return torch.zeros(embedding.num_embeddings, device=v.device)

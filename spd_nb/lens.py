@@ -13,8 +13,9 @@ from fastcore.basics import patch
 from pydantic import Field
 from traitlets import Unicode
 from .browser import Evidence
-from .core import Key, as_html, html_table, visible
+from .display import as_html, html_table, visible
 from .harvest import Harvest, unknown_words
+from .keys import Key
 from .texts import names_of
 from .widgets import asked, jsonable
 

@@ -12,10 +12,11 @@ from os import PathLike
 from pathlib import Path
 from typing import NamedTuple
 import torch
-import torch.nn.functional as F
-from jaxtyping import Int
 from torch import Tensor, nn
-from .core import AdamW, get_site, located, seeded, weight_of
+from .compute import AdamW
+from .core import located, seeded
+from .keys import get_site, weight_of
+from .measures import next_token_ce, next_token_nll
 from .sites import Seat, audit, matrices
 from .stories import Token, surprisal, vocabulary
 
@@ -207,7 +208,7 @@ def fit_lm(
     try:
         for i in (bar := trange(steps, disable=not progress)):
             toks = batches[i]
-            loss = F.cross_entropy(model(toks, use_cache=False).logits[:,:-1].flatten(0,1), toks[:,1:].flatten())
+            loss = next_token_ce(model(toks, use_cache=False).logits, toks)
             opt.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.)
@@ -230,7 +231,7 @@ def by_role(
     import pandas as pd
     ids = {t:i for i,t in enumerate(vocabulary())}
     toks = torch.tensor([[ids[t.text] for t in row] for row in rows], device=model.device)
-    ce = torch.cat([F.cross_entropy(model(x, use_cache=False).logits[:,:-1].transpose(1,2), x[:,1:], reduction='none') for x in toks.split(16)])
+    ce = torch.cat([next_token_nll(model(x, use_cache=False).logits.log_softmax(-1), x) for x in toks.split(16)])
     df = pd.DataFrame(dict(role=[t.role for row in rows for t in row[1:]], ce=ce.flatten().tolist(),
         entropy=[h for row in rows for h in surprisal(row, held_out)]))
     g = df.groupby('role', observed=True).agg(tokens=('ce','size'), ce=('ce','mean'), entropy=('entropy','mean'))

@@ -9,11 +9,11 @@ __all__ = ['lora', 'Projection', 'project']
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 import torch
-from jaxtyping import Float
 from torch import nn
-from .components import full_precision
-from .core import Key, SiteError, get_site, html_table, match_sites, weight_of
+from .compute import full_precision
+from .display import html_table
 from .edit import Edit, Patch, Places, fit_edit
+from .keys import Key, SiteError, get_site, match_sites, weight_of
 from .model import Decomposed
 
 # %% ../nbs/31_lora.ipynb #4c13a996

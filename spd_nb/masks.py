@@ -17,8 +17,8 @@ from fastcore.basics import patch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.optim.adam import adam
-from .components import full_precision
-from .core import SiteError
+from .compute import full_precision
+from .keys import SiteError
 
 # %% ../nbs/12_masks.ipynb #ccd95758
 class Mask(NamedTuple):

@@ -21,15 +21,18 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from .batches import padding
-from .ci import CI, GlobalCI, ScalarCI, SharedCI, TransformerCI, VectorCI, lower_leaky, lower_leaky_linear, upper_leaky
-from .components import Components, EmbeddingComponents, SiteDict, TiedComponents, components_like, delta, gaussian
-from .core import (
-    Run, SiteError, as_html, as_json, atomic, bare, cached, existing, get_site, hooked, html_table, match_sites,
-    opened_from, provenance, scale_of, seeded, settled, shipped, unrounded, weight_of)
+from .ci import (
+    CI, GlobalCI, ScalarCI, SharedCI, TransformerCI, VectorCI, lower_leaky, lower_leaky_linear, upper_leaky)
+from .components import Components, SiteDict, TiedComponents, components_like, delta, gaussian
+from .compute import unrounded
+from .core import Run, as_json, atomic, existing, opened_from, provenance, seeded, recover, shipped
+from .display import html_table
+from .hooks import without_hooks, cached, hooked
+from .keys import SiteError, get_site, match_sites, scale_of, weight_of
+from .lms import StoryLM, pretrained, sample_batch
 from .masks import Mask, everywhere
-from .lms import pretrained, sample_batch, StoryLM
 from .sites import Seat, audit, batch_of, laid_out, lead_of, output_of, refuse_row, two_rows
-from .toys import TMS, InductionHead, ResidMLP, toy_from
+from .toys import InductionHead, ResidMLP, TMS, toy_from
 
 # %% ../nbs/14_model.ipynb #05bdbf55
 class Clean(NamedTuple):
@@ -121,7 +124,7 @@ class Decomposed(nn.Module):
         "Run the target by itself, whatever blocks are open"
         self._ready(x)
         x = padding(dict(x), self.target)[1] if isinstance(x, Mapping) else x
-        with torch.no_grad(), bare(), cached(self.target, self.sites) as inputs: out = self(x)
+        with torch.no_grad(), without_hooks(), cached(self.target, self.sites) as inputs: out = self(x)
         mask = x.get('attention_mask') if isinstance(x, Mapping) else None
         text = mask!=0 if isinstance(mask, Tensor) and mask.ndim==2 and not mask.bool().all() else None
         return Clean(out, self.laid_out(inputs, _lead(x)), text)
@@ -144,9 +147,9 @@ class Decomposed(nn.Module):
                 f"{type(self.target).__name__} inside the block, not a part of it") from e
 
     def hooked(self,
-        hooks:dict[str,Callable],   # Site to `f(x, out) -> new out`, as for `core.hooked`
-        first:Callable|None=None,   # As for `core.hooked`
-        last:Callable|None=None,    # As for `core.hooked`
+        hooks:dict[str,Callable],   # Site to `f(x, out) -> new out`, as for `hooks.hooked`
+        first:Callable|None=None,   # As for `hooks.hooked`
+        last:Callable|None=None,    # As for `hooks.hooked`
     ):                              # A context that yields the target
         "Change what sites return while the block runs; hooks see and return tensors laid out as the batch is"
         if self.seats is not None and not self._short and self._turned.isdisjoint(hooks): return hooked(self.target, hooks, first, last)
@@ -446,7 +449,7 @@ def save(
 )->Path:           # The folder
     "Save a decomposition: components, importance function, a reference to the target model, training arguments and report"
     import pandas as pd
-    path = settled(path)
+    path = recover(path)
     if path.is_dir() and (other := sorted({f.name for f in path.iterdir()}-FILES)):
         raise ValueError(f"{path} also holds {', '.join(other[:5])}, which a save would delete; give it a folder of its own")
     with atomic(path, folder=True) as new:
@@ -496,7 +499,7 @@ def _target(about, path, trust):
 
 def _learnt(about, path):
     "Components, importance function, history and training arguments, from a save or from the checkpoint of a run"
-    if (checkpoint := settled(path/'checkpoint.safetensors')).exists():
+    if (checkpoint := recover(path/'checkpoint.safetensors')).exists():
         tensors,meta = _tensors(checkpoint)
         step,part = int(meta['step']),lambda p: {k.removeprefix(p):v for k,v in tensors.items() if k.startswith(p)}
         return part('components/'),part('ci/'),[r for r in Run(path).history if r['step']<step],dict(json.loads(meta['args']), stopped_at=step)

@@ -14,7 +14,8 @@ from torch import Tensor
 from jaxtyping import Float
 from fastcore.basics import patch
 from traitlets import Dict
-from .core import visible
+from .display import visible
+from .measures import FIRES
 from .widgets import View, asked, jsonable
 
 # %% ../nbs/07_monitor.ipynb #57074820
@@ -58,7 +59,7 @@ class TrainingMonitor(View):
         now = time.monotonic()
         self.times.append((now,learner.step))
         self.l0[learner.history[-1]['step']] = dict(learner.l0)
-        for s,g in learner.ci.items(): self.fired.setdefault(s, deque(maxlen=self.rows)).append((g>.1).flatten(0,-2).any(0))
+        for s,g in learner.ci.items(): self.fired.setdefault(s, deque(maxlen=self.rows)).append((g>FIRES).flatten(0,-2).any(0))
         if self.wanted: learner.stop()
         if now-self.drawn>=self.seconds or learner.step>=learner.steps: self._draw(now)
 

@@ -12,7 +12,7 @@ from typing import Annotated, NamedTuple
 import numpy as np
 from pydantic import Field
 from traitlets import Any, validate
-from .core import as_html, html_table, visible
+from .display import as_html, html_table, visible
 from .plots import cycle, data_of, heatmap, on_front, pareto
 from .widgets import View, asked, jsonable
 

@@ -12,7 +12,8 @@ import html
 from collections.abc import Mapping
 from math import ceil, log10
 from unicodedata import east_asian_width
-from .core import visible
+from .display import visible
+from .measures import FIRES
 
 # %% ../nbs/01_plots.ipynb #c3775c2a
 weight_scale = ['#2166ac','#67a9cf','#d1e5f0','#f7f7f7','#fddbc7','#ef8a62','#b2182b'] # Diverging, for anything signed: 0 in the middle
@@ -204,7 +205,7 @@ def uv_heatmaps(
 # %% ../nbs/01_plots.ipynb #8b7b73f0
 def importances(
     ci,                # Dict from site to n_probes C, causal importances
-    threshold=.1,      # A component counts as alive if some probe exceeds this
+    threshold=FIRES,   # A component counts as alive if some probe exceeds this
     order=None,        # Dict from site to component indices, left to right (e.g. from a matching); a site left out is sorted here
     title='Causal importances', # Above the figure
     y_title='input feature',    # What a probe is

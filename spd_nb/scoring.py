@@ -7,21 +7,20 @@ __all__ = ['Watched', 'watch', 'Text', 'Question', 'questions', 'rule', 'asked',
            'caused', 'shortlist']
 
 # %% ../nbs/23_scoring.ipynb #f5dac93b
-import asyncio, inspect, json, random, re
+import asyncio, inspect, random, re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import NamedTuple
 import numpy as np
 import torch
-import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 from .autointerp import in_label, in_thread, last_object, unfinished
 from .batches import Feed
-from .core import Key
 from .eval import relative_change, single_ablations, without_masks
 from .harvest import Harvest, ids_of
-from .model import Decomposed
+from .keys import Key
+from .measures import next_token_nll
 from .texts import assembled, marked, marks_for, quoted
 
 # %% ../nbs/23_scoring.ipynb #c1e1f463
@@ -247,8 +246,8 @@ def shortlist(
     here = torch.isin(w.toks[:,1:], named)
     if not here.any(): raise ValueError(f"{tokens!r} never comes in this text; watch more of it")
     def measure():
-        logp = torch.cat([dm(t)[:,:-1].float().log_softmax(-1) for t in w.toks.split(16)])
-        nll = -logp.gather(-1, w.toks[:,1:,None])[...,0]
+        logp = torch.cat([dm(t).float().log_softmax(-1) for t in w.toks.split(16)])
+        nll,logp = next_token_nll(logp, w.toks),logp[:,:-1]
         return dict(p=logp[here][:,named].exp().sum(-1).mean(), elsewhere=nll[~here].mean()) | dict(enumerate(logp.exp().sum(1).cpu().double().sum(0).tolist()))
     base = measure()['p'].item()
     effect = single_ablations(dm, measure, df.index, progress) if len(df) else pd.DataFrame(columns=['p','elsewhere',*range(len(h.texts))],

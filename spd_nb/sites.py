@@ -16,7 +16,9 @@ from einops import rearrange, repeat
 from jaxtyping import Bool
 from torch import Tensor, nn
 from torch.func import functional_call
-from .core import bare, get_site, hooked, scale_of, seeded, weight_of
+from .core import seeded
+from .hooks import without_hooks, hooked
+from .keys import get_site, scale_of, weight_of
 
 # %% ../nbs/05_sites.ipynb #d4abfe09
 def _field(out, name):
@@ -327,7 +329,7 @@ def audit(
     sites,(rows,row,last) = list(sites),_variants(batch)
     run,matrix = _Run(model, rows, output),[s for s in sites if _is_matrix(get_site(model, s))]
     held,lead = _holders(model, matrix),lead_of(*(((), rows) if isinstance(rows, dict) else ((rows,),)))
-    with bare(), torch.autocast(next(model.parameters()).device.type, enabled=False):
+    with without_hooks(), torch.autocast(next(model.parameters()).device.type, enabled=False):
         try: base,found = _seen(run, rows, dict.fromkeys([*matrix, *chain(*held.values())]))
         except RuntimeError: refuse_row(batch); raise  # two numbers of a row are no two rows
         moved = [_seen(run, x, matrix)[1] for x in (row, last)]

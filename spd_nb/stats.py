@@ -17,8 +17,9 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from .ci import check_finite
-from .core import _writes, as_json, atomic, settled
+from .core import as_json, atomic, recover
+from .hooks import _writes
+from .measures import FIRES, check_finite
 
 # %% ../nbs/20_stats.ipynb #870e5c42
 class Fires(NamedTuple):
@@ -232,7 +233,7 @@ class Stats:
     def __init__(self,
         C:dict[str,int],     # Site to components
         vocab:int,           # Token ids are 0 to vocab-1
-        threshold:float=.1,  # Importances above it fire
+        threshold:float=FIRES,  # Importances above it fire
         examples:int=100,    # Kept per component
         window:int=20,       # Tokens on both sides
         seed:int=0,          # Of which are kept
@@ -401,7 +402,7 @@ def load_stats(
 )->tuple[Stats,dict]: # The counts, and what else was remembered
     "Go on from kept counts; a damaged file is refused"
     try:
-        with open(settled(path), 'rb') as f, np.load(f, allow_pickle=False) as z:
+        with open(recover(path), 'rb') as f, np.load(f, allow_pickle=False) as z:
             about = json.loads(z['about'].tobytes())
             stats = Stats(**about.pop('args'), device=device)
             for name in set(z.files)-{'about'}:  # one at a time, so that nothing large is held twice

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from itertools import chain, count
 from operator import index
 from unicodedata import category
-from .core import nearest
+from .keys import nearest
 
 # %% ../nbs/19_texts.ipynb #6d548f0b
 _BYTE = re.compile('⟨([0-9A-F]{2})⟩')

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from .core import AdamW, seeded
+from .compute import AdamW
+from .core import seeded
 from .data import Batches, repeated_tokens, sparse_features
 
 # %% ../nbs/03_toys.ipynb #75982bca

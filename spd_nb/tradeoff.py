@@ -16,14 +16,18 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from .core import Key, SiteError, as_html, bare, html_table, keys_of, seeded
+from .core import seeded
 from .data import begun
-from .edit import Edit, Places, ablated, divergence, scaled, token_ids
+from .display import as_html, html_table
+from .edit import Edit, Places, ablated, scaled, token_ids
 from .eval import relative_change
 from .harvest import tokenizer_of
+from .hooks import without_hooks
+from .keys import Key, SiteError, keys_of
+from .measures import kl_pq, next_token_nll
 from .model import Decomposed
-from .sites import output_of
 from .plots import on_front, token_heatmap
+from .sites import output_of
 from .texts import decoded, names_of, texts_of
 
 # %% ../nbs/32_tradeoff.ipynb #6dfa0efd
@@ -70,9 +74,9 @@ def _shifted(dm, edit, toks, groups, rows, where=None):
             on = where[i*rows:][:len(x),:,None].to(p)
             had = had+(p.exp()*on).sum((0,1)).cpu().double().numpy()
             moved.append(((q.exp()-p.exp())*on).sum(1).cpu().numpy())
-        def next_(logp): return nn.functional.pad(-logp[:,:-1].gather(-1, x[:,1:,None])[...,0], (0,1), value=float('nan'))
+        def next_(logp): return nn.functional.pad(next_token_nll(logp, x), (0,1), value=float('nan'))
         def named(logp): return {k:logp[...,i].exp().sum(-1) for k,i in groups.items()}
-        parts.append(Shift(x, named(p), named(q), divergence(p, q), divergence(q, p), next_(p), next_(q)))
+        parts.append(Shift(x, named(p), named(q), kl_pq(p, q), kl_pq(q, p), next_(p), next_(q)))
     def whole(f): return torch.cat([getattr(o, f) for o in parts])
     def each(f): return {k:torch.cat([getattr(o, f)[k] for o in parts]) for k in groups}
     return Shift(whole('toks'), each('before'), each('after'), *map(whole, ('kl','kl_back','nll_before','nll_after'))),had,moved and np.concatenate(moved)
@@ -217,8 +221,8 @@ def token_changes(
     names = texts_of(tokenizer or tokenizer_of(dm.target), p.shape[-1])
     most = (q.exp()-p.exp()).abs().topk(top).indices
     def said(t): return '\n'.join(f'{names[i]!r} {p[t,i].exp():.3f} → {q[t,i].exp():.3f}' for i in most[t].tolist() if (q[t,i].exp()-p[t,i].exp()).abs()>=5e-4)
-    return pd.DataFrame(dict(token=names_of([names[i] for i in toks.tolist()]), kl=divergence(p, q).tolist(),
-        kl_back=divergence(q, p).tolist(), changes=[said(t) for t in range(len(toks))])).rename_axis('position')
+    return pd.DataFrame(dict(token=names_of([names[i] for i in toks.tolist()]), kl=kl_pq(p, q).tolist(),
+        kl_back=kl_pq(q, p).tolist(), changes=[said(t) for t in range(len(toks))])).rename_axis('position')
 
 def changes_heatmap(
     df,          # From `token_changes`
@@ -271,7 +275,7 @@ def generations(
     for prompt in [prompts] if isinstance(prompts, str) else prompts:
         x = torch.tensor([begun(tok, prompt, bos)], device=dm.device)
         for i in range(samples+1):
-            with bare(): before = write(dm.target, x, i)
+            with without_hooks(): before = write(dm.target, x, i)
             with nullcontext() if isinstance(edit, nn.Module) else edit: after = write(edit if isinstance(edit, nn.Module) else dm.target, x, i)
             counts = dict(count_before=sum(t in counted for t in before), count_after=sum(t in counted for t in after)) if counted else {}
             rows.append(dict(prompt=prompt, how=f'drawn, seed {seed+i}' if i else 'greedy', before=decoded(tok, before), after=decoded(tok, after), **counts))

@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['Losses', 'Step', 'recon', 'faithful', 'sparse', 'smooth_sparse', 'stochastic', 'layerwise', 'Adversarial',
            'spd_losses', 'vpd_losses', 'warm_up', 'measure_for', 'preset', 'Learner', 'save_checkpoint',
-           'load_checkpoint', 'stoppable', 'fit', 'Plan', 'plan']
+           'load_checkpoint', 'fit', 'Plan', 'plan']
 
 # %% ../nbs/15_train.ipynb #3abfb19c
-import copy, inspect, json, re, signal, statistics, sys, threading, time, warnings
+import copy, inspect, json, re, signal, statistics, sys, time, warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from math import isfinite
 from pathlib import Path
 from typing import NamedTuple
 import torch
@@ -19,15 +20,17 @@ from fastcore.basics import patch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from .batches import Feed, unpacked, weight_for
+from .batches import Feed, unpacked
 from .ci import CI
 from .components import TiedComponents
-from .core import (
-    AdamW, Run, SiteError, as_html, as_json, atomic, get_site, html_table, peak_memory, restore_rng, rng_state,
-    seeded, settled, unrounded, weight_of)
+from .compute import AdamW, out_of_memory, peak_memory, stoppable, unrounded
+from .core import Run, as_json, atomic, restore_rng, rng_state, seeded, recover
+from .display import as_html, html_table
+from .keys import SiteError, get_site, weight_of
 from .lms import is_lm
-from .losses import anneal, cosine, faithfulness, importance_minimality, kl, mse, position_mean, smooth_l0
+from .losses import anneal, cosine, faithfulness, importance_minimality, smooth_l0
 from .masks import PersistentPGD, everywhere, one_site, source_gradients, stochastic_masks, subset
+from .measures import kl, l0, mse, weight_for
 from .model import Clean, Decomposed, describe, tensors_of
 
 # %% ../nbs/15_train.ipynb #09c7ed64
@@ -308,7 +311,7 @@ class Learner:
         "Keep what a monitor shows of a step"
         with torch.no_grad():
             self.ci = {s:g.detach() if now.weight is None else g.detach().flatten(0,-2)[now.weights(g, s).flatten()>0] for s,g in now.ci.lower.items()}
-            self.l0 = _l0(now)
+            self.l0 = {s:l0({s:g}, weight=now.weights(g, s))[s] for s,g in now.ci.lower.items()}
         return self.l0
 
     def stop(self): # Also from another thread
@@ -349,7 +352,7 @@ def load_checkpoint(
     path:str|Path,   # From `save_checkpoint`
 ):
     "Put a run back where it was"
-    with safe_open(settled(path), 'pt') as f: meta,tensors = f.metadata(),{k:f.get_tensor(k).clone() for k in f.keys()}  # the optimiser would keep the file mapped, and Windows replaces no such file
+    with safe_open(recover(path), 'pt') as f: meta,tensors = f.metadata(),{k:f.get_tensor(k).clone() for k in f.keys()}  # the optimiser would keep the file mapped, and Windows replaces no such file
     learner.step = int(meta['step'])
     _continued(learner, json.loads(meta['args']), Path(path).parent)
     part = lambda p: {k[len(p)+1:]:v for k,v in tensors.items() if k.startswith(p+'/')}
@@ -398,24 +401,6 @@ def _continued(learner, then, path):
         warnings.warn(f"the run in {path} was planned for {then['steps']} steps and goes on at step {learner.step} as one of {learner.steps}: "
             f"{', '.join(jumps)}. It will differ from a run of {learner.steps} steps from the start; "
             "only with `schedule=constant` and fixed exponents is it the same", stacklevel=4)
-
-# %% ../nbs/15_train.ipynb #20a19a2d
-@contextmanager
-def stoppable():
-    "Yields a list that fills when the stop button, Ctrl-C or SIGTERM is pressed; a second press stops at once"
-    asked = []
-    if threading.current_thread() is not threading.main_thread():
-        yield asked
-        return
-    def ask(sig, frame):
-        if asked: raise KeyboardInterrupt
-        asked.append(sig)
-    before = {s:h for s in (signal.SIGINT, signal.SIGTERM) if (h := signal.getsignal(s)) is not None}  # a handler in C cannot be set again from here
-    try:
-        for s in before: signal.signal(s, ask)
-        yield asked
-    finally:
-        for s,h in before.items(): signal.signal(s, h)
 
 # %% ../nbs/15_train.ipynb #07e99c20
 def _started(dm, batches):
@@ -478,7 +463,7 @@ def fit(
             if isinstance(f, TrainingMonitor) and not f.handle: f.show()
     with _told(learner, callbacks, run.path), seeded(seed), stoppable() as asked:
         learner.asked,learner.path = asked,run.path.absolute()
-        if resume and settled(checkpoint).exists():
+        if resume and recover(checkpoint).exists():
             load_checkpoint(learner, checkpoint)
             run.rewind(learner.step)
             learner.history = run.history
@@ -495,13 +480,14 @@ def fit(
             while learner.step<steps and not asked:
                 try: values,now = learner.one()
                 except RuntimeError as e:
-                    if not _out_of_memory(e): raise
+                    if not out_of_memory(e): raise
                     raise RuntimeError(f"out of memory at step {learner.step}: {_LOWER}; `plan` says what a step takes. {_kept(run)}") from e
                 done = learner.step==steps
                 if (learner.step-1)%every==0 or done:
-                    row = dict(step=learner.step-1, **{k:v.item() for k,v in values.items()}, l0=sum(learner.look(now).values()))
-                    if not all(map(_finite, row.values())):
+                    row = dict(step=learner.step-1, **{k:v.item() for k,v in values.items()})
+                    if not all(map(isfinite, row.values())):
                         raise RuntimeError(f"a loss is not finite at step {row['step']}: {row}; try a lower `lr` or a `clip`. {_kept(run)}")
+                    row['l0'] = sum(learner.look(now).values())
                     run.log(row)
                     learner.history.append(row)
                     bar.set_postfix({k:f'{v:.3g}' for k,v in row.items() if k!='step'}, refresh=False)
@@ -520,12 +506,6 @@ def _kept(run):
         'and `load` opens it for a new run with other settings')
 
 _LOWER = 'smaller batches or shorter rows need less, then fewer components, `recompute=True`, `autocast=torch.bfloat16`'
-
-def _out_of_memory(e): return isinstance(e, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(e) or 'not enough memory' in str(e)
-
-def _finite(v): return v==v and abs(v)!=float('inf')
-
-def _l0(now, threshold=.1): return {s:position_mean((g>threshold).to(g), now.weights(g, s)).sum().item() for s,g in now.ci.lower.items()}
 
 # %% ../nbs/15_train.ipynb #73148c99
 class Plan(NamedTuple):
@@ -580,7 +560,7 @@ def plan(
                 took.append(time.perf_counter()-start)
     except SiteError as e: return Plan(float('nan'), float('nan'), float('nan'), [str(e)])
     except RuntimeError as e:
-        if not _out_of_memory(e): raise
+        if not out_of_memory(e): raise
         return Plan(float('nan'), float('nan'), float('nan'), [f'out of memory on a batch of this size; {_LOWER}'])
     finally:
         with torch.no_grad():

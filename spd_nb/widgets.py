@@ -15,7 +15,8 @@ from typing import NamedTuple
 import anywidget
 from pydantic import ValidationError, validate_call
 from fastcore.basics import patch
-from .core import as_html, as_json, atomic, path_of, visible
+from .core import as_json, atomic, path_of
+from .display import as_html, visible
 
 # %% ../nbs/06_widgets.ipynb #d659a6d8
 _IMPORT = re.compile(r"^import .* from '\./(\w+)\.js'\n", re.M)

@@ -14,7 +14,7 @@ from playwright.sync_api import expect, sync_playwright
 
 expect.set_options(timeout=20_000)  # a busy machine is slow, not wrong
 from hostile import LABELS, LIMITS, PROMPT, TEXTS, copied, figures, opened, tables, views
-from spd_nb.core import visible
+from spd_nb.display import visible
 from spd_nb.widgets import write_page
 
 # A view of no use but for these tests. Its front end stands in the notebook, as it is not one of the package's

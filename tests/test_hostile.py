@@ -3,7 +3,7 @@ import inspect, json, re
 import pytest
 import torch
 from hostile import LABELS, LIMITS, QUOTE, STORY, TEXTS, Read, copied, figures, opened, tables, tame, views
-from spd_nb.core import visible
+from spd_nb.display import visible
 from spd_nb.model import load
 from spd_nb.widgets import View, page
 

@@ -22,7 +22,7 @@ def cells(nb): return [(c['cell_type'],''.join(c['source'])) for c in load(nb)['
 def code(nb): return [s for t,s in cells(nb) if t=='code']
 def exported(nb): return '\n'.join(s for s in code(nb) if EXPORT.search(s))
 def module(nb): return re.search(r'default_exp (\w+)', '\n'.join(code(nb)))[1]
-def number(nb): return int(nb.name[:2])
+def number(nb): return nb.name.split('_')[0]  # a letter after it puts a page between two
 def is_widget(src): return 'anywidget.AnyWidget' in src or re.search(r'^from \.widgets import |^from spd_nb\.widgets import ', src, re.M) is not None
 
 def imports(node, deep=True):
@@ -41,12 +41,12 @@ def tracked():
     return [ROOT/f for f in out.split('\0') if (ROOT/f).is_file()]
 
 def test_numbers_name_a_layer_and_are_unique():
-    assert all(re.match(r'[0-4]\d_\w+\.ipynb$', p.name) for p in NBS)
+    assert all(re.match(r'[0-4]\d[a-z]?_\w+\.ipynb$', p.name) for p in NBS)
     assert not [n for n,k in Counter(map(number, NBS)).items() if k>1]
     assert not [m for m,k in Counter(map(module, NBS)).items() if k>1]
 
 @each_nb
-def test_module_is_named_after_its_notebook(nb): assert module(nb)==nb.stem[3:]
+def test_module_is_named_after_its_notebook(nb): assert module(nb)==nb.stem.split('_', 1)[1]
 
 @each_nb
 def test_imports_point_down(nb):

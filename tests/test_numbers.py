@@ -6,7 +6,8 @@ import pytest, torch
 from spd_nb.ci import GlobalCI, ScalarCI, SharedCI, TransformerCI, VectorCI
 from spd_nb.components import aligned
 from spd_nb.core import seeded
-from spd_nb.losses import constant, kl, mse
+from spd_nb.losses import constant
+from spd_nb.measures import kl, mse
 from spd_nb.masks import ci_masks, everywhere, one_site, sourced_masks, stochastic_masks, subset
 from spd_nb.model import decompose, load
 from spd_nb.stories import stories

@@ -12,7 +12,7 @@ import pytest, torch
 from torch import Tensor, nn
 from zoo import LANGUAGE_MODELS, OTHER_MODELS, ROWS, STEPS, TRAPS
 from spd_nb.ci import ScalarCI, SharedCI, TransformerCI
-from spd_nb.core import match_sites
+from spd_nb.keys import match_sites
 from spd_nb.edit import ablated, baked, u_replaced
 from spd_nb.eval import report
 from spd_nb.harvest import count
@@ -376,11 +376,11 @@ FEW = ['plain', 'a head that reads the weight of the embedding', 'MultiheadAtten
 def pytest_generate_tests(metafunc):
     if 'name' in metafunc.fixturenames: metafunc.parametrize('name', list(ZOO) if metafunc.config.getoption('--zoo') else FEW)
 
-def settled(findings):
+def recover(findings):
     wrong = [f for f in findings if f.verdict not in ('right','refused')]
     assert not wrong, '\n'.join(f'{f.verdict}: {f.stage} {f.site}: {f.message}' for f in wrong)
 
-def test_right_or_refused(name): settled(examined(ZOO[name]))
+def test_right_or_refused(name): recover(examined(ZOO[name]))
 
 @pytest.mark.parametrize('trap', ['rows of S*B', 'B 1 S', 'the last position only', 'a pooled output'])
 def test_first_batch_of_one_position(trap):
@@ -390,7 +390,7 @@ def test_first_batch_of_one_position(trap):
     with torch.no_grad():
         dm.clean(case.x[:,:1])
         sites_right(case, dm, Twin(case, dm(case.x)), findings)
-    settled(findings)
+    recover(findings)
     assert sum(f.verdict=='right' for f in findings)>=10
 
 def test_tied_components():
@@ -398,7 +398,7 @@ def test_tied_components():
     case,findings,pair = ZOO['llama_tied'],[],{'model.embed_tokens':C, 'lm_head':C}
     dm = decompose(case.make(), pair, tied={'lm_head':'model.embed_tokens'})
     with torch.no_grad(): sites_right(case, dm, Twin(case, dm(case.x)), findings)
-    settled(findings)
+    recover(findings)
     with pytest.raises(ValueError, match='lm_head'): # its embedding is scaled
         decompose(ZOO['gemma'].make(), pair, tied={'lm_head':'model.embed_tokens'})
 

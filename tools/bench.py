@@ -16,7 +16,7 @@ def case(name, steps):
     torch.set_num_threads(1)
     from spd_nb import toys
     from spd_nb.components import aligned
-    from spd_nb.core import peak_memory
+    from spd_nb.compute import peak_memory
     from spd_nb.feature_space import feature_space
     from spd_nb.losses import quarter_cosine
     from spd_nb.model import decompose
@@ -57,7 +57,7 @@ def language_model(name):
 def planned(name, steps):
     "What `plan` predicts, and what `fit` then takes: wall seconds per step and peak MB"
     import tempfile
-    from spd_nb.core import peak_memory
+    from spd_nb.compute import peak_memory
     from spd_nb.train import fit, plan
     dm,batches,losses = language_model(name)
     p = plan(dm, batches, losses, steps)
@@ -70,7 +70,7 @@ def planned(name, steps):
 def vpd(name, steps):
     "Median CPU seconds per step and of each of its phases, peak MB, and floating-point operations per step"
     from torch.utils.flop_counter import FlopCounterMode
-    from spd_nb.core import peak_memory
+    from spd_nb.compute import peak_memory
     from spd_nb.losses import cosine
     from spd_nb.train import Learner
     dm,batches,losses = language_model(name)
@@ -107,7 +107,7 @@ def harvested(ci, rows):
     torch.set_num_threads(1)
     from transformers import ArceeConfig, ArceeForCausalLM
     from spd_nb.ci import TransformerCI
-    from spd_nb.core import peak_memory
+    from spd_nb.compute import peak_memory
     from spd_nb.harvest import count, write
     from spd_nb.model import decompose
     from spd_nb.stories import story_tokenizer
@@ -125,11 +125,11 @@ def harvested(ci, rows):
         bar,sd = torch.stack(bar),torch.stack(sd)
         dm.ci_fn.out.weight.mul_((2/sd)[:,None])
         dm.ci_fn.out.bias.sub_(bar).mul_(2/sd).add_(.1)
-        def bare():
+        def without_hooks():
             t = time.process_time()
             dm.ci(batches[1])
             return time.process_time()-t
-        bare = statistics.median(bare() for _ in range(9))/(rows*S)
+        bare = statistics.median(without_hooks() for _ in range(9))/(rows*S)
         l0 = sum((g>.1).float().sum(-1).mean() for g in dm.ci(batches[1]).lower.values()).item()
     class Timed(list):  # the time between batches, when they are asked for
         def __getitem__(self, i): asked.append(time.process_time()); return super().__getitem__(i)

@@ -4,13 +4,14 @@ from pathlib import Path
 import torch
 from spd_nb.browser import ComponentBrowser
 from spd_nb.components import gaussian
-from spd_nb.core import Key
+from spd_nb.keys import Key
 from spd_nb.diff import EditDiff
 from spd_nb.edit import Places, ablated, u_replaced, write_token
 from spd_nb.eval import alive, identity_error, mask_table, mean_over, ml2r, mmcs, one_hots, report, spectrum, steps_of
 from spd_nb.harvest import Harvest
 from spd_nb.lens import PromptLens
-from spd_nb.losses import kl, quarter_cosine
+from spd_nb.measures import kl
+from spd_nb.losses import quarter_cosine
 from spd_nb.model import decompose, load
 from spd_nb.pickers import HeatmapPicker, ParetoPicker
 from spd_nb.plots import lines, points, vectors2d

@@ -6,8 +6,11 @@ import argparse
 from functools import cache
 from pathlib import Path
 import pandas as pd, torch
-from spd_nb.core import Key, atomic, hooked
-from spd_nb.edit import Places, ablated, baked, divergence, fit_u, says, u_replaced, windows, write_token
+from spd_nb.keys import Key
+from spd_nb.core import atomic
+from spd_nb.hooks import hooked
+from spd_nb.edit import Places, ablated, baked, fit_u, says, u_replaced, windows, write_token
+from spd_nb.measures import kl_pq
 from spd_nb.eval import auc, single_ablations, without_masks
 from spd_nb.harvest import Harvest
 from spd_nb.lora import lora
@@ -94,10 +97,10 @@ def masks_or_weights():
         prompts = [p.toks[i:i+1,:20] for i in range(8)]
         with torch.no_grad():
             logp = out(p.toks).logits.double().log_softmax(-1)
-            edit = divergence(dm(p.toks).double().log_softmax(-1), logp).mean().item()
+            edit = kl_pq(dm(p.toks).double().log_softmax(-1), logp).mean().item()
             for how,masks in dict(delta_kept=kept, no_delta=ones).items():
                 with dm.masked(masks):
-                    gap = divergence(dm(p.toks).double().log_softmax(-1), logp).mean().item()
+                    gap = kl_pq(dm(p.toks).double().log_softmax(-1), logp).mean().item()
                     said = [dm.target.generate(x, max_new_tokens=40, do_sample=False) for x in prompts]
                 same = sum(torch.equal(a, out.generate(x, max_new_tokens=40, do_sample=False)) for a,x in zip(said, prompts))
                 rows.append(dict(experiment=name, masks=how, n=len(keys), kl_from_weights=gap, kl_of_edit=edit, ratio=edit/max(gap, 1e-300), same_texts=same, of_texts=len(prompts)))

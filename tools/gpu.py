@@ -17,14 +17,16 @@ import torch
 from torch import Tensor
 from spd_nb.browser import ComponentBrowser
 from spd_nb.ci import GlobalCI, ScalarCI, SharedCI, TransformerCI, VectorCI, private_gates
-from spd_nb.core import peak_memory, provenance, seeded
+from spd_nb.compute import peak_memory
+from spd_nb.core import provenance, seeded
 from spd_nb.edit import Places, ablated, baked, before, fit_u, says, scaled, u_replaced, v_replaced
 from spd_nb.feature_space import feature_space
 from spd_nb.harvest import Harvest, count
 from spd_nb.lens import PromptLens
 from spd_nb.lms import StoryLM
 from spd_nb.lora import lora, project
-from spd_nb.losses import cosine, kl, mse
+from spd_nb.losses import cosine
+from spd_nb.measures import kl, mse
 from spd_nb.masks import PersistentPGD, ci_masks, one_site, stochastic_masks
 from spd_nb.model import decompose, load, save
 from spd_nb.stats import Stats

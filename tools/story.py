@@ -12,12 +12,16 @@ import pandas as pd, torch
 from safetensors.torch import load_file, save_file
 from spd_nb.ci import TransformerCI
 from spd_nb.autointerp import label_evidence
-from spd_nb.core import Key, atomic
+from spd_nb.keys import Key
+from spd_nb.core import atomic
 from spd_nb.data import tokens
-from spd_nb.eval import alive, auc, l0, mask_table, mean_over, pgd_ladder, report, single_ablations, spectrum, steps_of, without_masks
+from spd_nb.eval import (
+    alive, auc, mask_table, mean_over, pgd_ladder, report, single_ablations, spectrum, steps_of, without_masks)
+from spd_nb.measures import l0
 from spd_nb.harvest import harvest
 from spd_nb.lms import StoryLM, by_role, fit_lm, load_lm
-from spd_nb.losses import cosine, kl
+from spd_nb.losses import cosine
+from spd_nb.measures import kl
 from spd_nb.masks import PersistentPGD, shared
 from spd_nb.model import decompose, load, save
 from spd_nb.scoring import caused, questions, score, watch
