@@ -1,5 +1,6 @@
 "Collect the notebooks: `pytest` runs each one as `nbdev_test` does (same skip flags, `#| eval: false`, `skip_exec`)."
-import gc, os, pytest
+import gc, os, sys, traceback
+import pytest
 
 # read when the libraries are imported: no browser tab for a figure, no network, no thread oversubscription under xdist
 os.environ.setdefault('PLOTLY_RENDERER', 'plotly_mimetype')
@@ -23,15 +24,46 @@ class NbFile(pytest.File):
 class NbItem(pytest.Item):
     def runtest(self):
         from IPython.core.history import HistoryManager
-        from nbdev.test import test_nb
         HistoryManager._get_hist_file_name = lambda self, profile='default': ':memory:'  # else each page leaves a thread and two open files, and lines in the reader's own history
         from nbdev.config import get_config
         cfg = get_config(path=self.config.rootpath)
-        ok,_ = test_nb(self.path, skip_flags=cfg.tst_flags.split(), force_flags=self.config.getoption('--nbflags').split(), basepath=cfg.config_path)
-        gc.collect()  # what a page left open is reported for the page, not for whichever test runs when it is collected
-        if not ok: raise NbFailed
+        skip = set(cfg.tst_flags.split())-set(self.config.getoption('--nbflags').split())
+        try: run_page(self.path, skip, cfg.config_path)
+        finally: gc.collect()  # what a page left open is reported for the page, not for whichever test runs when it is collected
+
     def repr_failure(self, excinfo):
-        return 'notebook failed, see stderr below' if excinfo.errisinstance(NbFailed) else super().repr_failure(excinfo)
+        cell = getattr(excinfo.value, '__notebook_cell__', None)
+        if cell is None: return super().repr_failure(excinfo)
+        return describe_failure(self.path.relative_to(self.config.rootpath), *cell, excinfo.value)
+
     def reportinfo(self): return self.path, 0, f'{self.path.name}'
 
-class NbFailed(Exception): pass
+def run_page(path, skip_flags, root):
+    "Run the cells of a notebook in this process, as `nbdev_test` does; an error is raised as it is, with the cell attached, so that `--pdb` stops in it"
+    from execnb.shell import CaptureShell
+    from fastcore.xtras import working_directory
+    from nbdev.frontmatter import FrontmatterProc
+    from nbdev.process import NBProcessor
+    sys.path.insert(0, str(root))
+    os.environ['IN_TEST'] = '1'
+    nb = NBProcessor(path, procs=FrontmatterProc, process=True).nb
+    if getattr(nb, 'frontmatter_', {}).get('skip_exec'): return
+    shell = CaptureShell(path)
+    with working_directory(path.parent):
+        for number,cell in enumerate(nb.cells, 1):
+            flags = getattr(cell, 'directives_', None) or {}
+            skipped = cell.cell_type!='code' or 'nbdev_export'+'(' in cell.source or flags.get('eval:', [''])[0].lower()=='false' or skip_flags&flags.keys()
+            if skipped: continue
+            shell.cell(cell)
+            if shell.exc:
+                shell.exc.__notebook_cell__ = number,cell.get('id', ''),cell.source
+                raise shell.exc
+
+def describe_failure(path, number, cell_id, source, error):
+    "The cell with an arrow at the line that failed, then where the error was raised below it"
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not any(f'{os.sep}{p}{os.sep}' in f.filename for p in ('jaxtyping','beartype','IPython','execnb'))]
+    in_cell = [i for i,f in enumerate(frames) if f.filename.startswith('<ipython-input') and f.name=='<module>']
+    at,below = (frames[in_cell[-1]].lineno,frames[in_cell[-1]+1:]) if in_cell else (0,frames)
+    said = ''.join(traceback.format_exception_only(error)).rstrip()
+    shown = [f"{'-->' if i==at else '   '} {i:3} {line}" for i,line in enumerate(source.splitlines(), 1)]
+    return '\n'.join([f'{path}, cell {number} (id {cell_id}), line {at}: {said}', '', *shown, '', *map(str.rstrip, traceback.format_list(below)), said])
