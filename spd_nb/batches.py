@@ -59,7 +59,8 @@ class Feed:
         if self.end==0: raise ValueError("there are no batches")
         self.it,self.at,self.epoch = None,0,0
 
-    def __getitem__(self, i:int): # The batch of step `i`; after the last comes the first again. An iterable is replayed up to it
+    def __getitem__(self, i:int):
+        "The batch of step `i`; after the last comes the first again. An iterable is replayed up to it"
         if _numbered(self.batches): return self.batches[i%self.end if self.end and not hasattr(self.batches, 'per_pass') else i]
         while self.at<=i: self.last,self.at = self._next(),self.at+1
         return self.last

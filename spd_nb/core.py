@@ -144,8 +144,12 @@ def atomic(
         recover(path)
 
 # %% ../nbs/00_core.ipynb #f3247c61
-def provenance()->dict[str,str|None]: # Versions of python, torch and spd_nb, the git commit of the working folder, and the time in UTC; `None` for what is not there
-    "What a result was made with"
+def provenance()->dict[str,str|None]:
+    """What a result was made with
+
+    Versions of python, torch and spd_nb, the git commit of the working folder, and the time in UTC; `None` for what is
+    not there
+    """
     def v(name):
         try: return version(name)
         except PackageNotFoundError: return None
@@ -204,8 +208,11 @@ class Run:
         self._torn = False
 
     @property
-    def history(self)->list[dict]: # The rows so far, with NaN for numbers that were not finite; a torn last line, as a kill leaves it, is dropped
-        "Every logged row"
+    def history(self)->list[dict]:
+        """Every logged row
+
+        The rows so far, with NaN for numbers that were not finite; a torn last line, as a kill leaves it, is dropped
+        """
         f = self/'history.jsonl'
         lines = f.read_text(encoding='utf-8').split('\n')[:-1] if f.exists() else []
         return [{k:float('nan') if v is None else v for k,v in json.loads(l).items()} for l in lines]

@@ -123,8 +123,11 @@ class EditDiff(View):
         self.position = position
 
     @property
-    def selected(self): # DataFrame by token: before, after (probabilities as the next token), change; the most likely first
-        "What comes next at the token that is looked at"
+    def selected(self):
+        """What comes next at the token that is looked at
+
+        DataFrame by token: before, after (probabilities as the next token), change; the most likely first
+        """
         import pandas as pd
         df = pd.DataFrame(self._texts[self.prompt]['next'][self.position], columns=['token','before','after']).set_index('token')
         return df.assign(change=df.after-df.before)

@@ -522,8 +522,11 @@ class Harvest:
         return self.keys[key]
 
     @property
-    def components(self): # DataFrame by key: site, c, firings, density, mean_ci, max_ci, activation statistics, input_label, output_label
-        "Every component in a row"
+    def components(self):
+        """Every component in a row
+
+        DataFrame by key: site, c, firings, density, mean_ci, max_ci, activation statistics, input_label, output_label
+        """
         return self._labelled(self._components.set_index('key'))
 
     def _labelled(self, df): return df.join(self.labels.frame()[['input_label','output_label']]).fillna(dict(input_label='', output_label=''))

@@ -12,7 +12,9 @@ import torch
 from torch import nn
 from .compute import full_precision
 from .display import html_table
-from .edit import Edit, Patch, Places, fit_edit
+from .edit import Edit, Patch
+from .places import Places
+from .learn import fit_edit
 from .keys import Key, SiteError, get_site, match_sites, weight_of
 from .model import Decomposed
 

@@ -198,8 +198,11 @@ class Examples:
             self.arrays[name] = self.arrays[name].astype(np.promote_types(self.arrays[name].dtype, new.dtype), copy=False)
             self.arrays[name][r,place] = new[r2,c]
 
-    def drawn(self)->tuple[np.ndarray,np.ndarray]: # Component and place of each example, component by component, in the order of their tickets
-        "What has been drawn"
+    def drawn(self)->tuple[np.ndarray,np.ndarray]:
+        """What has been drawn
+
+        Component and place of each example, component by component, in the order of their tickets
+        """
         order = self.arrays['ticket'].argsort(1)
         some = np.take_along_axis(self.arrays['ticket'], order, 1)<LAST
         comp = some.nonzero()[0]

@@ -16,7 +16,9 @@ from traitlets import Bool, Dict, List, Unicode, validate
 from typing_extensions import TypedDict # pydantic reads that of `typing` from Python 3.12 only
 from .browser import Evidence, Name
 from .display import as_html, html_table, visible
-from .edit import Edit, before, scaled, u_replaced, write_token
+from .edit import Edit, scaled, u_replaced
+from .places import before
+from .learn import write_token
 from .harvest import Harvest, unknown_words
 from .keys import Key
 from .measures import FIRES, kl_pq

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from .core import seeded
 from .data import begun
 from .display import as_html, html_table
-from .edit import Edit, Places, ablated, scaled, token_ids
+from .edit import Edit, ablated, scaled
+from .places import Places, token_ids
 from .eval import relative_change
 from .harvest import tokenizer_of
 from .hooks import without_hooks
@@ -116,8 +117,11 @@ class Measured(NamedTuple):
     def row(self)->dict[str,float]: # Measure to value
         "For a line of a larger table"
         return self.table.value.to_dict()
-    def figures(self)->dict: # Measure to value, low, high; `lost` and `gained`, each a list of tokens with their numbers
-        "The figures stored with an exported edit"
+    def figures(self)->dict:
+        """The figures stored with an exported edit
+
+        Measure to value, low, high; `lost` and `gained`, each a list of tokens with their numbers
+        """
         return self.table[['value','low','high']].to_dict('index') | {k:df.reset_index().to_dict('records') for k,df in self._moved()}
     def _moved(self): return [(k,df) for k,df in (('lost',self.lost), ('gained',self.gained)) if df is not None and len(df)]
     def __repr__(self):
