@@ -20,8 +20,13 @@ def visible(
 )->str:   # The same, with ⏎, ⇥ and ⟨200B⟩ for what cannot be seen
     "Text as people can see it"
     if (text := str(text)).isprintable(): return text
-    def joins(i): return text[i]=='\u200d' and 0<i<len(text)-1 and category(text[i-1]) in ('So','Sk','Mn') and category(text[i+1])=='So' # emoji made of several
-    def one(i, c): return _NAMED.get(c) or (c if category(c) not in ('Cc','Cf','Cs','Co','Cn','Zl','Zp') or joins(i) else f'⟨{ord(c):04X}⟩')
+    # emoji made of several
+    def joins(i):
+        return text[i]=='\u200d' and 0<i<len(text)-1 and category(text[i-1]) in ('So','Sk',
+            'Mn') and category(text[i+1])=='So'
+    def one(i, c):
+        return _NAMED.get(c) or (c if category(c) not in ('Cc','Cf','Cs','Co','Cn','Zl','Zp') or joins(i)
+            else f'⟨{ord(c):04X}⟩')
     return ''.join(map(one, range(len(text)), text))
 
 # %% ../nbs/00a_display.ipynb #336cf447
@@ -38,6 +43,7 @@ def as_html(
     "Data as plain text in a page: no markup, no formula, nothing invisible"
     return re.sub(r'[$\\]', r'<span>\g<0></span>', escape(visible(x))).replace('$', '&#36;')
 
+# %% ../nbs/00a_display.ipynb #7da0b3bc
 def html_table(
     rows:Iterable,       # The cells of each; columns of numbers stand to the right, the rest is text
     columns:Iterable=(), # Their names, text too
@@ -47,6 +53,8 @@ def html_table(
     def number(v): return isinstance(v, Real) and not isinstance(v, bool)
     def text(v): return as_html(v) if not number(v) else f'{v:,}' if isinstance(v, Integral) else f'{v:.4g}'
     side = ['right' if all(map(number, c)) else 'left' for c in zip(*rows)] or ['left']*len(columns)
-    def line(tag, vs): return '<tr>'+''.join(f'<{tag} style="text-align:{s}">{text(v)}</{tag}>' for s,v in zip(side, vs, strict=True))+'</tr>'
+    def line(tag, vs):
+        return '<tr>'+''.join(f'<{tag} style="text-align:{s}">{text(v)}</{tag}>' for s,
+            v in zip(side, vs, strict=True))+'</tr>'
     head = f'<thead>{line("th", columns)}</thead>' if columns else ''
     return f'<table>{head}<tbody>{"".join(line("td", r) for r in rows)}</tbody></table>'

@@ -91,7 +91,8 @@ def _described(a):
     "A row of the table: form, components or sites, figures"
     factors = [f' × {brief(f)}' for f in a.get('factors', [])] or ['']*len(a['of'])
     figures = {k:v for k,v in a.items() if k not in ('form','of','factors')}
-    return a['form'], _few([k+f for k,f in zip(a['of'], factors)], 12), ', '.join(f'{k} {brief(v)}' for k,v in figures.items())
+    return a['form'], _few([k+f for k,f in zip(a['of'], factors)], 12), ', '.join(f'{k} {brief(v)}' for k,
+        v in figures.items())
 
 # %% ../nbs/30_edit.ipynb #e5d5b7e9
 class Edit:

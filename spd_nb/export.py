@@ -196,7 +196,8 @@ def _adapter(e, path):
     exact = {f'^{s}':r for s,r in ranks.items()}
     top = max(ranks.values())
     config = LoraConfig(
-        task_type=_task_type(model, ranks), target_modules=list(ranks), exclude_modules=like or None, r=top, lora_alpha=top,
+        task_type=_task_type(model,
+            ranks), target_modules=list(ranks), exclude_modules=like or None, r=top, lora_alpha=top,
         rank_pattern=exact, alpha_pattern=exact, init_lora_weights=False,
         fan_in_fan_out=any(hasattr(get_site(model, s), 'nf') for s in ranks))
     lora = get_peft_model(model, config)

@@ -33,7 +33,8 @@ def front(
     name:str, # Of a file in `static`, without its ending
 )->tuple[str,str]:
     "The module and the stylesheet of a front end, each in one piece"
-    return '\n'.join(_IMPORT.sub('', _text(f'{n}.js')) for n in _needed(name)),'\n'.join(_text(f'{n}.css') for n in _needed(name))
+    return '\n'.join(_IMPORT.sub('', _text(f'{n}.js')) for n in _needed(name)),'\n'.join(_text(f'{n}.css')
+        for n in _needed(name))
 
 # %% ../nbs/06_widgets.ipynb #fff49206
 def jsonable(
@@ -61,9 +62,12 @@ _brief = reprlib.Repr() # long and deep things in few words
 _brief.maxstring = _brief.maxother = _brief.maxlong = 80
 
 def _wrong(e):
-    def said(w): return f"{'.'.join(str(o)[:80] for o in w['loc'][:3]) or 'question'}: {w['msg'][:1].lower()}{w['msg'][1:]}"+('' if w['type']=='missing_argument' else f", got {_brief.repr(w['input'])[:80]}")
+    def said(w):
+        return f"{'.'.join(str(o)[:80] for o in w['loc'][:3]) or 'question'}: {w['msg'][:1].lower()}{w['msg'][1:]}"+(''
+            if w['type']=='missing_argument' else f", got {_brief.repr(w['input'])[:80]}")
     return '; '.join(map(said, e.errors()[:3]))
 
+# %% ../nbs/06_widgets.ipynb #581155f0
 class View(anywidget.AnyWidget):
     "A widget whose front end puts questions to Python"
     front = 'kit'    # Its files in `static`
@@ -80,7 +84,9 @@ class View(anywidget.AnyWidget):
 
     def _hear(self, _, question, buffers):
         if self._loop is None or threading.current_thread() is threading.main_thread(): self._reply(question)
-        else: self._loop.call_soon_threadsafe(self._reply, question)  # newer Jupyters bring messages in a thread of their own while a cell runs, and a model cannot do two things at once
+        # newer Jupyters bring messages in a thread of their own while a cell runs, and a model cannot do two things at
+        # once
+        else: self._loop.call_soon_threadsafe(self._reply, question)
 
     def _reply(self, question):
         to = question.get('id') if isinstance(question, dict) else None
@@ -89,24 +95,29 @@ class View(anywidget.AnyWidget):
         def note(change): set_.append(change.name)
         self.observe(note, self._shown())
         try: reply = dict(answer=jsonable(self._answer(question)))
-        except Exception as e: reply = dict(error=visible(_wrong(e) if isinstance(e, ValidationError) else str(e) or type(e).__name__))
+        except Exception as e:
+            reply = dict(error=visible(_wrong(e) if isinstance(e, ValidationError) else str(e) or type(e).__name__))
         finally: self.unobserve(note, self._shown())
         self.send(dict(id=to, **reply, **(dict(changed=list(dict.fromkeys(set_))) if set_ else {})))
 
     def _answer(self, question):
-        if not isinstance(question, dict) or not set(question)<={'id','ask','args'} or not isinstance(question.get('args', {}), dict):
+        if not isinstance(question, dict) or not set(question)<={'id','ask',
+                'args'} or not isinstance(question.get('args', {}), dict):
             raise ValueError("a question is a dict of `id`, `ask` and `args`")
         name = question.get('ask')
         method = getattr(type(self), name, None) if isinstance(name, str) else None
-        if not getattr(method, 'asked', False): raise ValueError(f"{type(self).__name__} cannot be asked {str(name)[:80]!r}")
+        if not getattr(method, 'asked', False):
+            raise ValueError(f"{type(self).__name__} cannot be asked {str(name)[:80]!r}")
         return method(self, **question.get('args', {}))
 
-    def _shown(self): return [k for k in self.traits(sync=True) if k[0]!='_' and k not in anywidget.AnyWidget.class_trait_names()]
+    def _shown(self):
+        return [k for k in self.traits(sync=True) if k[0]!='_' and k not in anywidget.AnyWidget.class_trait_names()]
 
     def set_state(self, sync_data): # without this a front end would set traits, also to what their checks refuse
         "Sets nothing: a front end may repeat what Python has set, and anything else is refused"
         def held(k): return k in self._shown() and jsonable(getattr(self, k), 17)==sync_data[k]
-        if not isinstance(sync_data, dict) or not all(map(held, sync_data)): self.send(dict(id=None, error="a front end asks, and only Python sets what it shows"))
+        if not isinstance(sync_data, dict) or not all(map(held, sync_data)):
+            self.send(dict(id=None, error="a front end asks, and only Python sets what it shows"))
 
     def __repr__(self): return f'{type(self).__name__}()'
 
@@ -121,16 +132,19 @@ class Still(NamedTuple):
 
     def _repr_html_(self): return framed(page({'':self}, self.title, heading=False), self.height, self.title)
 
+# %% ../nbs/06_widgets.ipynb #b6c38c02
 @patch
 def recorded(self:View)->dict: # Some views take arguments that say how much to keep
     "The state of a view, with all that its front end needs without Python"
     return {k:jsonable(getattr(self, k)) for k in self._shown()}
 
+# %% ../nbs/06_widgets.ipynb #1cb4c47f
 @patch
 def plain(self:View)->str: # HTML without scripts
     "What a reader sees where scripts may not run"
     return f'<pre>{escape(visible(repr(self)))}</pre>'
 
+# %% ../nbs/06_widgets.ipynb #a8174d76
 @patch
 def still(self:View,
     **limits, # As for the view's `recorded`
@@ -156,8 +170,11 @@ h1, h2, p { overflow-wrap: anywhere; } h1 { font-size: 1.6em; } h2 { font-size: 
 table { border-collapse: collapse; font-size: 13px; } td, th { padding: .15em .8em .15em 0; text-align: left; }
 '''
 
+# %% ../nbs/06_widgets.ipynb #03a4b406
 def page(
-    sections, # Title to part, or to a list of parts: a view or its `still`, a figure of plotly, a text, or anything that shows itself in a notebook
+    # Title to part, or to a list of parts: a view or its `still`, a figure of plotly, a text, or anything that shows
+    # itself in a notebook
+    sections,
     title:str='spd_nb', # Of the page
     heading:bool=True, # Show the title above the parts?
 )->str:       # HTML, whole: needs no network, no Python, no other file
@@ -184,14 +201,21 @@ def page(
     for name,some in sections.items():
         if name: body.append(f'<h2>{escape(visible(name))}</h2>')
         body += [one(p) for p in (some if type(some) is list else [some])]
-    script = 'const fronts = {\n'+''.join(f'{n}: (() => {{\n{t}\n}})(),\n' for n,t in fronts.items())+f'}}\nconst parts = {json.dumps(parts)}\n'+front('page')[0]
+    script = 'const fronts = {\n'+''.join(f'{n}: (() => {{\n{t}\n}})(),\n' for n,
+        t in fronts.items())+f'}}\nconst parts = {json.dumps(parts)}\n'+front('page')[0]
     if plotly: data.append(f'<script type="text/plain" id="plotly">{_packed(plotly)}</script>')
-    policy = f"default-src 'none'; script-src {_hash(script)}{' '+_hash(plotly) if plotly else ''}; style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; form-action 'none'"
+    policy = (
+        f"default-src 'none'; script-src {_hash(script)}{' '+_hash(plotly) if plotly else ''}; style-src "
+        "'unsafe-inline'; img-src data: blob:; base-uri 'none'; form-action 'none'")
     looks = _LOOKS+'\n'.join(_text(f'{n}.css') for n in dict.fromkeys(m for f in fronts for m in _needed(f)))
-    return (f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><meta http-equiv="Content-Security-Policy" content="{escape(policy)}">'
+    return (
+        '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" '
+        f'content="width=device-width"><meta http-equiv="Content-Security-Policy" content="{escape(policy)}">'
         f'<title>{escape(visible(title))}</title><style>{looks}</style>{f"<h1>{escape(visible(title))}</h1>" if heading else ""}{"".join(body)}'
-        f'<noscript><p>This page shows more with JavaScript.</p></noscript>{"".join(data)}<script type="module">{script}</script></html>')
+        f'<noscript><p>This page shows more with JavaScript.</p></noscript>{"".join(data)}<script '
+        f'type="module">{script}</script></html>')
 
+# %% ../nbs/06_widgets.ipynb #49fcd4b5
 def write_page(
     path:str|Path, # An HTML file; one that is there is replaced
     sections,      # As for `page`
@@ -204,9 +228,14 @@ def write_page(
 
 # %% ../nbs/06_widgets.ipynb #3bee83b6
 # How JupyterLab and Notebook, VS Code, Colab, Quarto and marimo mark a dark page
-_DARK = 'body[data-jp-theme-light="false"], body.vscode-dark, body.vscode-high-contrast:not(.vscode-high-contrast-light), html[theme="dark"], body.quarto-dark, .dark'
-_AROUND = f'<style>:is({_DARK}) .spd-frame {{ filter: invert(.93) hue-rotate(180deg); }}</style>' # white becomes #121212, and colours keep their hue
+_DARK = (
+    'body[data-jp-theme-light="false"], body.vscode-dark, '
+    'body.vscode-high-contrast:not(.vscode-high-contrast-light), html[theme="dark"], body.quarto-dark, .dark')
 
+# white becomes #121212, and colours keep their hue
+_AROUND = f'<style>:is({_DARK}) .spd-frame {{ filter: invert(.93) hue-rotate(180deg); }}</style>'
+
+# %% ../nbs/06_widgets.ipynb #c709ccac
 def framed(
     html:str,   # From `page`
     height:int, # Pixels
@@ -214,18 +243,23 @@ def framed(
 )->str:
     "A page inside a page, which it cannot reach, as light or dark as the page around it"
     html = html.replace('<html ', '<html style="color-scheme: light" ', 1)
-    return f'{_AROUND}<iframe class="spd-frame" srcdoc="{escape(html)}" sandbox="allow-scripts" title="{escape(visible(title))}" style="width:100%;height:{height}px;border:0" loading="lazy"></iframe>'
+    return (
+        f'{_AROUND}<iframe class="spd-frame" srcdoc="{escape(html)}" sandbox="allow-scripts" '
+        f'title="{escape(visible(title))}" style="width:100%;height:{height}px;border:0" loading="lazy"></iframe>')
 
+# %% ../nbs/06_widgets.ipynb #0eac1d8e
 @patch
 def _repr_mimebundle_(self:View, **kw):
     data,meta = super(View, self)._repr_mimebundle_(**kw)
     try: still = self._repr_html_()
-    except Exception as e: still = f'<p>{as_html(e)}</p>'  # what others see later must not keep the view from those who see it now
+    # what others see later must not keep the view from those who see it now
+    except Exception as e: still = f'<p>{as_html(e)}</p>'
     return data|{'text/plain':repr(self), 'text/html':still},meta
 
 @patch
 def _repr_html_(self:View): return self.still()._repr_html_()
 
+# %% ../nbs/06_widgets.ipynb #d38c2170
 @patch
 def to_html(self:View,
     path:str|Path, # An HTML file; one that is there is replaced
