@@ -400,8 +400,8 @@ class Labelled(NamedTuple):
     def _repr_html_(self):
         said = self.labels[['input_label','output_label']].head(10).reset_index().itertuples(index=False)
         return f'<p>{as_html(self)}</p>'+html_table(said,
-            ['key','fires on','predicts'])+''.join(f'<p>failed: {as_html(k)}: {as_html(why)}</p>' for k,
-            why in list(self.failed.items())[:5])
+            ['key','fires on','predicts'])+''.join(f'<p>failed: {as_html(k)}: {as_html(why)}</p>'
+            for k, why in list(self.failed.items())[:5])
 
 # %% ../nbs/22_autointerp.ipynb #4157f86c
 def estimate(

@@ -9,7 +9,6 @@ __all__ = ['Name', 'Evidence', 'ComponentBrowser']
 import re
 from functools import cached_property
 from typing import Annotated, Literal
-from fastcore.basics import patch
 from pydantic import Field
 from traitlets import CUnicode, Enum, List, Unicode, validate
 from .display import html_table, visible
@@ -171,40 +170,34 @@ class ComponentBrowser(Evidence):
             **({k:r[k] for k in ('pmi','precision')} if token else {}))
         return dict(total=len(df), start=start, rows=[row(k, r) for k,r in df.iloc[start:start+n].iterrows()])
 
-# %% ../nbs/33_browser.ipynb #a167551b
-@patch
-def recorded(self:ComponentBrowser,
-    keys=None,      # Components to keep; `None` keeps all that fire
-    examples:int=6, # Of each
-    deep:bool=True, # With what its directions say and what fires with it, which takes longer
-)->dict:
-    "The state of the browser, with everything about some components"
-    keys = list(self.h.components.query('firings>0').index) if keys is None else list(dict.fromkeys(str(Key.parse(k))
-        for k in keys))
-    rows,details = [self.h.at(k) for k in keys],{k:self._whole(k, examples, deep) for k in keys}
-    df = self.h.components.iloc[rows]
-    table = dict(key=keys, **{c:df[c].tolist() for c in ('firings','density','mean_ci')},
-        **{c:[visible(t) for t in df[c]] for c in ('input_label','output_label')},
-        **{side:[[(t,p,m) for t,p,m in details[k][side]] for k in keys] for side in ('input','output')})
-    state = dict(key=self.key if self.key in details else '', sites=list(dict.fromkeys(df.site.astype(str))),
-        token=self.token, side=self.side, label=self.label)
-    return state|dict(table=jsonable(table, 4), details=details, of=len(self.h.keys))
+    def recorded(self,
+        keys=None,      # Components to keep; `None` keeps all that fire
+        examples:int=6, # Of each
+        deep:bool=True, # With what its directions say and what fires with it, which takes longer
+    )->dict:
+        "The state of the browser, with everything about some components"
+        keys = list(self.h.components.query('firings>0').index) if keys is None else list(dict.fromkeys(str(Key.parse(k))
+            for k in keys))
+        rows,details = [self.h.at(k) for k in keys],{k:self._whole(k, examples, deep) for k in keys}
+        df = self.h.components.iloc[rows]
+        table = dict(key=keys, **{c:df[c].tolist() for c in ('firings','density','mean_ci')},
+            **{c:[visible(t) for t in df[c]] for c in ('input_label','output_label')},
+            **{side:[[(t,p,m) for t,p,m in details[k][side]] for k in keys] for side in ('input','output')})
+        state = dict(key=self.key if self.key in details else '', sites=list(dict.fromkeys(df.site.astype(str))),
+            token=self.token, side=self.side, label=self.label)
+        return state|dict(table=jsonable(table, 4), details=details, of=len(self.h.keys))
 
-# %% ../nbs/33_browser.ipynb #eab94b10
-@patch
-def plain(self:ComponentBrowser):
-    shown = self.rows(start=0, n=12, token=self.token, side=self.side, label=self.label, sort='pmi' if self.token
-        else 'density')
-    rows = [(r['key'], f"{r['density']:.2%}", '  '.join(r['input']), '  '.join(r['output']), r['input_label'],
-        r['output_label']) for r in shown['rows']]
-    return html_table(rows, ('component','density','fires on','predicts','input label',
-        'output label'))+f'<p>{shown["total"]:,} components in all</p>'
+    def plain(self):
+        shown = self.rows(start=0, n=12, token=self.token, side=self.side, label=self.label, sort='pmi' if self.token
+            else 'density')
+        rows = [(r['key'], f"{r['density']:.2%}", '  '.join(r['input']), '  '.join(r['output']), r['input_label'],
+            r['output_label']) for r in shown['rows']]
+        return html_table(rows, ('component','density','fires on','predicts','input label',
+            'output label'))+f'<p>{shown["total"]:,} components in all</p>'
 
-# %% ../nbs/33_browser.ipynb #a57cb240
-@patch
-def _repr_html_(self:ComponentBrowser):
-    some = [r['key'] for r in self.rows(start=0, n=8, token=self.token, side=self.side, label=self.label, sort='pmi'
-        if self.token else 'density')['rows']]
-    still = self.still(keys=[*([self.key] if self.key else []), *some], examples=3, deep=False)
-    # one is open, for a reader who may not know that they can be
-    return still._replace(state=still.state|dict(key=next(iter(still.state['details']), '')))._repr_html_()
+    def _repr_html_(self):
+        some = [r['key'] for r in self.rows(start=0, n=8, token=self.token, side=self.side, label=self.label, sort='pmi'
+            if self.token else 'density')['rows']]
+        still = self.still(keys=[*([self.key] if self.key else []), *some], examples=3, deep=False)
+        # one is open, for a reader who may not know that they can be
+        return still._replace(state=still.state|dict(key=next(iter(still.state['details']), '')))._repr_html_()

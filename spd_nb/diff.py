@@ -107,8 +107,8 @@ class EditDiff(View):
         self.prompts,self._texts = prompts,[_compared(dm, edit, p, top, n, tok, texts, bos) for p in prompts]
         super().__init__(about=visible(repr(edit) if isinstance(edit, Edit) else type(edit).__name__),
         texts=jsonable(_seen(self._texts)),
-            measures=None if measured is None else jsonable(_seen([[k,*r] for k,
-            r in zip(measured.table.index, measured.table[['value','low','high','n','what']].values.tolist())])))
+            measures=None if measured is None else jsonable(_seen([[k,*r]
+            for k, r in zip(measured.table.index, measured.table[['value','low','high','n','what']].values.tolist())])))
         self.position = self._most(0)
 
     def _most(self, prompt):

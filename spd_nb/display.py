@@ -54,7 +54,7 @@ def html_table(
     def text(v): return as_html(v) if not number(v) else f'{v:,}' if isinstance(v, Integral) else f'{v:.4g}'
     side = ['right' if all(map(number, c)) else 'left' for c in zip(*rows)] or ['left']*len(columns)
     def line(tag, vs):
-        return '<tr>'+''.join(f'<{tag} style="text-align:{s}">{text(v)}</{tag}>' for s,
-            v in zip(side, vs, strict=True))+'</tr>'
+        return '<tr>'+''.join(f'<{tag} style="text-align:{s}">{text(v)}</{tag}>'
+            for s, v in zip(side, vs, strict=True))+'</tr>'
     head = f'<thead>{line("th", columns)}</thead>' if columns else ''
     return f'<table>{head}<tbody>{"".join(line("td", r) for r in rows)}</tbody></table>'

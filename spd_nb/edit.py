@@ -91,8 +91,8 @@ def _described(a):
     "A row of the table: form, components or sites, figures"
     factors = [f' × {brief(f)}' for f in a.get('factors', [])] or ['']*len(a['of'])
     figures = {k:v for k,v in a.items() if k not in ('form','of','factors')}
-    return a['form'], _few([k+f for k,f in zip(a['of'], factors)], 12), ', '.join(f'{k} {brief(v)}' for k,
-        v in figures.items())
+    return a['form'], _few([k+f for k,f in zip(a['of'], factors)], 12), ', '.join(f'{k} {brief(v)}'
+        for k, v in figures.items())
 
 # %% ../nbs/30_edit.ipynb #e5d5b7e9
 class Edit:
@@ -169,8 +169,8 @@ class Edit:
         for e in self.dm.edits: _disjoint(self, e)
 
     def _look(self, args, kw):
-        if any(hasattr(v, 'get_seq_length') or k=='past_key_values' and v is not None for k,
-                v in (*enumerate(args), *kw.items())):
+        if any(hasattr(v, 'get_seq_length') or k=='past_key_values' and v is not None
+                for k, v in (*enumerate(args), *kw.items())):
             raise RuntimeError(
                 "an edit that acts at some places needs to see the whole text at every step; generate with "
                 "`use_cache=False`")

@@ -15,7 +15,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from fastcore.basics import patch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from .batches import Feed, unpacked
@@ -387,6 +386,20 @@ class Report(list):
             'style="text-align:left">what it is, and what it should '
             f'be</th></tr></thead><tbody>{rows}</tbody></table>')
 
+    def to_html(self,
+        path:str|Path, # An HTML file; one that is there is replaced
+        title:str='Whether to believe a decomposition', # Of the page
+    )->Path:           # The file
+        "Write the report as a page that needs neither Python nor a network"
+        import pandas as pd
+        from spd_nb.widgets import write_page
+        t = self.tables
+        return write_page(path, {f'The verdict: {self.verdict}':self, 'Run with parts taken out':t['masks'],
+            'Against stronger and stronger adversaries':pd.DataFrame(dict(steps=list(t['ladder']),
+                error=list(t['ladder'].values()))),
+            'Components':[f'{t["l0"]:.3g} at a position have an importance above 0.1. Those that fire, by site:',
+            alive(t['spectrum'])]}, title)
+
 # %% ../nbs/16_eval.ipynb #3cc05059
 def graded(
     name:str,     # What is asked
@@ -430,8 +443,8 @@ def report(
     table,spec = mask_table(steps, measure),spectrum(steps)
     zero = table.loc['zero', measure.__name__]
     share = lambda name: table.loc[name, 'of_zero']
-    relative = max((d.norm()/full_precision(weight_of(get_site(dm.target, s))).norm()).item() for s,
-        d in dm.deltas().items())
+    relative = max((d.norm()/full_precision(weight_of(get_site(dm.target, s))).norm()).item()
+        for s, d in dm.deltas().items())
     rungs = {k:_ratio(v, zero) for k,v in pgd_ladder(steps[0], measure, ladder).items()}
     *_,second,last = rungs.values()
     count = sum(mean_over(lambda o: torch.tensor(list(l0(o.ci.lower, weight=o.weight).values())), steps).tolist())
@@ -473,19 +486,3 @@ def report(
     result = Report(checks, dict(masks=table, spectrum=spec, ladder=rungs, l0=count))
     dm.report = dict(verdict=result.verdict, checks=[c._asdict() for c in result], measure=measure.__name__, l0=count)
     return result
-
-# %% ../nbs/16_eval.ipynb #57102eec
-@patch
-def to_html(self:Report,
-    path:str|Path, # An HTML file; one that is there is replaced
-    title:str='Whether to believe a decomposition', # Of the page
-)->Path:           # The file
-    "Write the report as a page that needs neither Python nor a network"
-    import pandas as pd
-    from spd_nb.widgets import write_page
-    t = self.tables
-    return write_page(path, {f'The verdict: {self.verdict}':self, 'Run with parts taken out':t['masks'],
-        'Against stronger and stronger adversaries':pd.DataFrame(dict(steps=list(t['ladder']),
-            error=list(t['ladder'].values()))),
-        'Components':[f'{t["l0"]:.3g} at a position have an importance above 0.1. Those that fire, by site:',
-        alive(t['spectrum'])]}, title)

@@ -184,8 +184,8 @@ def linear_sites(
     import pandas as pd
     sites,batch,first = matrices(model),sample_batch(model) if batch is None else batch,{}
     seats = audit(model, batch, sites, output) if batch is not None else {}
-    seats = {s:seat if seat.calls or seat.why else seat._replace(why='did not run on this batch') for s,
-        seat in seats.items()}
+    seats = {s:seat if seat.calls or seat.why else seat._replace(why='did not run on this batch')
+        for s, seat in seats.items()}
     total = sum(p.numel() for p in model.parameters())
     def row(site, kind, own, W, bias, seat):
         of = first.setdefault(own.data_ptr(), site)

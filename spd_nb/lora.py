@@ -115,8 +115,8 @@ def project(
         parts = dict(share=lambda c,x: x*along[c], alone=lambda c,x: along[c].square()/B.size[c],
             reads=lambda c,x: (D@nn.functional.normalize(B.V[:,c], dim=0)).square().sum(), writes=lambda c,
             x: (D.T@nn.functional.normalize(B.U[c], dim=0)).square().sum())
-        rows += [dict(key=str(Key(s, c)), amount=x.item(), **{k:(f(c, x)/whole).item() for k,f in parts.items()}) for c,
-            x in zip(chosen, a)]
+        rows += [dict(key=str(Key(s, c)), amount=x.item(), **{k:(f(c, x)/whole).item() for k,f in parts.items()})
+            for c, x in zip(chosen, a)]
     table = pd.DataFrame(rows,
         columns='key amount share alone reads writes'.split()).set_index('key').sort_values('share', ascending=False)
     return Projection(table, left, chance)

@@ -13,7 +13,6 @@ from functools import partial
 from itertools import islice
 from typing import NamedTuple
 import torch
-from fastcore.basics import patch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.optim.adam import adam
@@ -153,8 +152,8 @@ def sources_like(
     scope:Callable=each,                          # Which positions share a source: `each`, `shared`, `per_position`
 )->dict[str,Float[Tensor, "*#batch _C_and_delta"]]: # Site to sources, uniform in [0,1], in `full_precision`
     "Random sources for an adversary to start from"
-    return {s:torch.rand(*scope(g.shape[:-1]), g.shape[-1]+1, device=g.device, dtype=full_precision(g).dtype) for s,
-        g in ci.items()}
+    return {s:torch.rand(*scope(g.shape[:-1]), g.shape[-1]+1, device=g.device, dtype=full_precision(g).dtype)
+        for s, g in ci.items()}
 
 # %% ../nbs/12_masks.ipynb #eae8de8f
 def source_gradients(
@@ -214,56 +213,48 @@ class PersistentPGD:
             f'PersistentPGD(steps={self.steps}, lr={self.lr}, betas={self.betas}, warm={self.warm}, '
             f'scope={self.scope.__name__})')
 
-# %% ../nbs/12_masks.ipynb #f662f825
-@patch
-def masks(self:PersistentPGD,
-    ci:dict[str,Float[Tensor, "*batch _C"]], # Site to lower causal importances
-)->dict[str,Mask]:                           # Site to mask, differentiable in `ci` and in the sources
-    "The masks that the sources make of these importances"
-    need = {s:(*self.scope(g.shape[:-1]), g.shape[-1]+1) for s,g in ci.items()}
-    if not self.sources:
-        self.sources = sources_like(ci, self.scope)
-        self.m,self.v = ({s:torch.zeros_like(r) for s,r in self.sources.items()} for _ in range(2))
-    have = {s:tuple(r.shape) for s,r in self.sources.items()}
-    for s in have|need:
-        if have.get(s)!=need.get(s):
-            raise ValueError(
-                f"the adversary's sources at {s!r} are {have.get(s, 'missing')}, this batch needs "
-                f"{need.get(s, 'none')}; "
-                "keep the sites and the batch's shape fixed (`drop_last=True` in a `DataLoader`), or use `shared` "
-                "sources")
-    for r in self.sources.values(): r.requires_grad_()
-    return sourced_masks(ci, self.sources)
+    def masks(self,
+        ci:dict[str,Float[Tensor, "*batch _C"]], # Site to lower causal importances
+    )->dict[str,Mask]:                           # Site to mask, differentiable in `ci` and in the sources
+        "The masks that the sources make of these importances"
+        need = {s:(*self.scope(g.shape[:-1]), g.shape[-1]+1) for s,g in ci.items()}
+        if not self.sources:
+            self.sources = sources_like(ci, self.scope)
+            self.m,self.v = ({s:torch.zeros_like(r) for s,r in self.sources.items()} for _ in range(2))
+        have = {s:tuple(r.shape) for s,r in self.sources.items()}
+        for s in have|need:
+            if have.get(s)!=need.get(s):
+                raise ValueError(
+                    f"the adversary's sources at {s!r} are {have.get(s, 'missing')}, this batch needs "
+                    f"{need.get(s, 'none')}; "
+                    "keep the sites and the batch's shape fixed (`drop_last=True` in a `DataLoader`), or use `shared` "
+                    "sources")
+        for r in self.sources.values(): r.requires_grad_()
+        return sourced_masks(ci, self.sources)
 
-# %% ../nbs/12_masks.ipynb #0411ce54
-@patch
-@torch.no_grad()
-def ascend(self:PersistentPGD,
-    grads:dict[str,Tensor], # Site to the loss's gradient in its sources
-):
-    "One Adam step up the loss, then back into [0,1]"
-    (b1,b2),lr = self.betas,self.lr*min(1., (self.t+1)/self.warm if self.warm else 1.)
-    at = [self.sources[s].detach() for s in grads]
-    adam(at, list(grads.values()), [self.m[s] for s in grads], [self.v[s] for s in grads], [],
-    [torch.tensor(float(self.t), device=r.device) for r in at], foreach=False, fused=True,
-        amsgrad=False, beta1=b1, beta2=b2, lr=lr, weight_decay=0., eps=1e-8, maximize=True)
-    for s,r in zip(grads, at): self.sources[s] = r.clamp_(0,1)
-    self.t += 1
+    @torch.no_grad()
+    def ascend(self,
+        grads:dict[str,Tensor], # Site to the loss's gradient in its sources
+    ):
+        "One Adam step up the loss, then back into [0,1]"
+        (b1,b2),lr = self.betas,self.lr*min(1., (self.t+1)/self.warm if self.warm else 1.)
+        at = [self.sources[s].detach() for s in grads]
+        adam(at, list(grads.values()), [self.m[s] for s in grads], [self.v[s] for s in grads], [],
+        [torch.tensor(float(self.t), device=r.device) for r in at], foreach=False, fused=True,
+            amsgrad=False, beta1=b1, beta2=b2, lr=lr, weight_decay=0., eps=1e-8, maximize=True)
+        for s,r in zip(grads, at): self.sources[s] = r.clamp_(0,1)
+        self.t += 1
 
-# %% ../nbs/12_masks.ipynb #eeaf1c89
-@patch
-def state_dict(self:PersistentPGD)->dict: # Flat tensors, for a checkpoint
-    "Everything a resumed run needs"
-    return {f'{k}/{s}':t.detach().clone() for k,d in dict(sources=self.sources, m=self.m, v=self.v).items() for s,
-        t in d.items()} | {'t':torch.tensor(self.t)}
+    def state_dict(self)->dict: # Flat tensors, for a checkpoint
+        "Everything a resumed run needs"
+        return {f'{k}/{s}':t.detach().clone() for k,d in dict(sources=self.sources, m=self.m, v=self.v).items()
+            for s, t in d.items()} | {'t':torch.tensor(self.t)}
 
-# %% ../nbs/12_masks.ipynb #9d410caf
-@patch
-def load_state_dict(self:PersistentPGD,
-    state:dict, # From `state_dict`
-):
-    "Continue from `state_dict`"
-    self.sources,self.m,self.v,self.t = {},{},{},int(state['t'])
-    for k,t in state.items():
-        kind,_,site = k.partition('/')
-        if site: getattr(self, kind)[site] = t.clone()
+    def load_state_dict(self,
+        state:dict, # From `state_dict`
+    ):
+        "Continue from `state_dict`"
+        self.sources,self.m,self.v,self.t = {},{},{},int(state['t'])
+        for k,t in state.items():
+            kind,_,site = k.partition('/')
+            if site: getattr(self, kind)[site] = t.clone()

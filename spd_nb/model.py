@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import NamedTuple
 import torch
 from einops import EinopsError
-from fastcore.basics import patch
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -244,6 +243,19 @@ class Decomposed(nn.Module):
     def __repr__(self):
         return f'Decomposed({type(self.target).__name__}, '+', '.join(f'{s}: {C}' for s,C in self.C.items())+')'
 
+    def _repr_html_(self):
+        def size(m): return sum(p.numel() for p in m.parameters())
+        t,r = self.training_run,self.report
+        short = ', '.join(f"{c['name']} ({c['verdict']})" for c in r.get('checks', []) if c['verdict']!='pass')
+        about = [('target', f'{type(self.target).__name__} of {size(self.target):,} parameters'),
+        ('components', f'{sum(self.C.values()):,} at {len(self.sites)} sites'),
+            ('importances', f'{type(self.ci_fn).__name__} of {size(self.ci_fn):,} parameters'), ('trained',
+                f"{t.get('stopped_at')} of {t.get('steps')} steps" if t else 'no'),
+            ('report', f"{r.get('verdict')}{': '*bool(short)}{short}" if r else 'none'),
+            *(('open edit', e) for e in self.edits)]
+        return html_table(about)+html_table([(s, f'{cs.d_out} × {cs.d_in}', cs.C, size(cs))
+            for s, cs in self.components.items()], ['site','weight','C','parameters'])
+
 # %% ../nbs/14_model.ipynb #166b3a85
 def _lead(x): return lead_of((), x) if isinstance(x, Mapping) else lead_of((x,))
 
@@ -311,21 +323,6 @@ def decompose(
         # it needs more than token ids, which its first batch will have
         except (TypeError, ValueError, RuntimeError): pass
     return dm
-
-# %% ../nbs/14_model.ipynb #6c8dbbf8
-@patch
-def _repr_html_(self:Decomposed):
-    def size(m): return sum(p.numel() for p in m.parameters())
-    t,r = self.training_run,self.report
-    short = ', '.join(f"{c['name']} ({c['verdict']})" for c in r.get('checks', []) if c['verdict']!='pass')
-    about = [('target', f'{type(self.target).__name__} of {size(self.target):,} parameters'),
-    ('components', f'{sum(self.C.values()):,} at {len(self.sites)} sites'),
-        ('importances', f'{type(self.ci_fn).__name__} of {size(self.ci_fn):,} parameters'), ('trained',
-            f"{t.get('stopped_at')} of {t.get('steps')} steps" if t else 'no'),
-        ('report', f"{r.get('verdict')}{': '*bool(short)}{short}" if r else 'none'),
-        *(('open edit', e) for e in self.edits)]
-    return html_table(about)+html_table([(s, f'{cs.d_out} × {cs.d_in}', cs.C, size(cs)) for s,
-        cs in self.components.items()], ['site','weight','C','parameters'])
 
 # %% ../nbs/14_model.ipynb #ab681f00
 def _bytes(name, t):

@@ -12,7 +12,6 @@ from html import escape
 import torch
 from torch import Tensor
 from jaxtyping import Float
-from fastcore.basics import patch
 from traitlets import Dict
 from .display import visible
 from .measures import FIRES
@@ -120,17 +119,13 @@ class TrainingMonitor(View):
     def __repr__(self):
         return f"TrainingMonitor({f'step {self.learner.step} of {self.learner.steps}, ' if self.learner else ''}{self.state})"
 
-# %% ../nbs/07_monitor.ipynb #041c743e
-@patch
-def recorded(self:TrainingMonitor)->dict: return dict(data=self.data|dict(live=False))
+    def recorded(self)->dict: return dict(data=self.data|dict(live=False))
 
-# %% ../nbs/07_monitor.ipynb #0231baa5
-@patch
-def plain(self:TrainingMonitor)->str:
-    d = self.data
-    def table(head, rows):
-        return f"<table><tr>{''.join(f'<th>{escape(c)}</th>' for c in head)}</tr>{''.join('<tr>'+''.join(f'<td>{escape(str(c))}</td>' for c in r)+'</tr>' for r in rows)}</table>"
-    return f"<p>{escape(repr(self))} {escape(d['note'])}</p>"+(table(['loss','last'],
-    [(k,v[-1]) for k,v in d['losses'].items()])
-        +table(['site','components alive','in use per position'],
-        [(s['name'],f"{s['alive']} of {s['C']}",s['l0']) for s in d['sites']]) if 'x' in d else '')
+    def plain(self)->str:
+        d = self.data
+        def table(head, rows):
+            return f"<table><tr>{''.join(f'<th>{escape(c)}</th>' for c in head)}</tr>{''.join('<tr>'+''.join(f'<td>{escape(str(c))}</td>' for c in r)+'</tr>' for r in rows)}</table>"
+        return f"<p>{escape(repr(self))} {escape(d['note'])}</p>"+(table(['loss','last'],
+        [(k,v[-1]) for k,v in d['losses'].items()])
+            +table(['site','components alive','in use per position'],
+            [(s['name'],f"{s['alive']} of {s['C']}",s['l0']) for s in d['sites']]) if 'x' in d else '')

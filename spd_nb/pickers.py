@@ -64,8 +64,8 @@ class HeatmapPicker(View):
         fig = heatmap(z, x, y, symmetric, zmin, zmax)
         colors = fig.layout.coloraxis
         self.z = np.asarray(z.detach().cpu().float() if hasattr(z, 'detach') else z, dtype=float).copy()
-        self._labels = [list(range(n)) if l is None else list(l.tolist() if hasattr(l, 'tolist') else l) for n,
-            l in zip(self.z.shape, (y,x))]
+        self._labels = [list(range(n)) if l is None else list(l.tolist() if hasattr(l, 'tolist') else l)
+            for n, l in zip(self.z.shape, (y,x))]
         rows,columns = ([visible(l) for l in labels] for labels in self._labels)
         super().__init__(data=base64.b64encode(self.z.astype('<f4').tobytes()).decode(), shape=list(self.z.shape),
             x=columns, y=rows, symmetric=bool(symmetric), zmin=float(colors.cmin), zmax=float(colors.cmax),

@@ -126,8 +126,8 @@ def lines(
     if color is not None and len(ys)>1:
         raise ValueError(f"`color` splits one column, but `y` names {len(ys)}")
     df = _frame(df, x, *ys, *([] if color is None else [color]))
-    curves = [(c,c,df) for c in ys] if color is None else [(g,ys[0],d) for g,
-        d in df.groupby(color, sort=False, dropna=False, observed=True)]
+    curves = [(c,c,df) for c in ys] if color is None else [(g,ys[0],d)
+        for g, d in df.groupby(color, sort=False, dropna=False, observed=True)]
     fig,hidden,total = _fig(),0,0
     for name,c,d in curves:
         xs,vs = _array(d[x], x, 1),_array(d[c], c, 1)
@@ -278,8 +278,8 @@ def l0_bars(
 ): # A `go.Figure`. One bar trace per count: `L0`, `alive`, `C`
     "L0 of every site beside its alive and its total components"
     if isinstance(l0, Mapping):
-        l0 = dict(site=list(l0), l0=list(l0.values())) | {k:[v.get(s) for s in l0] for k,
-            v in (('alive',alive),('C',totals)) if v is not None}
+        l0 = dict(site=list(l0), l0=list(l0.values())) | {k:[v.get(s) for s in l0]
+            for k, v in (('alive',alive),('C',totals)) if v is not None}
     elif totals is not None or alive is not None:
         raise ValueError("a frame carries `alive` and `C` as columns; `totals` and `alive` go with a dict")
     df = _frame(l0, 'site', 'l0')
@@ -537,8 +537,8 @@ def contributions(
     if list(target)!=list(parts):
         raise ValueError(f"layers differ: `target` has {', '.join(target)}, `parts` has {', '.join(parts)}")
     anyd = range(1,9)
-    ts,ps = ({k:_finite(a, f"{n}[{k!r}]" if k else n, *anyd) for k,a in d.items()} for n,
-        d in (('target',target),('parts',parts)))
+    ts,ps = ({k:_finite(a, f"{n}[{k!r}]" if k else n, *anyd) for k,a in d.items()}
+        for n, d in (('target',target),('parts',parts)))
     for k in ts:
         if ts[k].shape!=ps[k].shape:
             raise ValueError(f"shapes differ{f' at {k}' if k else ''}: `target` {ts[k].shape}, `parts` {ps[k].shape}")

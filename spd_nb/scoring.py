@@ -102,8 +102,8 @@ def questions(
         def one():
             other = rng.choice(like)
             r,t = rng.choice(spots[other])
-            texts = [_text(h, w, r2, t2, window, [t2]) for r2,
-                t2 in rng.sample(hits, 4)]+[_text(h, w, r, t, window, [t])]
+            texts = [_text(h, w, r2, t2, window, [t2])
+                for r2, t2 in rng.sample(hits, 4)]+[_text(h, w, r, t, window, [t])]
             order = rng.sample(range(5), 5)
             return Question(kind, {}, [texts[o] for o in order], order.index(4))
         return [one() for _ in range(n)] if len(hits)>=4 and like else []
@@ -254,8 +254,8 @@ def caused(
         p = dm(x).float().log_softmax(-1)
         with dm.masked(without_masks(dm, [key])): q = dm(x).float().log_softmax(-1)
         # Apple's GPU has no float64
-        here,gone,cost = (a+b.sum(0).cpu().double() for a,
-            b in ((here, p[f].exp()), (gone, q[f].exp()), (cost, (p.exp()*(p-q)).sum(-1)[~f])))
+        here,gone,cost = (a+b.sum(0).cpu().double()
+            for a, b in ((here, p[f].exp()), (gone, q[f].exp()), (cost, (p.exp()*(p-q)).sum(-1)[~f])))
     n,said = int(on.sum()),said.cpu()
     lost,before,after = (here-gone)/n,(here[said].sum()/n).item(),(gone[said].sum()/n).item()
     return Caused(n, before, after, relative_change(before, after).item(),

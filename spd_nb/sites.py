@@ -78,8 +78,8 @@ def batch_of(
     if len(args)==1 and not kw: return args[0]
     bound = inspect.signature(model.forward).bind(*args, **kw)
     rest = {p.name for p in bound.signature.parameters.values() if p.kind==p.VAR_KEYWORD}
-    return {k:v for name,given in bound.arguments.items() for k,
-        v in (given.items() if name in rest else [(name,given)])}
+    return {k:v for name,given in bound.arguments.items()
+        for k, v in (given.items() if name in rest else [(name,given)])}
 
 # %% ../nbs/05_sites.ipynb #5dc53935
 def laid_out(
@@ -387,8 +387,8 @@ def audit(
                 for o in others)
             return _seat(m, calls, others, lead, rest, _why(m, calls, rest, s in blind, unable, routed))
         seats = {s:one(s) for s in sites}
-        return {s:seat if seat.layout!='1 S' or _repeats(run, s, lead, base) else seat._replace(layout=None) for s,
-            seat in seats.items()}
+        return {s:seat if seat.layout!='1 S' or _repeats(run, s, lead, base) else seat._replace(layout=None)
+            for s, seat in seats.items()}
 
 # %% ../nbs/05_sites.ipynb #70b6ea14
 def _seat(m, calls, others, lead, rest, why):

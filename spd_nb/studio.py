@@ -10,7 +10,6 @@ from functools import reduce
 from operator import add
 from typing import Annotated
 import numpy as np, torch
-from fastcore.basics import patch
 from pydantic import ConfigDict, Field, TypeAdapter
 from traitlets import Bool, Dict, List, Unicode, validate
 from typing_extensions import TypedDict # pydantic reads that of `typing` from Python 3.12 only
@@ -163,8 +162,8 @@ class EditStudio(Evidence):
     @asked
     def find(self, token:Annotated[str, Field(min_length=1, max_length=200)]):
         "Components that predict a token"
-        return [dict(key=k, pmi=r.pmi, label=visible(r.output_label or r.input_label)) for k,
-            r in self.h.by_token(token).head(8).iterrows()]
+        return [dict(key=k, pmi=r.pmi, label=visible(r.output_label or r.input_label))
+            for k, r in self.h.by_token(token).head(8).iterrows()]
 
     @asked
     def write_on(self, prompt:Text, changes:Changes, gate:bool, n:Annotated[int, Field(ge=1, le=200)]):
@@ -194,22 +193,18 @@ class EditStudio(Evidence):
         places = before(self.dm, ids, self.text)
         if not places.at.any(): raise ValueError(f"{token!r} never comes in the text to measure on")
         self.measured = measure(self.dm, self._edit(changes, gate), places, ids, places, resamples=300)
-        return [dict(measure=k, value=r.value, low=r.low, high=r.high, what=r.what) for k,
-            r in self.measured.table.iterrows()]
+        return [dict(measure=k, value=r.value, low=r.low, high=r.high, what=r.what)
+            for k, r in self.measured.table.iterrows()]
 
-# %% ../nbs/35_studio.ipynb #93f796f6
-@patch
-def recorded(self:EditStudio)->dict:
-    "The studio as it stands: what it edits cannot be changed without Python"
-    now = dict(prompt=self.prompt, changes=self.changes, gate=self.gate)
-    shown = [self._show(**now, at=t) for t in range(self._toks(self.prompt).shape[1])]
-    return jsonable(now|dict(key='', kept=dict(tokens=shown[0]['tokens'], unknown=shown[0]['unknown'],
-        kl=shown[0]['kl'], next=[s['next'] for s in shown],
-        doses=[self._doses(**now, which=i) for i in range(len(self.changes))], code=self.code() if self.changes
-        else '')))
+    def recorded(self)->dict:
+        "The studio as it stands: what it edits cannot be changed without Python"
+        now = dict(prompt=self.prompt, changes=self.changes, gate=self.gate)
+        shown = [self._show(**now, at=t) for t in range(self._toks(self.prompt).shape[1])]
+        return jsonable(now|dict(key='', kept=dict(tokens=shown[0]['tokens'], unknown=shown[0]['unknown'],
+            kl=shown[0]['kl'], next=[s['next'] for s in shown],
+            doses=[self._doses(**now, which=i) for i in range(len(self.changes))], code=self.code() if self.changes
+            else '')))
 
-# %% ../nbs/35_studio.ipynb #6373f45b
-@patch
-def plain(self:EditStudio):
-    rows = [(t, f'{p:.1%}', f'{q:.1%}') for t,p,q in self._show(self.prompt, self.changes, self.gate)['next']]
-    return f'<p>{as_html(self.prompt)}</p><pre>{as_html(code_of(self.changes, self.gate)) if self.changes else ""}</pre>'+html_table(rows, ('next','before','edited'))
+    def plain(self):
+        rows = [(t, f'{p:.1%}', f'{q:.1%}') for t,p,q in self._show(self.prompt, self.changes, self.gate)['next']]
+        return f'<p>{as_html(self.prompt)}</p><pre>{as_html(code_of(self.changes, self.gate)) if self.changes else ""}</pre>'+html_table(rows, ('next','before','edited'))

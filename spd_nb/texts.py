@@ -153,8 +153,8 @@ def marked(
 
 # %% ../nbs/19_texts.ipynb #de690704
 def _bytes(text):
-    return b''.join(bytes.fromhex(p) if i%2 else p.encode(errors='surrogatepass') for i,
-        p in enumerate(_BYTE.split(text)))
+    return b''.join(bytes.fromhex(p) if i%2 else p.encode(errors='surrogatepass')
+        for i, p in enumerate(_BYTE.split(text)))
 
 def _split(text, texts):
     "Ids of the longest tokens that make a text up, one after the other; none where there are no such tokens"

@@ -43,8 +43,8 @@ class Shift(NamedTuple):
     nll_after:Float[Tensor, "N S"]        # The same with the edit
 
     def __repr__(self):
-        means = [('KL', self.kl), ('KL back', self.kl_back), *((f'p {k} {when}', p[k]) for k in self.before for when,
-            p in (('before', self.before), ('after', self.after)))]
+        means = [('KL', self.kl), ('KL back', self.kl_back), *((f'p {k} {when}', p[k]) for k in self.before
+            for when, p in (('before', self.before), ('after', self.after)))]
         return (
             f"Shift({len(self.toks):,} rows of {self.toks.shape[1]} tokens; on average "
             f"{', '.join(f'{k} {x.mean():.3g}' for k,x in means)})")
@@ -137,8 +137,8 @@ class Measured(NamedTuple):
 
         Measure to value, low, high; `lost` and `gained`, each a list of tokens with their numbers
         """
-        return self.table[['value','low','high']].to_dict('index') | {k:df.reset_index().to_dict('records') for k,
-            df in self._moved()}
+        return self.table[['value','low','high']].to_dict('index') | {k:df.reset_index().to_dict('records')
+            for k, df in self._moved()}
     def _moved(self):
         return [(k,df) for k,df in (('lost',self.lost), ('gained',self.gained)) if df is not None and len(df)]
     def __repr__(self):

@@ -16,7 +16,6 @@ from math import isfinite
 from pathlib import Path
 from typing import NamedTuple
 import torch
-from fastcore.basics import patch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -96,8 +95,8 @@ def sparse(
 )->Tensor:            # Components per position
     "The importance-minimality loss over all sites, with a frequency term"
     q = anneal(step.t, *p) if isinstance(p, tuple) else p
-    return sum(importance_minimality(g, q, weight=step.weights(g, s), beta=beta, n_ref=n_ref) for s,
-        g in step.ci.upper.items())
+    return sum(importance_minimality(g, q, weight=step.weights(g, s), beta=beta, n_ref=n_ref)
+        for s, g in step.ci.upper.items())
 
 # %% ../nbs/15_train.ipynb #b0f64890
 def smooth_sparse(
@@ -153,8 +152,8 @@ class Adversarial:
         """Use the gradient that the total loss left in the sources for one more ascent; there is none where this
         loss was not in the total"""
         if abs(coef)<torch.finfo(torch.float32).tiny: return
-        self.adversary.ascend({s:torch.zeros_like(r) if r.grad is None else r.grad/coef for s,
-            r in self.adversary.sources.items()})
+        self.adversary.ascend({s:torch.zeros_like(r) if r.grad is None else r.grad/coef
+            for s, r in self.adversary.sources.items()})
 
     def state_dict(self): return self.adversary.state_dict()
     def load_state_dict(self, state): self.adversary.load_state_dict(state)
@@ -214,8 +213,8 @@ def _shape(x): return {k:tuple(v.shape) for k,v in x.items()} if isinstance(x, d
 
 def _named(f):
     if isinstance(f, partial):
-        return f'{_named(f.func).lstrip("_")}('+', '.join(f'{k}={_named(v) if callable(v) else v}' for k,
-            v in f.keywords.items())+')'
+        return f'{_named(f.func).lstrip("_")}('+', '.join(f'{k}={_named(v) if callable(v) else v}'
+            for k, v in f.keywords.items())+')'
     return getattr(f, '__name__', _said(f))
 
 def _said(x): return re.sub(' at 0x[0-9a-f]+', '', repr(x))  # an address is another in each process
@@ -368,14 +367,12 @@ class Learner:
         return pd.DataFrame(self.history)
 
     def __repr__(self):
-        return f'Learner(step {self.step} of {self.steps}, '+', '.join(f'{k} {v:.3g}' for k,
-            v in (self.history[-1] if self.history else {}).items() if k!='step')+')'
+        return f'Learner(step {self.step} of {self.steps}, '+', '.join(f'{k} {v:.3g}'
+            for k, v in (self.history[-1] if self.history else {}).items() if k!='step')+')'
 
-# %% ../nbs/15_train.ipynb #20dccba7
-@patch
-def _repr_html_(self:Learner):
-    last = self.history[-1] if self.history else {}
-    return f'<p>step {self.step:,} of {self.steps:,}</p>'+(html_table([last.values()], last.keys()) if last else '')
+    def _repr_html_(self):
+        last = self.history[-1] if self.history else {}
+        return f'<p>step {self.step:,} of {self.steps:,}</p>'+(html_table([last.values()], last.keys()) if last else '')
 
 # %% ../nbs/15_train.ipynb #c7c65b7f
 def save_checkpoint(
