@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from functools import reduce
 from operator import add
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
@@ -43,7 +43,7 @@ def _as_weights(e):
 
 # %% ../nbs/30c_export.ipynb #cea29f7a
 def _write(module, site, change):
-    "Add to a weight"
+    "Add a change to the weight of a module"
     new = (module.weight+change).to(module.weight)
     try:
         if parametrize.is_parametrized(module, 'weight'): module.weight = new
@@ -72,7 +72,7 @@ def _sharing(model, site):
 # %% ../nbs/30c_export.ipynb #db3a76c5
 def _untie(model, site):
     "Give a site a copy of its weight"
-    m = get_site(model, site)
+    m:Any = get_site(model, site)
     if 'weight' in m._parameters: m.weight = nn.Parameter(m.weight.clone(), requires_grad=m.weight.requires_grad)
     if left := _sharing(model, site):
         raise ValueError(
@@ -108,16 +108,17 @@ def baked(
     # Give an edited site that shares its weight, such as a tied embedding, a copy of its own?
     untie:bool=False,
 )->nn.Module:                   # A copy of the target, which stays as it is
-    "The edited model, as an ordinary one"
+    "A copy of the target with edits in its weights: an ordinary module without hooks"
     if not isinstance(edits, Edit) and not (edits := list(edits)):
         raise ValueError("no edit was given")
     e = _as_weights(edits if isinstance(edits, Edit) else reduce(add, edits))
     if e.dm is not dm: raise ValueError("this edit is of another decomposed model")
     new,done = copy.deepcopy(dm.target),[]
     def change(s): return as_stored(get_site(new, s), (e.patches[s].reads@e.patches[s].writes).T)
+    def stride(s): return getattr(get_site(new, s), 'weight').stride()
     def same(s, o):  # the same change of the same memory
         a,b = change(s),change(o)
-        if get_site(new, s).weight.stride()!=get_site(new, o).weight.stride(): b = b.T
+        if stride(s)!=stride(o): b = b.T
         return torch.allclose(a, b, rtol=0, atol=1e-5*a.abs().max().item())
     for s in e.patches:
         others = _sharing(new, s)
@@ -196,16 +197,16 @@ def _adapter(e, path):
     exact = {f'^{s}':r for s,r in ranks.items()}
     top = max(ranks.values())
     config = LoraConfig(
-        task_type=_task_type(model,
-            ranks), target_modules=list(ranks), exclude_modules=like or None, r=top, lora_alpha=top,
-        rank_pattern=exact, alpha_pattern=exact, init_lora_weights=False,
+        task_type=_task_type(model, ranks), target_modules=list(ranks), exclude_modules=like or None,
+        r=top, lora_alpha=top, rank_pattern=exact, alpha_pattern=exact, init_lora_weights=False,
         fan_in_fan_out=any(hasattr(get_site(model, s), 'nf') for s in ranks))
-    lora = get_peft_model(model, config)
+    lora:Any = get_peft_model(model, config)
     with torch.no_grad():
         for s,p in e.patches.items():
-            layer = get_site(lora.base_model.model, s)
-            if 'default' in layer.lora_A: A,B = layer.lora_A['default'].weight,layer.lora_B['default'].weight
-            else: A,B = layer.lora_embedding_A['default'],layer.lora_embedding_B['default']
+            layer:Any = get_site(lora.base_model.model, s)
+            embeds = 'default' not in layer.lora_A
+            A = layer.lora_embedding_A['default'] if embeds else layer.lora_A['default'].weight
+            B = layer.lora_embedding_B['default'] if embeds else layer.lora_B['default'].weight
             A.copy_(p.reads.T)
             B.copy_(p.writes.T/scale_of(layer.get_base_layer()))  # which peft multiplies by
     _check_runs(e, lora)
@@ -233,7 +234,7 @@ def export(
     path:str|Path,     # A folder that does not exist yet
     form:Literal['hf','peft']='hf', # A checkpoint of the edited model, or an adapter for the unedited one
     tokenizer=None,    # Saved with it; `None` saves none
-    figures=None,      # What the edit does, for the certificate: from `measure`, or anything JSON can hold
+    figures:Any=None,  # What the edit does, for the certificate: from `measure`, or anything JSON can hold
     untie:bool=False,  # As for `baked`; with `form='hf'` only
 )->Path:               # The folder
     "Write the edited model for others to open"
@@ -256,12 +257,12 @@ def export(
     with atomic(path, folder=True) as new:
         if form=='peft': _adapter(edit, new)
         else:
-            model = baked(edit.dm, edit, untie)
+            model:Any = baked(edit.dm, edit, untie)
             about['edited_fingerprint'] = fingerprint(model)
             model.save_pretrained(new)
             _check_opens(model, new)
         if tokenizer is not None: tokenizer.save_pretrained(new)
-        (new/'edit').mkdir()  # a loader may take every .safetensors of the folder itedit for weights
+        (new/'edit').mkdir()  # a loader may take every .safetensors of the folder itself for weights
         parts = {f'{s}.{k}':getattr(p, k) for s,p in edit.patches.items() for k in ('reads','writes')}
         save_file({k:t.detach().cpu().contiguous() for k,t in parts.items()}, new/'edit'/'edit.safetensors')
         (new/'edit.json').write_text(as_json(about, indent=1), encoding='utf-8')

@@ -8,7 +8,7 @@ __all__ = ['Firings', 'firings', 'write_token', 'rivals', 'Learning', 'fit_edit'
 # %% ../nbs/30b_learn.ipynb #b387b4c8
 from collections.abc import Callable, Iterable
 from math import isfinite
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -22,6 +22,8 @@ from .measures import FIRES, kl_pq
 from .model import Decomposed
 from .places import Goal, Places, token_id
 from .texts import texts_of
+if TYPE_CHECKING:
+    import pandas as pd
 
 # %% ../nbs/30b_learn.ipynb #2cbae8ec
 def _unembedding(dm):
@@ -40,10 +42,10 @@ def _raised(dm, site, e, toks):
 
 # %% ../nbs/30b_learn.ipynb #0e69121c
 class Firings(NamedTuple):
-    "What a component reads where it fires"
-    n:int       # Places where it fires
+    "Activations of a component at the positions where it fires"
+    n:int       # Positions where it fires
     mean:float  # Activation there; NaN where it never fires
-    agree:float # Share of them with the sign of the mean
+    agree:float # Share of these positions whose activation has the sign of the mean
 
 # %% ../nbs/30b_learn.ipynb #ce4ff5ad
 @torch.no_grad()
@@ -51,9 +53,9 @@ def firings(
     dm:Decomposed,           # A decomposed model
     key:Key|str,             # A component
     toks:Int[Tensor, "B S"], # Text
-    threshold:float=FIRES,      # It fires where its importance is above this
+    threshold:float=FIRES,   # It fires where its causal importance is above this
 )->Firings:
-    "Activations of a component where it fires"
+    "How often a component fires in a text, and with which activations"
     site,c = Key.parse(key)
     dm.at(site, c)
     clean = dm.clean(toks)
@@ -107,8 +109,8 @@ def rivals(
     tokenizer=None,          # As for `token_id`
 # DataFrame by token, the most raised first, this one included: raised (its logit, of what this one's is raised by),
 # cosine (of its unembedding with this one's)
-):
-    "What else writing a token raises, with all other matrices held"
+)->'pd.DataFrame':
+    "Tokens whose logits rise when a component writes the direction of one token, all other matrices held fixed"
     import pandas as pd
     i,E = token_id(dm, token, tokenizer),_unembedding(dm).float()
     effect = _raised(dm, Key.parse(key).site, E[i], toks)
@@ -119,7 +121,7 @@ def rivals(
 
 # %% ../nbs/30b_learn.ipynb #ce1f20a7
 class Learning(NamedTuple):
-    "How learning an edit went"
+    "Record of a learned edit: settings, final losses and history"
     wanted:str   # Name of the goal
     steps:int
     examples:int # Rows
@@ -127,8 +129,8 @@ class Learning(NamedTuple):
     lr:float
     batch:int
     seed:int
-    goal:float   # At the end, mean of twenty steps (nats)
-    kl:float     # KL(edited‖clean) at other positions, alike
+    goal:float|None # Mean over the last twenty steps, in nats; `None` without a step
+    kl:float|None   # KL(edited‖clean) at other positions, likewise
     history:list[dict] # Per step: goal (NaN where the batch had no place), kl
 
     def __repr__(self):
@@ -137,7 +139,7 @@ class Learning(NamedTuple):
 
     @property
     def figures(self)->dict: # All but the history
-        "For a certificate"
+        "The figures stored with an exported edit: everything but the history"
         return {k:v for k,v in self._asdict().items() if k!='history'}
 
 # %% ../nbs/30b_learn.ipynb #996ce6e2
@@ -153,7 +155,7 @@ def fit_edit(
     seed:int=0,           # Of their order
     progress:bool=True,   # Show a progress bar?
 )->Learning:
-    "Learn an edit: the goal at the places, and no change elsewhere"
+    "Train the parameters of an edit: reach a goal at the places and change nothing elsewhere"
     from tqdm.auto import trange
     dm = (e := make()).dm
     if isinstance(goal, Goal): goal = goal.read(dm)
@@ -177,7 +179,8 @@ def fit_edit(
             if at.any(): losses['goal'] = goal(out[at])
             if other.any(): losses['kl'] = kl_pq(out[other], clean[other]).mean()
             opt.zero_grad()
-            sum(v*(weight if k=='kl' else 1.) for k,v in losses.items()).backward()
+            total:Any = sum(v*(weight if k=='kl' else 1.) for k,v in losses.items())
+            total.backward()
         opt.step()
         history.append({k:losses[k].item() if k in losses else float('nan') for k in ('goal','kl')})
         if len(history)%20==1: bar.set_postfix({k:f'{v:.4f}' for k,v in history[-1].items()})
@@ -195,7 +198,7 @@ def fit_u(
     goal:Callable,  # As for `fit_edit`
     **how,          # As for `fit_edit`
 )->Edit:
-    "Learn what a component should write, beginning with what it does"
+    "Train the write direction of a component, starting from its own"
     site,c = Key.parse(key)
     u = dm.at(site, c).U[c].detach().clone().requires_grad_()
     learning = fit_edit(lambda: u_replaced(dm, site, c, u), [u], p, goal, **how)
@@ -212,7 +215,7 @@ def fit_scale(
     lr:float=.05,           # Learning rate
     **how,                  # As for `fit_edit`
 )->Edit:
-    "Learn one number per component: how much of it there should be, beginning with 1"
+    "Train one factor per component, starting from 1"
     keys = keys_of(keys)
     f = torch.ones(len(keys), device=dm.device, requires_grad=True)
     learning = fit_edit(lambda: scaled(dm, dict(zip(keys, f))), [f], p, goal, lr=lr, **how)
@@ -222,11 +225,11 @@ def fit_scale(
 
 # %% ../nbs/30b_learn.ipynb #b70a7b30
 class Boost(NamedTuple):
-    "The strongest edit within a budget"
+    "The strongest edit found within a budget, and every strength that was tried"
     strength:float # What `make` was given
     kl:float       # KL(clean‖edited), nats per position, mean over positions that are not the places
     edit:Edit
-    tried:object   # DataFrame: strength, kl (alike)
+    tried:'pd.DataFrame' # Columns strength and kl
 
     def __repr__(self):
         best = f'strength {self.strength:.4g} at {self.kl:.3g} nats'
@@ -242,7 +245,7 @@ def boost(
     high:float=16.,   # The largest to try
     tries:int=12,     # Halvings of the range
 )->Boost:
-    "Find the largest strength whose cost elsewhere stays within a budget, taking the cost to grow with it"
+    "Find the largest strength whose cost elsewhere stays within a budget, by bisection; the cost must grow with it"
     import pandas as pd
     if not p.other.any():
         raise ValueError("there is nothing but places in this text, so an edit costs nothing that could be measured")

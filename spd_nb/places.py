@@ -9,6 +9,7 @@ __all__ = ['token_ids', 'token_id', 'Places', 'before', 'windows', 'with_next', 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -22,10 +23,11 @@ def token_ids(
     tokens,         # Texts or ids, one or several, as for `ids_named`
     tokenizer=None, # Of `transformers`; `None` takes `tokenizer_of` the target
 )->list[int]:       # In their order
-    "The ids of one or several tokens"
-    if not hasattr(dm.target, 'get_input_embeddings'):
-        raise TypeError(f"{type(dm.target).__name__} is no language model, and has no tokens")
-    vocab = dm.target.get_input_embeddings().num_embeddings
+    "Ids of one or several tokens, given as text or ids"
+    target:Any = dm.target
+    if not hasattr(target, 'get_input_embeddings'):
+        raise TypeError(f"{type(target).__name__} is no language model, and has no tokens")
+    vocab = target.get_input_embeddings().num_embeddings
     several = not isinstance(tokens, str) and isinstance(tokens, Iterable) and getattr(tokens, 'ndim', 1)>0
     tokens = list(tokens) if several else [tokens]
     if not any(isinstance(t, str) for t in tokens): return ids_named(['']*vocab, tokens)
@@ -38,7 +40,7 @@ def token_id(
     token,           # One token, as for `token_ids`
     tokenizer=None,  # As for `token_ids`
 )->int:
-    "The id of one token"
+    "Id of one token; a text that several tokens read as is refused"
     ids = token_ids(dm, [token], tokenizer)
     if len(ids)>1:
         raise ValueError(f"{token!r} is how tokens {', '.join(map(str, ids))} all read; give the id that is meant")
@@ -47,10 +49,10 @@ def token_id(
 # %% ../nbs/30a_places.ipynb #702b9112
 @dataclass(frozen=True)
 class Places:
-    "Text, and where in it an edit should act"
+    "Rows of text, the positions in them whose next token is meant, and the positions that count"
     toks:Tensor             # N S, token ids
     at:Tensor               # N S, bool: positions whose next token is meant
-    counts:Tensor|None=None # N S, bool: `False` for padding, and for what is there as context only; `None` counts all
+    counts:Tensor|None=None # N S, bool: `False` for padding and for context; `None` counts all positions
 
     def __post_init__(self):
         for f in ('at','counts'):
@@ -65,13 +67,13 @@ class Places:
         return f'Places({size}: {int(self.at.sum()):,} places, {int(self.other.sum()):,} other positions)'
 
     @property
-    def other(self)->Bool[Tensor, "N S"]: # All that count but `at`
-        "Where nothing should change"
+    def other(self)->Bool[Tensor, "N S"]: # True where no place is and the position counts
+        "Positions where nothing should change: all that count except the places"
         return ~self.at if self.counts is None else self.counts&~self.at
 
     @property
-    def scored(self)->Bool[Tensor, "N S"]: # Not at the end of a row or of what counts
-        "Positions whose next token counts too"
+    def scored(self)->Bool[Tensor, "N S"]: # Never at the end of a row
+        "Positions whose next token counts too, so that its loss can be measured"
         counts = self.at|self.other
         return counts&nn.functional.pad(counts[:,1:], (0,1))
 
@@ -79,7 +81,7 @@ class Places:
         n:int,      # How many
         seed:int=0, # Of the choice
     )->'Places':
-        "Rows drawn at random"
+        "Some rows, drawn at random without replacement"
         if n>len(self.toks): raise ValueError(f"{n} rows of {len(self.toks)}")
         chosen = torch.randperm(len(self.toks), generator=torch.Generator().manual_seed(seed))[:n]
         return Places(self.toks[chosen], self.at[chosen], None if self.counts is None else self.counts[chosen])
@@ -101,7 +103,7 @@ def before(
     toks:Int[Tensor, "N S"]|Mapping,
     tokenizer=None,                  # As for `token_ids`
 )->Places:
-    "The places whose next token is one of these; padding does not count"
+    "The places before each occurrence of some tokens; padding does not count"
     toks,counts = _text_first(toks) if isinstance(toks, Mapping) else (toks, None)
     wanted = torch.tensor(token_ids(dm, tokens, tokenizer), device=toks.device)
     at = torch.isin(toks, wanted) if counts is None else torch.isin(toks, wanted)&counts
@@ -113,7 +115,7 @@ def windows(
     around:int=20, # Tokens on both sides of a place
     pad:int=0,     # Token id that fills up shorter windows
 )->Places:         # A row per window; every place is in one, and counts once
-    "Cut out what is around each place"
+    "Cut a window out of the text around each place"
     cut = []
     for row,at,real in zip(p.toks, p.at, p.at|p.other):
         done = 0
@@ -130,18 +132,20 @@ def windows(
 
 # %% ../nbs/30a_places.ipynb #668a8e6a
 def with_next(
-    p:Places, # Rows of text
-    token:int, # Id
+    dm:Decomposed,  # A decomposed language model
+    token,          # The token, as for `token_id`
+    p:Places,       # Rows of text
+    tokenizer=None, # As for `token_id`
 )->Places:
-    "The text with a token put after each place, as training on it as a label would have it"
+    "The same text with one token after every place, as if it were the label to train on"
     toks = p.toks.clone()
-    toks[:,1:][p.at[:,:-1]] = token
+    toks[:,1:][p.at[:,:-1]] = token_id(dm, token, tokenizer)
     return replace(p, toks=toks)
 
 # %% ../nbs/30a_places.ipynb #7bdd2c41
 @dataclass(frozen=True)
 class Goal:
-    "What the next token should be; called with log-probabilities, `n vocab`, the loss in nats"
+    "What the next token should be: a loss in nats of the log-probabilities at the places, `n vocab`"
     loss:Callable  # Of log-probabilities and ids
     tokens:tuple   # As for `token_ids`
 
@@ -152,7 +156,7 @@ class Goal:
         dm:Decomposed,  # A decomposed language model
         tokenizer=None, # As for `token_ids`
     )->'Goal':          # With ids in place of texts
-        "The same for the vocabulary of a model"
+        "The goal with its texts read as ids of a model's vocabulary"
         return replace(self, tokens=tuple(token_ids(dm, self.tokens, tokenizer)))
 
     def __call__(self, logp:Float[Tensor, "n vocab"])->Float[Tensor, ""]:
@@ -163,7 +167,7 @@ class Goal:
 
     @property
     def name(self)->str: # `says` or `avoids`
-        "How a certificate calls it"
+        "The name that a certificate records"
         return self.loss.__name__.lstrip('_')
 
     def __repr__(self): return f"{self.name}({', '.join(map(repr, self.tokens))})"
@@ -172,7 +176,7 @@ class Goal:
 def says(
     *tokens, # As for `token_ids`
 )->Goal:
-    "Predict one of these"
+    "Goal: predict one of these tokens"
     return Goal(_says, tokens)
 
 def _says(logp, tokens): return -logp[:,tokens].logsumexp(-1).mean()
@@ -181,7 +185,7 @@ def _says(logp, tokens): return -logp[:,tokens].logsumexp(-1).mean()
 def avoids(
     *tokens, # As for `token_ids`
 )->Goal:
-    "Predict none of these"
+    "Goal: predict none of these tokens"
     return Goal(_avoids, tokens)
 
 def _avoids(logp, tokens): return -torch.log1p(-logp[:,tokens].exp().sum(-1).clamp(max=1-1e-6)).mean()

@@ -33,15 +33,17 @@ def imports(node, deep=True):
         elif deep or not (isinstance(o, (ast.FunctionDef,ast.AsyncFunctionDef,ast.Lambda)) or isinstance(o, ast.If) and 'TYPE_CHECKING' in ast.unparse(o.test)): yield from imports(o, deep)
 
 def delegates(f):
-    "A method that only hands itself to a function of a higher page: docstring, import, `return f(self, ...)`"
+    "A method that only hands itself to a function of a higher page: docstring, import, `return f(self, ...)` or `return f(self.dm, self, ...)`"
     if not isinstance(f, ast.FunctionDef) or len(f.body)!=3 or not f.args.args or f.args.args[0].arg!='self': return False
     doc,imported,call = f.body
     return (isinstance(doc, ast.Expr) and isinstance(imported, ast.ImportFrom) and len(imported.names)==1 and isinstance(call, ast.Return)
-        and isinstance(call.value, ast.Call) and ast.unparse(call.value.func)==imported.names[0].name and ast.unparse(call.value.args[0])=='self')
+        and isinstance(call.value, ast.Call) and ast.unparse(call.value.func)==imported.names[0].name
+        and 'self' in [ast.unparse(a) for a in call.value.args[:2]])
 
 def without_delegates(tree):
     for c in ast.walk(tree):
         if isinstance(c, ast.ClassDef): c.body = [f for f in c.body if not delegates(f)]
+    tree.body = [o for o in tree.body if not (isinstance(o, ast.If) and ast.unparse(o.test)=='TYPE_CHECKING')]
     return tree
 
 def packages(nb): return {m.split('.')[0] for m in imports(ast.parse(exported(nb)), deep=False)}
