@@ -20,8 +20,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from .batches import padding
-from .ci import CI, GlobalCI, ScalarCI, SharedCI, TransformerCI, VectorCI
-from .sigmoids import lower_leaky, lower_leaky_linear, upper_leaky
+from .ci import (
+    CI, GlobalCI, ScalarCI, SharedCI, TransformerCI, VectorCI, lower_leaky, lower_leaky_linear, upper_leaky)
 from .components import Components, SiteDict, TiedComponents, components_like, delta, gaussian
 from .compute import unrounded
 from .core import Run, as_json, atomic, existing, opened_from, provenance, seeded, recover, shipped

@@ -28,8 +28,7 @@ from .display import as_html, html_table
 from .keys import SiteError, get_site, weight_of
 from .lms import is_lm
 from .losses import anneal, cosine, faithfulness, importance_minimality, smooth_l0
-from .adversary import PersistentPGD, source_gradients
-from .masks import everywhere, one_site, stochastic_masks, subset
+from .masks import PersistentPGD, everywhere, one_site, source_gradients, stochastic_masks, subset
 from .measures import kl, l0, mse, weight_for
 from .model import Clean, Decomposed, describe, tensors_of
 

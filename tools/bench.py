@@ -43,7 +43,7 @@ def language_model(name):
     torch.set_num_threads(1)
     from spd_nb.ci import SharedCI
     from spd_nb.lms import StoryLM
-    from spd_nb.adversary import PersistentPGD
+    from spd_nb.masks import PersistentPGD
     from spd_nb.model import decompose
     from spd_nb.train import vpd_losses
     kind,d,C,B,S = VPD[name]

@@ -16,8 +16,7 @@ from spd_nb.measures import kl
 from spd_nb.losses import quarter_cosine
 from spd_nb.model import decompose, load
 from spd_nb.pickers import HeatmapPicker, ParetoPicker
-from spd_nb.plots import lines, points
-from spd_nb.component_plots import vectors2d
+from spd_nb.plots import lines, points, vectors2d
 from spd_nb.scoring import shortlist, watch
 from spd_nb.stories import stories, story_rows, vocabulary
 from spd_nb.toys import TMS, fit_toy

@@ -16,8 +16,7 @@ sys.path.insert(0, str(ROOT))
 import torch
 from torch import Tensor
 from spd_nb.browser import ComponentBrowser
-from spd_nb.ci import GlobalCI, ScalarCI, SharedCI, TransformerCI, VectorCI
-from spd_nb.gates import private_gates
+from spd_nb.ci import GlobalCI, ScalarCI, SharedCI, TransformerCI, VectorCI, private_gates
 from spd_nb.compute import peak_memory
 from spd_nb.core import provenance, seeded
 from spd_nb.places import Places, before, says
@@ -31,8 +30,7 @@ from spd_nb.lms import StoryLM
 from spd_nb.lora import lora, project
 from spd_nb.losses import cosine
 from spd_nb.measures import kl, mse
-from spd_nb.adversary import PersistentPGD
-from spd_nb.masks import ci_masks, one_site, stochastic_masks
+from spd_nb.masks import PersistentPGD, ci_masks, one_site, stochastic_masks
 from spd_nb.model import decompose, load, save
 from spd_nb.stats import Stats
 from spd_nb.stories import stories
