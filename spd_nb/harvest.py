@@ -30,7 +30,9 @@ from .lms import check_tokens, is_lm, vocab_of
 from .measures import FIRES
 from .model import Decomposed, fingerprint, reference
 from .sites import matrices
-from .stats import BINS, Stats, act_edges, component_table, counts_size, load_stats, pmi, save_stats, token_table
+from .firings import BINS, act_edges
+from .stats import Stats, counts_size, load_stats, save_stats
+from .pmi import component_table, pmi, token_table
 from .stories import story_tokenizer
 from .texts import assembled, ids_named, marked, names_of, spans, texts_of
 
