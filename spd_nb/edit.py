@@ -27,7 +27,8 @@ from .batches import unpacked
 from .compute import AdamW
 from .core import as_json, atomic, provenance, recover
 from .display import as_html, html_table
-from .harvest import direct_logits, tokenizer_of
+from .logit_lens import direct_logits
+from .tokenizers import tokenizer_of
 from .hooks import open_sites
 from .keys import Key, as_stored, get_site, keys_of, scale_of, weight_of
 from .lms import vocab_of

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from .core import as_json, atomic, recover
 from .firings import (
-    BINS, BLOCK, Firings, SAMPLE_EVERY, act_bins, carry_over, firing_sums, firings, pair_counts, round_to_grid)
+    BINS, BLOCK, Firings, SAMPLE_EVERY, act_bins, carry_over, firing_sums, list_firings, pair_counts, round_to_grid)
 from .hooks import _writes
 from .measures import FIRES, check_finite
 
@@ -64,6 +64,30 @@ class _ExampleArrays:
         lost &= lost.cumsum(1)<=gained.sum(1)[:,None]  # some places may stay empty
         return lost.nonzero(),gained.nonzero()
 
+    def merge(self,
+        other:'_ExampleArrays', # From other batches, with the same settings
+    ):
+        "Draw among the examples of both"
+        who = np.arange(len(self.arrays['ticket']))
+        (r,place),(r2,c) = self._exchange(who, other.arrays['ticket'])
+        for name,new in other.arrays.items():
+            wide = np.promote_types(self.arrays[name].dtype, new.dtype)
+            self.arrays[name] = self.arrays[name].astype(wide, copy=False)
+            self.arrays[name][r,place] = new[r2,c]
+
+    def drawn(self)->tuple[np.ndarray,np.ndarray]:
+        """The examples held
+
+        Component and place of each, component by component, in the order of their tickets
+        """
+        order = self.arrays['ticket'].argsort(1)
+        some = np.take_along_axis(self.arrays['ticket'], order, 1)<NO_TICKET
+        comp = some.nonzero()[0]
+        return comp,order[some]
+
+# %% ../nbs/20_stats.ipynb #4a873218
+class _ExampleWindows(_ExampleArrays):
+    "Stores the text around examples"
     def _store_windows(self, who, place, at, toks, ci, act):
         "Store the tokens, importances and activations around positions `at` of a batch"
         S = toks.shape[1]
@@ -85,7 +109,7 @@ class _ExampleArrays:
         self.arrays[name][who,place] = half
 
 # %% ../nbs/20_stats.ipynb #e91e978d
-class Examples(_ExampleArrays):
+class Examples(_ExampleWindows):
     "Up to `k` firings of each component, drawn evenly, each with the tokens around it"
     def __init__(self,
         C:int,         # Number of components
@@ -124,27 +148,6 @@ class Examples(_ExampleArrays):
         for i in range(0, len(who), 4096):  # as many as the cache holds
             some = slice(i, i+4096)
             self._store_windows(who[some], place[some], at[some], toks, ci, act)
-
-    def merge(self,
-        other:'Examples', # From other batches, with the same settings
-    ):
-        "Draw among the examples of both"
-        who = np.arange(len(self.arrays['ticket']))
-        (r,place),(r2,c) = self._exchange(who, other.arrays['ticket'])
-        for name,new in other.arrays.items():
-            wide = np.promote_types(self.arrays[name].dtype, new.dtype)
-            self.arrays[name] = self.arrays[name].astype(wide, copy=False)
-            self.arrays[name][r,place] = new[r2,c]
-
-    def drawn(self)->tuple[np.ndarray,np.ndarray]:
-        """The examples held
-
-        Component and place of each, component by component, in the order of their tickets
-        """
-        order = self.arrays['ticket'].argsort(1)
-        some = np.take_along_axis(self.arrays['ticket'], order, 1)<NO_TICKET
-        comp = some.nonzero()[0]
-        return comp,order[some]
 
 # %% ../nbs/20_stats.ipynb #66b7e801
 INT32_MAX = 2**31-1  # The largest 32-bit count
@@ -287,44 +290,11 @@ class _Additions(_Room):
     def _add_pairs(self, on, f):
         for i,block in pair_counts(on, f): self.sums['together'][:len(block),i:i+block.shape[1]] += block.int()
 
-# %% ../nbs/20_stats.ipynb #930ccc6e
-class _Counting(_Additions):
-    "Counts one batch at a time"
+# %% ../nbs/20_stats.ipynb #4d1c5185
+class _Checks(_Additions):
+    "Refuses batches that cannot be counted"
     device:torch.device
     seen:set
-    examples:Examples
-
-    @torch.no_grad()
-    def update(self,
-        batch:int,                              # Number of the batch, below 2**31; each counts once
-        toks:Int[Tensor, "B S"],                # Its token ids
-        ci:dict[str,Float[Tensor, "B S _C"]],   # Site to lower causal importances
-        acts:dict[str,Float[Tensor, "B S _C"]], # Site to activations
-        p:Float[Tensor, "B S vocab"],           # Next-token distributions of the target
-        scale:Float[Tensor, " C_all"],          # Factors of the activations: the norms of `U`, site after site
-        text:Bool[Tensor, "B S"]|None=None,     # Which positions are text; the others are padding, neither counted nor shown. `None` counts all
-    ):
-        "Count a batch; if a number in it is not finite, nothing is counted and `ValueError` is raised"
-        self._check_batch(batch, toks.numel())
-        g,act = self._by_component(ci),self._by_component(acts).mul_(scale.to(self.device)[:,None])
-        toks,p = toks.to(self.device),p.flatten(0,1).to(self.device).float()
-        here = slice(None) if text is None else text.to(self.device).flatten().nonzero()[:,0]
-        real,acted,p = g[:,here],act[:,here],p[here]
-        sums = _batch_sums(real, acted, p)
-        if not torch.cat(list(sums.values())).isfinite().all(): self._refuse(batch, ci, acts, p, here, toks.shape, text)
-        if real.numel() and real.amin()<0:
-            real = g.clamp_(min=0)[:,here]
-            sums['ci'] = real.sum(1).double()
-        on = real>self.args['threshold']
-        f = firings(on)
-        for name in self._room: self._make_room(name, toks.numel())
-        if len(p): self._add_strengths(f, real, acted, sums)
-        self._add_tokens(f, toks.flatten()[here], p)
-        self._add_pairs(on, f)
-        self._room = {k:(room,_writes(self.sums[k])) for k,(room,_) in self._room.items()}
-        if text is not None: f,toks = f._replace(at=here[f.at]),toks.where(text.to(self.device), -1)
-        self.examples.update(batch, f, toks, g, act)
-        self.seen.add(batch)
 
     def _check_batch(self, batch, n):
         if batch in self.seen: raise ValueError(f"batch {batch} has been counted already")
@@ -349,8 +319,68 @@ class _Counting(_Additions):
             f"the target's next-token probabilities are not finite at place {place} of batch {batch}; "
             "it may need a wider precision")
 
+# %% ../nbs/20_stats.ipynb #930ccc6e
+class _Counting(_Checks):
+    "Counts one batch at a time"
+    examples:Examples
+
+    @torch.no_grad()
+    def update(self,
+        batch:int,                              # Number of the batch, below 2**31; each counts once
+        toks:Int[Tensor, "B S"],                # Its token ids
+        ci:dict[str,Float[Tensor, "B S _C"]],   # Site to lower causal importances
+        acts:dict[str,Float[Tensor, "B S _C"]], # Site to activations
+        p:Float[Tensor, "B S vocab"],           # Next-token distributions of the target
+        scale:Float[Tensor, " C_all"],          # Factors of the activations: the norms of `U`, site after site
+        text:Bool[Tensor, "B S"]|None=None,     # Which positions are text; the others are padding, neither counted nor shown. `None` counts all
+    ):
+        "Count a batch; if a number in it is not finite, nothing is counted and `ValueError` is raised"
+        self._check_batch(batch, toks.numel())
+        g,act = self._by_component(ci),self._by_component(acts).mul_(scale.to(self.device)[:,None])
+        toks,p = toks.to(self.device),p.flatten(0,1).to(self.device).float()
+        here = slice(None) if text is None else text.to(self.device).flatten().nonzero()[:,0]
+        real,acted,p = g[:,here],act[:,here],p[here]
+        sums = _batch_sums(real, acted, p)
+        if not torch.cat(list(sums.values())).isfinite().all(): self._refuse(batch, ci, acts, p, here, toks.shape, text)
+        if real.numel() and real.amin()<0:
+            real = g.clamp_(min=0)[:,here]
+            sums['ci'] = real.sum(1).double()
+        on = real>self.args['threshold']
+        f = list_firings(on)
+        for name in self._room: self._make_room(name, toks.numel())
+        if len(p): self._add_strengths(f, real, acted, sums)
+        self._add_tokens(f, toks.flatten()[here], p)
+        self._add_pairs(on, f)
+        self._room = {k:(room,_writes(self.sums[k])) for k,(room,_) in self._room.items()}
+        if text is not None: f,toks = f._replace(at=here[f.at]),toks.where(text.to(self.device), -1)
+        self.examples.update(batch, f, toks, g, act)
+        self.seen.add(batch)
+
+# %% ../nbs/20_stats.ipynb #39afb9c9
+class _Merging(_Counting):
+    "Adds the counts of other batches"
+    def _absorb(self, other):
+        self._check_same_kind(other)
+        for i in range(len(self.sums['output'])):
+            self._add(f'output/{i}', self._block(i), other._block(i).to(self.device, copy=True))
+        for k,v in other.sums.items():
+            v = v.to(self.device, copy=True)
+            if k in self._room and k!='output': self._widened(k, int(v.max()) if v.numel() else 0)
+            if not v.dtype.is_floating_point: self.sums[k] += v
+            elif k!='output': self._add(k, self.sums[k], v)
+        for k,v in other.most.items(): self.most[k] = self.most[k].maximum(v.to(self.device))
+        for k,v in other.high.items(): self.high[k] = self.high[k]+v.to(self.device) if k in self.high else v.to(self.device)
+        self.examples.merge(other.examples)
+        self.seen |= other.seen
+
+    def _check_same_kind(self, other):
+        if differ := [f'{k} is {v} and {other.args[k]}' for k,v in self.args.items() if v!=other.args[k]]:
+            raise ValueError(f"counts of different kinds do not add up: {', '.join(differ)}")
+        if twice := self.seen&other.seen:
+            raise ValueError(f"batches {', '.join(map(str, sorted(twice)[:5]))} would count twice")
+
 # %% ../nbs/20_stats.ipynb #d0ef246d
-class Stats(_Counting):
+class Stats(_Merging):
     "Counts over batches; the sum of two is what one pass over the batches of both would have counted"
     def __init__(self,
         C:dict[str,int],       # Site to number of components
@@ -382,26 +412,6 @@ class Stats(_Counting):
         new = Stats(**self.args, device=self.device)
         for part in (self, other): new._absorb(part)
         return new
-
-    def _absorb(self, other):
-        self._check_same_kind(other)
-        for i in range(len(self.sums['output'])):
-            self._add(f'output/{i}', self._block(i), other._block(i).to(self.device, copy=True))
-        for k,v in other.sums.items():
-            v = v.to(self.device, copy=True)
-            if k in self._room and k!='output': self._widened(k, int(v.max()) if v.numel() else 0)
-            if not v.dtype.is_floating_point: self.sums[k] += v
-            elif k!='output': self._add(k, self.sums[k], v)
-        for k,v in other.most.items(): self.most[k] = self.most[k].maximum(v.to(self.device))
-        for k,v in other.high.items(): self.high[k] = self.high[k]+v.to(self.device) if k in self.high else v.to(self.device)
-        self.examples.merge(other.examples)
-        self.seen |= other.seen
-
-    def _check_same_kind(self, other):
-        if differ := [f'{k} is {v} and {other.args[k]}' for k,v in self.args.items() if v!=other.args[k]]:
-            raise ValueError(f"counts of different kinds do not add up: {', '.join(differ)}")
-        if twice := self.seen&other.seen:
-            raise ValueError(f"batches {', '.join(map(str, sorted(twice)[:5]))} would count twice")
 
 # %% ../nbs/20_stats.ipynb #9a139d94
 def save_stats(

@@ -17,7 +17,8 @@ from typing_extensions import TypedDict # pydantic reads that of `typing` from P
 from .browser import Evidence, Name
 from .display import as_html, html_table, visible
 from .edit import Edit, before, scaled, u_replaced, write_token
-from .harvest import Harvest, unknown_words
+from .harvest import Harvest
+from .tokenizers import unknown_words
 from .keys import Key
 from .measures import FIRES, kl_pq
 from .texts import names_of

@@ -1,7 +1,7 @@
 "Counts on the edges of what they hold: carries, blocks, padding, empty tables"
 import torch, torch.nn.functional as F
 import numpy as np, pytest
-from spd_nb.firings import carry_over, firings, pair_counts
+from spd_nb.firings import carry_over, list_firings, pair_counts
 from spd_nb.pmi import component_table, token_table
 from spd_nb.stats import Examples, Stats, load_stats, save_stats, tickets
 
@@ -34,7 +34,7 @@ def test_a_carry_also_where_only_a_negative_sum_is_large():
 
 def test_pairs_of_more_components_than_one_block():
     on = torch.rand(70, 40, generator=torch.Generator().manual_seed(2))<.3
-    got = torch.cat([F.pad(b, (0,0,0,70-len(b))) for _,b in pair_counts(on, firings(on))], 1)
+    got = torch.cat([F.pad(b, (0,0,0,70-len(b))) for _,b in pair_counts(on, list_firings(on))], 1)
     assert torch.equal(got.triu(), (on.float()@on.float().T).triu())
 
 def test_tickets_of_another_batch_are_others():
@@ -47,7 +47,7 @@ def test_example_windows_are_empty_beyond_the_row():
     for i in range(6):
         toks = torch.randint(50, (2,5), generator=gen)
         ci = torch.rand(4, 10, generator=gen)*torch.tensor([1.,.5,.101,.05])[:,None]
-        drawn.update(i, firings(ci>.1), toks, ci, torch.randn(4, 10, generator=gen))
+        drawn.update(i, list_firings(ci>.1), toks, ci, torch.randn(4, 10, generator=gen))
     comp,place = drawn.drawn()
     assert len(comp) and (drawn.arrays['toks'][comp,place]<0).any()
     assert all((drawn.arrays[k][drawn.arrays['toks']<0]==0).all() for k in ('ci','act'))

@@ -21,7 +21,8 @@ from spd_nb.compute import peak_memory
 from spd_nb.core import provenance, seeded
 from spd_nb.edit import Places, ablated, baked, before, fit_u, says, scaled, u_replaced, v_replaced
 from spd_nb.feature_space import feature_space
-from spd_nb.harvest import Harvest, count
+from spd_nb.harvest import Harvest
+from spd_nb.count import count
 from spd_nb.lens import PromptLens
 from spd_nb.lms import StoryLM
 from spd_nb.lora import lora, project
