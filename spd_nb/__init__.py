@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # for editors and type checkers; the table below is what runs
     from .browser import ComponentBrowser
-    from .edit import ablated, baked, only, scaled, u_replaced, v_replaced, write_token
+    from .edit import ablated, only, scaled, u_replaced, v_replaced
     from .eval import report
+    from .export import baked
     from .harvest import Harvest
+    from .learn import write_token
     from .lens import PromptLens
     from .lms import linear_sites, load_lm
     from .data import tokens
@@ -21,8 +23,8 @@ __all__ = ['ComponentBrowser', 'EditStudio', 'Harvest', 'PromptLens', 'ablated',
            'measure', 'only', 'plan', 'report', 'save', 'scaled', 'spd_losses', 'tokens', 'u_replaced', 'v_replaced', 'vpd_losses', 'write_token']
 
 _MODULES = dict(
-    browser='ComponentBrowser', data='tokens', edit='ablated baked only scaled u_replaced v_replaced write_token', eval='report',
-    harvest='Harvest', lens='PromptLens', lms='linear_sites load_lm', model='decompose load save', studio='EditStudio',
+    browser='ComponentBrowser', data='tokens', edit='ablated only scaled u_replaced v_replaced', eval='report', export='baked',
+    harvest='Harvest', learn='write_token', lens='PromptLens', lms='linear_sites load_lm', model='decompose load save', studio='EditStudio',
     tradeoff='measure', train='fit plan spd_losses vpd_losses')
 
 def __getattr__(name):

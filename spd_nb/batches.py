@@ -27,6 +27,7 @@ def _end_of(batches):
 
 def _numbered(batches): return hasattr(batches, '__getitem__') and not isinstance(batches, IterableDataset)
 
+# %% ../nbs/09_batches.ipynb #f04ff25d
 def _refuse_rows(batches):
     "`TypeError` for what gives rows where batches are meant"
     name = type(batches).__name__
@@ -37,10 +38,12 @@ def _refuse_rows(batches):
     if isinstance(batches, (str,Path)):
         raise TypeError(f"{str(batches)!r} is text or a path, not batches; `tokens` makes batches of files and texts")
     if isinstance(batches, Mapping):
-        raise TypeError(f"a {name} with {', '.join(map(repr, list(batches)[:4]))} is one batch; pass a list of them, `[batch]`")
+        raise TypeError(
+            f"a {name} with {', '.join(map(repr, list(batches)[:4]))} is one batch; pass a list of them, `[batch]`")
     if not hasattr(batches, '__iter__') and not _numbered(batches):
         call = f"; call it, `{getattr(batches, '__name__', 'f')}()`, for what it gives" if callable(batches) else ''
-        raise TypeError(f"batches are a list, `Batches`, a `DataLoader` or another iterable of batches, not a {name}{call}")
+        raise TypeError(
+            f"batches are a list, `Batches`, a `DataLoader` or another iterable of batches, not a {name}{call}")
     columns = hasattr(batches, 'column_names') and _numbered(batches)
     if columns or isinstance(batches, Dataset) and not isinstance(batches, IterableDataset):
         data = "data.with_format('torch')" if columns else 'data'
@@ -48,10 +51,13 @@ def _refuse_rows(batches):
             f"a {name} gives one row at a time; pass a `DataLoader` of it, such as "
             f"`DataLoader({data}, batch_size=32)`, or for text `tokens(data, ...)`")
 
+# %% ../nbs/09_batches.ipynb #ed1a8f65
 class Feed:
     "Any source of batches, by step, with randomness of its own"
     def __init__(self,
-        batches,    # A list or `Batches`, or an iterable that can be iterated again, such as a `DataLoader` or an `IterableDataset` of batches
+        # A list or `Batches`, or an iterable that can be iterated again, such as a `DataLoader` or an `IterableDataset`
+        # of batches
+        batches,
         seed:int=0, # Of the randomness that an iterable draws, e.g. its shuffles
     ):
         _refuse_rows(batches)
@@ -59,8 +65,10 @@ class Feed:
         if self.end==0: raise ValueError("there are no batches")
         self.it,self.at,self.epoch = None,0,0
 
-    def __getitem__(self, i:int): # The batch of step `i`; after the last comes the first again. An iterable is replayed up to it
-        if _numbered(self.batches): return self.batches[i%self.end if self.end and not hasattr(self.batches, 'per_pass') else i]
+    def __getitem__(self, i:int):
+        "The batch of step `i`; after the last comes the first again. An iterable is replayed up to it"
+        if _numbered(self.batches):
+            return self.batches[i%self.end if self.end and not hasattr(self.batches, 'per_pass') else i]
         while self.at<=i: self.last,self.at = self._next(),self.at+1
         return self.last
 
@@ -96,7 +104,8 @@ class Feed:
         "The batch of step `i`, if no batch has come twice until then"
         batch = self[i]
         if self.epoch>1 or self.end is not None and i>=self.end:
-            raise ValueError(f"there are no more than {self.end or i} batches, and none should count twice; pass a smaller `n`")
+            raise ValueError(
+                f"there are no more than {self.end or i} batches, and none should count twice; pass a smaller `n`")
         return batch
 
     def some(self,
@@ -115,8 +124,10 @@ def _takes(target):
     named = {p.name for p in ps if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
     return named,any(p.kind==p.VAR_KEYWORD for p in ps) and not hasattr(target, 'main_input_name')
 
+# %% ../nbs/09_batches.ipynb #0b6ba264
 def _of_tuple(x, target):
-    "The part of a tuple that a model reads: its first element, and in a language model's batch the mask that comes with it"
+    """The part of a tuple that a model reads: its first element, and in a language model's batch the mask that comes
+    with it"""
     if not x: raise TypeError("a batch is an empty tuple")
     first,named = x[0],_takes(target)[0]
     if not hasattr(target, 'main_input_name') and len(named)>1 and sum(isinstance(t, Tensor) for t in x)>1:
@@ -125,14 +136,18 @@ def _of_tuple(x, target):
             "give a dictionary of them, or the one input alone")
     if vocab_of(target) is None or not isinstance(first, Tensor) or first.is_floating_point(): return first
     alike = [t for t in x[1:] if isinstance(t, Tensor) and t.shape==first.shape]
-    masks = [t for t in alike if bool(((t==0)|(t==1)).all()) and bool(t[:,0].all()) and not bool((t.long().diff(dim=1)>0).any())]  # text, then padding
-    labels = [t for t in alike if torch.equal(t, first) or bool((t==-100).any())]  # which a decomposition has no use for
+    # text, then padding
+    masks = [t for t in alike if bool(((t==0)|(t==1)).all()) and bool(t[:,0].all())
+        and not bool((t.long().diff(dim=1)>0).any())]
+    # which a decomposition has no use for
+    labels = [t for t in alike if torch.equal(t, first) or bool((t==-100).any())]
     if len(masks)>1 or len(masks)+len(labels)<len(alike):
         raise TypeError(
             f"a batch of {len(x)} tensors in a tuple does not say what each of them is; give a dictionary, such "
             "as dict(input_ids=..., attention_mask=...)")
     return dict(input_ids=first, attention_mask=masks[0]) if masks else first
 
+# %% ../nbs/09_batches.ipynb #ac99c297
 def _columns(x, target):
     "The columns of a dictionary that a model reads, as tensors"
     named,any_name = _takes(target)
@@ -157,14 +172,17 @@ def _columns(x, target):
             f"it takes {', '.join(sorted(named))}")
     return got
 
+# %% ../nbs/09_batches.ipynb #0b7d384e
 def padding(
     x:dict,           # What a model reads
     target:nn.Module, # The model
-)->tuple:             # How often each position counts, `None` where all do; and `x`, with the positions that padding on the left needs
+# How often each position counts, `None` where all do; and `x`, with the positions that padding on the left needs
+)->tuple:
     "What an attention mask says of a batch"
     mask = x.get('attention_mask')
     if not isinstance(mask, Tensor) or mask.ndim!=2 or mask.bool().all(): return None,x
-    if not mask.any(): raise ValueError("the `attention_mask` of a batch is 0 everywhere, so no position counts")
+    if not mask.any():
+        raise ValueError("the `attention_mask` of a batch is 0 everywhere, so no position counts")
     if getattr(getattr(target, 'config', None), 'is_encoder_decoder', False):
         raise ValueError(
             f"this batch is padded, and {type(target).__name__} has an encoder and a decoder with positions of "
@@ -178,7 +196,9 @@ def padding(
         if _COUNTED[target]: x = _positions(x)
     return (mask!=0).float(),x
 
-_COUNTED = WeakKeyDictionary()  # by model, does padding on the left need positions that are counted from the text on? `None` where those do not help
+# %% ../nbs/09_batches.ipynb #322668b4
+# by model, does padding on the left need positions that are counted from the text on? `None` where those do not help
+_COUNTED = WeakKeyDictionary()
 
 def _positions(x): return x|dict(position_ids=(x['attention_mask'].long().cumsum(-1)-1).clamp(min=0))
 
@@ -187,6 +207,7 @@ def _counted(target, x):
     tries = [(False, x)]+([(True, _positions(x))] if 'position_ids' in _takes(target)[0] else [])
     return next((given for given,y in tries if _alone(target, y)), None)
 
+# %% ../nbs/09_batches.ipynb #49ea4372
 @torch.no_grad()
 def _alone(target, x):
     "Does a model answer for a row with padding on its left what it answers for the row alone?"
@@ -195,16 +216,22 @@ def _alone(target, x):
     if ids is None or ids.shape!=mask.shape or not mask[i].any(): return True
     first = int(mask[i].nonzero()[0,0])
     one = {k:v[i:i+1] if isinstance(v, Tensor) and v.ndim and len(v)==len(ids) else v for k,v in x.items()}
-    with without_hooks(): padded,alone = (output_of(target(**kw)) for kw in (one, dict(input_ids=ids[i:i+1,first:], attention_mask=mask[i:i+1,first:])))
+    with without_hooks():
+        padded,alone = (output_of(target(**kw))
+            for kw in (one, dict(input_ids=ids[i:i+1,first:], attention_mask=mask[i:i+1,first:])))
     off = (padded if padded.ndim<3 else padded[:,first:])-alone  # or an answer without positions
-    if off.shape[-1]>1: off,alone = off-off.mean(-1, keepdim=True),alone-alone.mean(-1, keepdim=True)  # logits may all be shifted by much
+    # logits may all be shifted by much
+    if off.shape[-1]>1: off,alone = off-off.mean(-1, keepdim=True),alone-alone.mean(-1, keepdim=True)
     return bool(off.abs().max()<=(1e-3 if off.dtype in (torch.float32,torch.float64) else 5e-2)*alone.abs().max())
 
+# %% ../nbs/09_batches.ipynb #d6d1ebc3
 def unpacked(
-    batch,            # A tensor, a dictionary (a tokenizer's `BatchEncoding` too), a tuple that starts with either, or `Weighted`
+    # A tensor, a dictionary (a tokenizer's `BatchEncoding` too), a tuple that starts with either, or `Weighted`
+    batch,
     target:nn.Module, # The model that reads it
     device=None,      # Where to put it; `None` leaves it
-)->tuple:             # What the target reads, and how often each position counts: `B` or `B S`, or `None` where all count once
+# What the target reads, and how often each position counts: `B` or `B S`, or `None` where all count once
+)->tuple:
     "What a batch holds, checked; padding counts 0"
     x,weight = batch if isinstance(batch, Weighted) else (batch, None)
     if isinstance(x, (tuple,list)): x = _of_tuple(x, target)
@@ -215,7 +242,8 @@ def unpacked(
             f"{type(x).__name__}")
     x = {k:v.to(device) if isinstance(v, Tensor) else v for k,v in x.items()} if isinstance(x, dict) else x.to(device)
     for k,v in (x.items() if isinstance(x, dict) else [('',x)]):
-        if isinstance(v, Tensor) and not v.numel(): raise ValueError(f"a batch of shape {tuple(v.shape)} holds nothing")
+        if isinstance(v, Tensor) and not v.numel():
+            raise ValueError(f"a batch of shape {tuple(v.shape)} holds nothing")
         if isinstance(v, Tensor) and v.is_floating_point() and not v.isfinite().all():
             raise ValueError(
                 f"a batch{f' has {k!r} with' if k else ' has'} {int((~v.isfinite()).sum())} values that are not "
@@ -225,6 +253,8 @@ def unpacked(
     weight = None if weight is None else weight.to(device)
     if isinstance(x, dict):
         counts,x = padding(x, target)
-        if counts is not None: weight = counts if weight is None else counts*(weight[:,None] if weight.ndim==1 else weight)
-    if weight is not None and not weight.any(): raise ValueError("the weights of a batch are 0 everywhere, so nothing in it counts")
+        if counts is not None:
+            weight = counts if weight is None else counts*(weight[:,None] if weight.ndim==1 else weight)
+    if weight is not None and not weight.any():
+        raise ValueError("the weights of a batch are 0 everywhere, so nothing in it counts")
     return x,weight

@@ -9,7 +9,6 @@ __all__ = ['Name', 'Evidence', 'ComponentBrowser']
 import re
 from functools import cached_property
 from typing import Annotated, Literal
-from fastcore.basics import patch
 from pydantic import Field
 from traitlets import CUnicode, Enum, List, Unicode, validate
 from .display import html_table, visible
@@ -21,6 +20,7 @@ from .widgets import View, asked, jsonable
 # %% ../nbs/33_browser.ipynb #f9d0282e
 Name = Annotated[str, Field(max_length=400)]
 
+# %% ../nbs/33_browser.ipynb #89fe433a
 class Evidence(View):
     "A view that shows components of a harvest"
     key = CUnicode('', help='The component that is picked, `site:c`; empty for none').tag(sync=True)
@@ -54,8 +54,11 @@ class Evidence(View):
         i,key = self.h.at(key),str(Key.parse(key))
         s,label,bins = self.h._components.iloc[i],self._label(key),self.h.activations(key)
         some = bins.index[(bins.sampled>0)|(bins.fired>0)]
-        def tokens(side): return [(visible(t.text), t.precision, t.pmi) for t in self.h.tokens(key, side).head(12).itertuples() if t.precision>=.005]
-        return dict(key=key, density=s.density, firings=s.firings, mean=s.fired_mean, sd=s.fired_sd, **label, input=tokens('input'), output=tokens('output'),
+        def tokens(side):
+            return [(visible(t.text), t.precision, t.pmi) for t in self.h.tokens(key, side).head(12).itertuples()
+                if t.precision>=.005]
+        return dict(key=key, density=s.density, firings=s.firings, mean=s.fired_mean, sd=s.fired_sd, **label,
+        input=tokens('input'), output=tokens('output'),
             examples=self._examples(key, 0, 8), kept=min(s.firings, self.h.manifest['examples']),
             bins=bins.loc[some.min():some.max()].to_dict('records') if s.firings else [])
 
@@ -76,20 +79,23 @@ class Evidence(View):
     def neighbours(self, key:Name):
         "What fires where it fires"
         df = self.h.correlated(key).head(12)
-        return [dict(key=k, pmi=r.pmi, firings=r.firings, p_given_this=r.p_given_this, label=visible(r.output_label or r.input_label)) for k,r in df.iterrows()]
+        return [dict(key=k, pmi=r.pmi, firings=r.firings, p_given_this=r.p_given_this,
+            label=visible(r.output_label or r.input_label)) for k,r in df.iterrows()]
 
     def _examples(self, key, start, n):
         def row(e):
             whole = spans(e.texts) # a character of several tokens is shown as one, with the largest of their values
             ci,act = ([max(v[s], key=abs) for s in whole] for v in (e.ci, e.act))
             return dict(t=[visible(''.join(e.texts[s.start:s.stop])) for s in whole],
-                ci=[round(float(x), 2) for x in ci], act=[float(f'{x:.2g}') for x in act], at=next(i for i,s in enumerate(whole) if e.at in s))
+                ci=[round(float(x), 2) for x in ci], act=[float(f'{x:.2g}') for x in act],
+                at=next(i for i,s in enumerate(whole) if e.at in s))
         return [row(e) for e in self.h.examples(key, start+n)[start:]]
 
     def _label(self, key):
         df = self.h.labels.frame()
         r = df.loc[key] if key in df.index else dict(input_label='', output_label='', strategy='')
-        return dict(input_label=visible(r['input_label']), output_label=visible(r['output_label']), label_from=visible(r['strategy']))
+        return dict(input_label=visible(r['input_label']), output_label=visible(r['output_label']),
+            label_from=visible(r['strategy']))
 
     def _whole(self, key, examples=6, deep=True):
         "All four answers, for a page; without `deep` the two quick ones"
@@ -103,7 +109,8 @@ class ComponentBrowser(Evidence):
     front,height = 'browser',1000
     sites = List(Unicode(), help='What the site filter offers').tag(sync=True)
     token = Unicode('', help='Components that belong to this token only, the closest first').tag(sync=True)
-    side = Enum(['output','input'], 'output', help='Whether the token is one they predict or one they fire on').tag(sync=True)
+    side = Enum(['output','input'], 'output',
+        help='Whether the token is one they predict or one they fire on').tag(sync=True)
     label = Unicode('', help='A regular expression that a label must match').tag(sync=True)
 
     def __init__(self,
@@ -112,7 +119,8 @@ class ComponentBrowser(Evidence):
     ):
         super().__init__(h, sites=list(map(str, h._components.site.unique())), **traits)
 
-    def __repr__(self): return f"ComponentBrowser({len(self.h.keys):,} components"+(f', {self.key} picked' if self.key else '')+')'
+    def __repr__(self):
+        return f"ComponentBrowser({len(self.h.keys):,} components"+(f', {self.key} picked' if self.key else '')+')'
 
     @cached_property
     def _tops(self): return self.h.tops()
@@ -124,7 +132,8 @@ class ComponentBrowser(Evidence):
         df = self.h.components
         if label:
             try: want = re.compile(label, re.I)
-            except re.error as e: raise ValueError(f"{label!r} is no regular expression: {e}") from e
+            except re.error as e:
+                raise ValueError(f"{label!r} is no regular expression: {e}") from e
             df = df[[bool(want.search(a) or want.search(b)) for a,b in zip(df.input_label, df.output_label)]]
         if token:
             shown = [i for i,t in enumerate(self.h.texts) if t!=visible(t)==token]  # ⏎ for a line's end
@@ -146,7 +155,8 @@ class ComponentBrowser(Evidence):
         alive:bool=True,                           # Only those that fire
         sort:Literal['key','density','mean_ci','input_label','output_label','pmi','precision']='density',
         down:bool=True,                            # The largest first
-        follow:bool=True,                          # Leave the traits as they are; otherwise these filters become the browser's
+        # Leave the traits as they are; otherwise these filters become the browser's
+        follow:bool=True,
     ):
         "A part of the table, and how long it is"
         df = self._found(token, side, label, site, alive)
@@ -154,36 +164,40 @@ class ComponentBrowser(Evidence):
         if sort in df.columns: df = df.sort_values(sort, ascending=not down, kind='stable')
         elif sort=='key' and down: df = df[::-1]
         def tokens(side, key): return [visible(self.h.texts[t]) for t in self._tops[side][self.h.keys[key]] if t>=0]
-        def row(key, r): return dict(key=key, density=r.density, mean_ci=r.mean_ci, firings=r.firings, input_label=visible(r.input_label), output_label=visible(r.output_label),
-            input=tokens('input', key), output=tokens('output', key), **({k:r[k] for k in ('pmi','precision')} if token else {}))
+        def row(key, r): return dict(key=key, density=r.density, mean_ci=r.mean_ci, firings=r.firings,
+        input_label=visible(r.input_label), output_label=visible(r.output_label),
+            input=tokens('input', key), output=tokens('output', key),
+            **({k:r[k] for k in ('pmi','precision')} if token else {}))
         return dict(total=len(df), start=start, rows=[row(k, r) for k,r in df.iloc[start:start+n].iterrows()])
 
-# %% ../nbs/33_browser.ipynb #a167551b
-@patch
-def recorded(self:ComponentBrowser,
-    keys=None,      # Components to keep; `None` keeps all that fire
-    examples:int=6, # Of each
-    deep:bool=True, # With what its directions say and what fires with it, which takes longer
-)->dict:
-    "The state of the browser, with everything about some components"
-    keys = list(self.h.components.query('firings>0').index) if keys is None else list(dict.fromkeys(str(Key.parse(k)) for k in keys))
-    rows,details = [self.h.at(k) for k in keys],{k:self._whole(k, examples, deep) for k in keys}
-    df = self.h.components.iloc[rows]
-    table = dict(key=keys, **{c:df[c].tolist() for c in ('firings','density','mean_ci')},
-        **{c:[visible(t) for t in df[c]] for c in ('input_label','output_label')},
-        **{side:[[(t,p,m) for t,p,m in details[k][side]] for k in keys] for side in ('input','output')})
-    state = dict(key=self.key if self.key in details else '', sites=list(dict.fromkeys(df.site.astype(str))),
-        token=self.token, side=self.side, label=self.label)
-    return state|dict(table=jsonable(table, 4), details=details, of=len(self.h.keys))
+    def recorded(self,
+        keys=None,      # Components to keep; `None` keeps all that fire
+        examples:int=6, # Of each
+        deep:bool=True, # With what its directions say and what fires with it, which takes longer
+    )->dict:
+        "The state of the browser, with everything about some components"
+        keys = list(self.h.components.query('firings>0').index) if keys is None else list(dict.fromkeys(str(Key.parse(k))
+            for k in keys))
+        rows,details = [self.h.at(k) for k in keys],{k:self._whole(k, examples, deep) for k in keys}
+        df = self.h.components.iloc[rows]
+        table = dict(key=keys, **{c:df[c].tolist() for c in ('firings','density','mean_ci')},
+            **{c:[visible(t) for t in df[c]] for c in ('input_label','output_label')},
+            **{side:[[(t,p,m) for t,p,m in details[k][side]] for k in keys] for side in ('input','output')})
+        state = dict(key=self.key if self.key in details else '', sites=list(dict.fromkeys(df.site.astype(str))),
+            token=self.token, side=self.side, label=self.label)
+        return state|dict(table=jsonable(table, 4), details=details, of=len(self.h.keys))
 
-@patch
-def plain(self:ComponentBrowser):
-    shown = self.rows(start=0, n=12, token=self.token, side=self.side, label=self.label, sort='pmi' if self.token else 'density')
-    rows = [(r['key'], f"{r['density']:.2%}", '  '.join(r['input']), '  '.join(r['output']), r['input_label'], r['output_label']) for r in shown['rows']]
-    return html_table(rows, ('component','density','fires on','predicts','input label','output label'))+f'<p>{shown["total"]:,} components in all</p>'
+    def plain(self):
+        shown = self.rows(start=0, n=12, token=self.token, side=self.side, label=self.label, sort='pmi' if self.token
+            else 'density')
+        rows = [(r['key'], f"{r['density']:.2%}", '  '.join(r['input']), '  '.join(r['output']), r['input_label'],
+            r['output_label']) for r in shown['rows']]
+        return html_table(rows, ('component','density','fires on','predicts','input label',
+            'output label'))+f'<p>{shown["total"]:,} components in all</p>'
 
-@patch
-def _repr_html_(self:ComponentBrowser):
-    some = [r['key'] for r in self.rows(start=0, n=8, token=self.token, side=self.side, label=self.label, sort='pmi' if self.token else 'density')['rows']]
-    still = self.still(keys=[*([self.key] if self.key else []), *some], examples=3, deep=False)
-    return still._replace(state=still.state|dict(key=next(iter(still.state['details']), '')))._repr_html_()  # one is open, for a reader who may not know that they can be
+    def _repr_html_(self):
+        some = [r['key'] for r in self.rows(start=0, n=8, token=self.token, side=self.side, label=self.label, sort='pmi'
+            if self.token else 'density')['rows']]
+        still = self.still(keys=[*([self.key] if self.key else []), *some], examples=3, deep=False)
+        # one is open, for a reader who may not know that they can be
+        return still._replace(state=still.state|dict(key=next(iter(still.state['details']), '')))._repr_html_()

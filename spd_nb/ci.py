@@ -30,6 +30,7 @@ class _OneWay(torch.autograd.Function):
         x, = ctx.saved_tensors
         return torch.where(x>0, torch.where(x<=1, g, 0), ctx.slope*g.clamp(max=0)), None
 
+# %% ../nbs/11_ci.ipynb #fec69648
 def lower_leaky(
     x:Float[Tensor, "*batch"], # Before the sigmoid
     slope:float=.01,           # Of the gradient below 0
@@ -76,7 +77,8 @@ class _Gates(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, g):
-        if torch.is_grad_enabled(): raise RuntimeError("private gates are differentiable once, so `create_graph=True` cannot pass through them")
+        if torch.is_grad_enabled():
+            raise RuntimeError("private gates are differentiable once, so `create_graph=True` cannot pass through them")
         h,w1,b1,w2 = ctx.saved_tensors
         dh,dw1,db1,dw2 = torch.empty_like(h),torch.zeros_like(w1),torch.zeros_like(b1),torch.zeros_like(w2)
         for i in range(0, h.shape[0], ctx.rows):
@@ -90,13 +92,15 @@ class _Gates(torch.autograd.Function):
             dw1 += da.mul_(hs).sum(1)
         return dh,dw1,db1,dw2,g.sum(0),None
 
+# %% ../nbs/11_ci.ipynb #c410fabf
 def private_gates(
     h:Float[Tensor, "*batch C"],    # One number per component
     w1:Float[Tensor, "hidden C"],   # Its hidden layer's weights
     b1:Float[Tensor, "hidden C"],   # ... and biases
     w2:Float[Tensor, "hidden C"],   # Its output weights
     b2:Float[Tensor, " C"],         # ... and bias
-    floats:int=2**17,               # Hidden activations held at a time (on a GPU, 512 times as many); at least one row's
+    # Hidden activations held at a time (on a GPU, 512 times as many); at least one row's
+    floats:int=2**17,
 )->Float[Tensor, "*batch C"]:       # One number per component
     "Every component's own 1-to-`hidden`-to-1 GELU network, without keeping the hidden layer; differentiable once"
     h = h.to(w1.dtype)
@@ -111,11 +115,14 @@ class _Guess(nn.Module):
     def forward(self,
         reads:dict[str,Float[Tensor, "*batch _d_read"]], # Site to what it reads, as vectors
         acts:dict[str,Float[Tensor, "*batch _C"]],       # Site to activations
-        text:Bool[Tensor, "B S"]|None=None,              # Which positions are text, for a function that looks from one position at others; `None` is all
+        # Which positions are text, for a function that looks from one position at others; `None` is all
+        text:Bool[Tensor, "B S"]|None=None,
     )->dict[str,Float[Tensor, "*batch _C"]]:             # Site to importances before the sigmoid
         p = next(self.parameters())
-        with unrounded(p.device): return self.guess(*({s:a.to(p.dtype) for s,a in d.items()} for d in (reads, acts)), text)
+        with unrounded(p.device):
+            return self.guess(*({s:a.to(p.dtype) for s,a in d.items()} for d in (reads, acts)), text)
 
+# %% ../nbs/11_ci.ipynb #a2a149bd
 class _PerSite(_Guess):
     def __init__(self, sites, make, **spec):
         super().__init__()
@@ -179,6 +186,7 @@ def _alike(kind, reads):
             f"{', '.join(f'{s} {shape}' for s,shape in {v:(k,v) for k,v in shapes.items()}.values())}; use "
             "SharedCI, or leave some out")
 
+# %% ../nbs/11_ci.ipynb #9a59de4e
 class GlobalCI(_Guess):
     "All importances of all sites from all they read, by one MLP"
     def __init__(self,
@@ -206,6 +214,7 @@ class _Block(nn.Module):
         x = x+self.o(rearrange(F.scaled_dot_product_attention(rotary(q), rotary(k), v, seen), 'B h S d -> B S (h d)'))
         return x+self.down(F.gelu(self.up(F.rms_norm(x, x.shape[-1:]))))
 
+# %% ../nbs/11_ci.ipynb #5829c6e7
 class TransformerCI(_Guess):
     "All importances of all sites and positions from all they read, by a bidirectional transformer (VPD)"
     def __init__(self,
@@ -215,7 +224,8 @@ class TransformerCI(_Guess):
         heads:int=4,    # Attention heads
     ):
         super().__init__()
-        if d%(2*heads): raise ValueError(f"`d` must be a multiple of `2*heads`={2*heads} for rotary positions, got {d}")
+        if d%(2*heads):
+            raise ValueError(f"`d` must be a multiple of `2*heads`={2*heads} for rotary positions, got {d}")
         self.spec = dict(kind='TransformerCI', d=d, blocks=blocks, heads=heads)
         self.names,self.Cs = sorted(sites.keys()),[sites[s].C for s in sorted(sites.keys())]
         self.inp = nn.Linear(sum(sites[s].d_read for s in self.names), d)
@@ -224,8 +234,12 @@ class TransformerCI(_Guess):
     def guess(self, reads, acts, text):
         _alike(type(self).__name__, reads)
         x = torch.cat([F.rms_norm(reads[s], reads[s].shape[-1:]) for s in self.names], -1)
-        if x.ndim!=3: raise ValueError(f"TransformerCI reads sequences (B S d), got inputs of shape {tuple(x.shape)}; use GlobalCI for data without positions")
+        if x.ndim!=3:
+            raise ValueError(
+                f"TransformerCI reads sequences (B S d), got inputs of shape {tuple(x.shape)}; use GlobalCI for "
+                "data without positions")
         x = self.inp(x)
-        seen = None if text is None else (text|~text.any(1, keepdim=True))[:,None,None]  # a row without text sees itself, which is better than nothing: NaN
+        # a row without text sees itself, which is better than nothing: NaN
+        seen = None if text is None else (text|~text.any(1, keepdim=True))[:,None,None]
         for block in self.blocks: x = block(x, seen)
         return dict(zip(self.names, self.out(x).split(self.Cs, -1)))

@@ -16,8 +16,10 @@ from .compute import full_precision, unrounded
 from .keys import get_site, weight_of
 
 # %% ../nbs/10_components.ipynb #3aa54d62
-def _matched(x, V): return x if x.dtype==V.dtype or torch.is_autocast_enabled(x.device.type) else x.to(V.dtype)  # autocast itself brings both to one type
+# autocast itself brings both to one type
+def _matched(x, V): return x if x.dtype==V.dtype or torch.is_autocast_enabled(x.device.type) else x.to(V.dtype)
 
+# %% ../nbs/10_components.ipynb #8d584749
 class Components(nn.Module):
     "Rank-one components of one weight: component `c` reads `V[:,c]` and writes `U[c]`"
     def __init__(self,
@@ -37,7 +39,8 @@ class Components(nn.Module):
     def d_read(self)->int: return self.d_in  # width of what `read` gives
     @property
     def weight(self)->Float[Tensor, "d_out d_in"]:
-        with unrounded(self.V.device): return (self.V@self.U).T  # rounded, its difference from the target's weight would be noise
+        # rounded, its difference from the target's weight would be noise
+        with unrounded(self.V.device): return (self.V@self.U).T
 
     def acts(self,
         x:Float[Tensor, "*batch {self.d_in}"], # Input of the site
@@ -97,7 +100,8 @@ class TiedComponents(Components):
 
 # %% ../nbs/10_components.ipynb #998086e5
 def gaussian(
-    W:Float[Tensor, "d_out d_in"], # The weight to decompose; only its shape and device matter, and whether it is in float64
+    # The weight to decompose; only its shape and device matter, and whether it is in float64
+    W:Float[Tensor, "d_out d_in"],
     C:int,                         # How many components
 )->tuple[Float[Tensor, "d_in {C}"], Float[Tensor, "{C} d_out"]]: # V and U
     "Start from random directions: `V` of variance 1/d_in, `U` of 1/C (VPD)"
@@ -110,7 +114,8 @@ def aligned(
     W:Float[Tensor, "d_out d_in"], # The weight to decompose
     C:int,                         # How many components
 )->tuple[Float[Tensor, "d_in {C}"], Float[Tensor, "{C} d_out"]]: # V, of unit columns, and U
-    "Start from random unit directions, each `U[c]` scaled by the inner product of `outer(U[c], V[:,c])` with the weight (SPD)"
+    """Start from random unit directions, each `U[c]` scaled by the inner product of `outer(U[c], V[:,c])` with the
+    weight (SPD)"""
     d_out,d_in = W.shape
     W = full_precision(W)
     V = nn.functional.normalize(torch.randn(d_in, C), dim=0).to(W)
@@ -124,7 +129,8 @@ def components_like(
     init:Callable=gaussian,  # `gaussian`, `aligned`, or your own `(W, C) -> V, U`; `W` is in `full_precision`
 )->Components:               # Fresh components on the weight's device, in `full_precision`
     "Components that fit a module"
-    if not isinstance(C, int) or C<1: raise ValueError(f"`C` is a number of components, at least 1, got {C!r}")
+    if not isinstance(C, int) or C<1:
+        raise ValueError(f"`C` is a number of components, at least 1, got {C!r}")
     W = full_precision(weight_of(module).detach())
     V,U = init(W, C)
     want,got = ((W.shape[1],C), (C,W.shape[0])),(tuple(V.shape), tuple(U.shape))
@@ -132,7 +138,8 @@ def components_like(
         raise ValueError(
             f"`init` must give V and U of shapes {want[0]} and {want[1]} for this {type(module).__name__}, but "
             f"gave {got[0]} and {got[1]}")
-    return (EmbeddingComponents if isinstance(module, nn.Embedding) else Components)(full_precision(V).clone(), full_precision(U).clone())
+    return (EmbeddingComponents if isinstance(module, nn.Embedding) else Components)(full_precision(V).clone(),
+        full_precision(U).clone())
 
 # %% ../nbs/10_components.ipynb #a5678db4
 def delta(
@@ -167,9 +174,11 @@ class Identified(nn.Module):
         module:nn.Module, # What to put the identity before; it is used, not copied
     ):
         super().__init__()
-        if isinstance(module, nn.Embedding): raise TypeError("an Embedding reads token ids, and no identity matrix can stand before those")
+        if isinstance(module, nn.Embedding):
+            raise TypeError("an Embedding reads token ids, and no identity matrix can stand before those")
         W = weight_of(module)
-        self.identity = nn.Linear(W.shape[1], W.shape[1], bias=False, device='meta')  # elsewhere this would draw random numbers
+        # elsewhere this would draw random numbers
+        self.identity = nn.Linear(W.shape[1], W.shape[1], bias=False, device='meta')
         self.identity.weight = nn.Parameter(torch.eye(W.shape[1]).to(W), requires_grad=False)
         self.module = module
         self.training = self.identity.training = module.training
@@ -179,7 +188,8 @@ class Identified(nn.Module):
 def with_identity(
     model:nn.Module, # Any model
     site:str,        # The site to put an identity before: not an embedding
-)->nn.Module:        # A model that shares every parameter with `model`, with sites `{site}.identity` and `{site}.module`
+# A model that shares every parameter with `model`, with sites `{site}.identity` and `{site}.module`
+)->nn.Module:
     "Insert an identity matrix before a site, leaving the original model as it was"
     inner = Identified(get_site(model, site))
     new = here = copy.copy(model)

@@ -15,15 +15,18 @@ from torch import Tensor
 # %% ../nbs/00d_compute.ipynb #ada9f9d5
 def peak_memory(
     device:torch.device|str='cpu', # A GPU, or `cpu` for this process
-)->float:                          # MB since the process began, on CUDA and XPU since `reset_peak_memory_stats`; NaN where nothing keeps count
+# MB since the process began, on CUDA and XPU since `reset_peak_memory_stats`; NaN where nothing keeps count
+)->float:
     "The most memory that was in use at one time"
     kind = torch.device(device).type
     if kind in ('cuda','xpu'): return torch.get_device_module(kind).max_memory_allocated(device)/1e6
-    if kind=='mps': return torch.mps.driver_allocated_memory()/1e6  # Apple's allocator keeps what it once took, and no peak
+    # Apple's allocator keeps what it once took, and no peak
+    if kind=='mps': return torch.mps.driver_allocated_memory()/1e6
     try: import resource
     except ImportError: return _windows_peak()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss*(1 if sys.platform=='darwin' else 1024)/1e6
 
+# %% ../nbs/00d_compute.ipynb #5582d410
 def _windows_peak():
     try: import psutil
     except ImportError: return math.nan
@@ -67,7 +70,8 @@ def stoppable():
     def ask(sig, frame):
         if asked: raise KeyboardInterrupt
         asked.append(sig)
-    before = {s:h for s in (signal.SIGINT, signal.SIGTERM) if (h := signal.getsignal(s)) is not None}  # a handler in C cannot be set again from here
+    # a handler in C cannot be set again from here
+    before = {s:h for s in (signal.SIGINT, signal.SIGTERM) if (h := signal.getsignal(s)) is not None}
     try:
         for s in before: signal.signal(s, ask)
         yield asked

@@ -34,8 +34,10 @@ def rng_state()->dict[str,Tensor]: # Device to state, for `restore_rng`
     "The state of torch's random generators, on the CPU and every GPU in use (CUDA, Apple's, Intel's)"
     return {device:read() for device,read,_ in _generators()}
 
+# %% ../nbs/00_core.ipynb #d11390d9
 def restore_rng(
-    state:dict[str,Tensor], # From `rng_state`, perhaps on another machine: devices that are not in use here are passed over
+    # From `rng_state`, perhaps on another machine: devices that are not in use here are passed over
+    state:dict[str,Tensor],
 ):
     "Set torch's random generators back to a kept state"
     for device,_,put in _generators():
@@ -61,6 +63,7 @@ def path_of(
     "Read a path as a shell would"
     return Path(os.path.expanduser(path))
 
+# %% ../nbs/00_core.ipynb #819584e1
 def located(
     source:str|PathLike, # Where a model is opened from: a local folder or a name on the hub
 )->str:                  # The absolute path of a folder that exists, else `source` unchanged
@@ -68,13 +71,15 @@ def located(
     folder = path_of(source)
     return str(folder.resolve()) if folder.is_dir() else str(source)
 
+# %% ../nbs/00_core.ipynb #d19af857
 def opened_from(
     model:nn.Module, # Any model
 )->str:              # From `located`; empty for models made in memory, and for those that are not of `transformers`
     "Where a model of `transformers` was opened from"
     config = getattr(model, 'config', None)
     name = getattr(config, 'name_or_path', '')
-    return name if not name or getattr(config, '_commit_hash', None) else located(name)  # what came from the hub has a commit
+    # what came from the hub has a commit
+    return name if not name or getattr(config, '_commit_hash', None) else located(name)
 
 # %% ../nbs/00_core.ipynb #2d3f6190
 def as_json(
@@ -85,12 +90,14 @@ def as_json(
     "Data as JSON that every reader accepts"
     def plain(v):
         if isinstance(v, Real): return int(v) if isinstance(v, Integral) else float(v)
-        if default is None: raise TypeError(f"Object of type {type(v).__name__} is not JSON serializable")
+        if default is None:
+            raise TypeError(f"Object of type {type(v).__name__} is not JSON serializable")
         return default(v)
     return json.dumps(json.loads(json.dumps(x, default=plain), parse_constant=lambda _: None), indent=indent)
 
 # %% ../nbs/00_core.ipynb #3cd6340f
-_UNSYNCED = errno.EACCES,errno.EBADF,errno.EINVAL  # Windows opens no folder and flushes only what is open for writing; some network disks flush no folder
+# Windows opens no folder and flushes only what is open for writing; some network disks flush no folder
+_UNSYNCED = errno.EACCES,errno.EBADF,errno.EINVAL
 
 def _sync(path):
     writable = path.is_file() and os.access(path, os.W_OK)
@@ -102,9 +109,9 @@ def _sync(path):
         if writable or e.errno not in _UNSYNCED: raise
 
 def _real(path): return path.resolve() if path.is_symlink() else path  # a link stays a link
-
 def _old(path): return path.with_name(f'.{path.name}.old')
 
+# %% ../nbs/00_core.ipynb #c00e3d06
 def recover(
     path:str|PathLike, # A file or folder written by `atomic`
 )->Path:               # From `path_of`
@@ -134,7 +141,8 @@ def atomic(
     try:
         if folder: new.mkdir()
         yield new
-        if not new.exists(): raise FileNotFoundError(f"nothing was written to the path that `atomic` gave, so {path} stays as it was")
+        if not new.exists():
+            raise FileNotFoundError(f"nothing was written to the path that `atomic` gave, so {path} stays as it was")
         for f in [new, *new.rglob('*')] if folder else [new]: _sync(f)
         if folder and path.exists(): os.replace(path, _old(path))
         os.replace(new, path)
@@ -144,12 +152,17 @@ def atomic(
         recover(path)
 
 # %% ../nbs/00_core.ipynb #f3247c61
-def provenance()->dict[str,str|None]: # Versions of python, torch and spd_nb, the git commit of the working folder, and the time in UTC; `None` for what is not there
-    "What a result was made with"
+def provenance()->dict[str,str|None]:
+    """What a result was made with
+
+    Versions of python, torch and spd_nb, the git commit of the working folder, and the time in UTC; `None` for what is
+    not there
+    """
     def v(name):
         try: return version(name)
         except PackageNotFoundError: return None
-    git = subprocess.run(['git','rev-parse','--verify','HEAD'], capture_output=True).stdout.decode().strip() if shutil.which('git') else ''
+    git = subprocess.run(['git','rev-parse','--verify','HEAD'],
+        capture_output=True).stdout.decode().strip() if shutil.which('git') else ''
     return dict(python=sys.version.split()[0], torch=torch.__version__, spd_nb=v('spd_nb'), commit=git or None,
         time=datetime.now(timezone.utc).isoformat(timespec='seconds'))
 
@@ -164,8 +177,10 @@ def shipped()->dict[str,Path]: # Name to folder
     found = [f.parent for d in _shipped_in() for f in d.glob('*/decomposition.json')]
     return {f.name:f for f in sorted(found, key=lambda f: f.name, reverse=True)}
 
+# %% ../nbs/00_core.ipynb #b98e87a4
 def existing(
-    path:str|PathLike, # A folder, or the name of a decomposition that comes with the package, such as `story`, or `story/harvest`
+    # A folder, or the name of a decomposition that comes with the package, such as `story`, or `story/harvest`
+    path:str|PathLike,
 )->Path:               # From `recover`
     "A folder to read from"
     here = recover(path)
@@ -180,7 +195,8 @@ class Run:
     ):
         if path is None:
             stem = Path('runs')/datetime.now().strftime('%Y-%m-%d_%H%M%S')
-            path = next(p for i in range(10_000) if not (p := stem.with_name(f'{stem.name}-{i}' if i else stem.name)).exists())
+            path = next(p for i in range(10_000)
+                if not (p := stem.with_name(f'{stem.name}-{i}' if i else stem.name)).exists())
         self.path,self._torn = path_of(path),True  # whether the history may end in half a row
         self.path.mkdir(parents=True, exist_ok=True)
 
@@ -191,7 +207,8 @@ class Run:
         **args, # What to remember; values that JSON cannot hold are kept as their `repr`
     ):
         "Write `run.json`: the arguments and what they ran with"
-        with atomic(self/'run.json') as f: f.write_text(as_json(dict(args=args, **provenance()), indent=1, default=repr), encoding='utf-8')
+        with atomic(self/'run.json') as f:
+            f.write_text(as_json(dict(args=args, **provenance()), indent=1, default=repr), encoding='utf-8')
 
     def log(self,
         row:dict, # Column to number, not finite where something went wrong; `rewind` needs a column `step`
@@ -204,8 +221,11 @@ class Run:
         self._torn = False
 
     @property
-    def history(self)->list[dict]: # The rows so far, with NaN for numbers that were not finite; a torn last line, as a kill leaves it, is dropped
-        "Every logged row"
+    def history(self)->list[dict]:
+        """Every logged row
+
+        The rows so far, with NaN for numbers that were not finite; a torn last line, as a kill leaves it, is dropped
+        """
         f = self/'history.jsonl'
         lines = f.read_text(encoding='utf-8').split('\n')[:-1] if f.exists() else []
         return [{k:float('nan') if v is None else v for k,v in json.loads(l).items()} for l in lines]
@@ -215,4 +235,5 @@ class Run:
     ):
         "Drop the history from a step on, as a resumed run will write it again"
         rows = [r for r in self.history if r['step']<step]
-        with atomic(self/'history.jsonl') as f: f.write_text(''.join(as_json(r)+'\n' for r in rows), encoding='utf-8', newline='\n')
+        with atomic(self/'history.jsonl') as f:
+            f.write_text(''.join(as_json(r)+'\n' for r in rows), encoding='utf-8', newline='\n')

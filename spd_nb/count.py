@@ -9,6 +9,7 @@ __all__ = ['ids_of', 'data_hash', 'chosen_sites', 'count']
 import hashlib, signal, time, warnings
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 import torch
 from jaxtyping import Int
 from torch import Tensor, nn
@@ -30,7 +31,9 @@ def ids_of(
     "The token ids of a batch whose rows are all text"
     x,weight = unpacked(batch, target, device)
     if weight is not None:
-        raise ValueError("this batch is padded or weighted, and padding would be counted as text; pack documents into full rows (see `tokens`)")
+        raise ValueError(
+            "this batch is padded or weighted, and padding would be counted as text; pack documents into full rows "
+            "(see `tokens`)")
     return x['input_ids'] if isinstance(x, dict) else x
 
 # %% ../nbs/20d_count.ipynb #3f345722
@@ -69,8 +72,8 @@ def _allocated(make, C, vocab, examples, window, device)->Stats:
     n = sum(C.values())
     size,free = counts_size(n, vocab, examples, window),_free_memory(device)
     takes = (
-        f"counts of {n:,} components and {vocab:,} tokens take {size/1e9:.3g} GB on {device}; some `sites` at a time, a "
-        "decomposition with fewer components, or fewer `examples` need less, and `device` keeps counts elsewhere")
+        f"counts of {n:,} components and {vocab:,} tokens take {size/1e9:.3g} GB on {device}; some `sites` at a time, "
+        "a decomposition with fewer components, or fewer `examples` need less, and `device` keeps counts elsewhere")
     if size>free: warnings.warn(f"{takes}. {free/1e9:.3g} GB are free now")
     try: return make()
     except (RuntimeError, MemoryError) as e:
@@ -166,7 +169,7 @@ def count(
             "models see `spectrum`")
     C,vocab,device = chosen_sites(dm, sites),vocab_of(dm.target),device or dm.device
     of = dict(decomposition=fingerprint(dm), data=data_hash(feed[0], dm.target))
-    args = dict(C=C, vocab=vocab, threshold=threshold, examples=examples, window=window, seed=seed, of=of)
+    args:dict[str,Any] = dict(C=C, vocab=vocab, threshold=threshold, examples=examples, window=window, seed=seed, of=of)
     share = dict(rank=rank, world=world)
     def make(): return _resumed(path, args, share, n, device) if path.exists() else Stats(**args, device=device)
     stats = _allocated(make, C, vocab, examples, window, device)

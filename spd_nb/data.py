@@ -24,7 +24,9 @@ from .core import path_of
 class Batches:
     "An endless stream in which batch `i` depends on the seed and `i` alone, so a resumed run finds its place at once"
     def __init__(self,
-        make:Callable, # Makes a batch from a `torch.Generator`; a function of a module (or a `partial` of one) can be sent to another process
+        # Makes a batch from a `torch.Generator`; a function of a module (or a `partial` of one) can be sent to another
+        # process
+        make:Callable,
         seed:int=0,    # Another seed, another stream; 0 to 2**32-1
     ):
         if not 0<=seed<2**32: raise ValueError(f"`seed` must be from 0 to 2**32-1, got {seed}")
@@ -33,8 +35,10 @@ class Batches:
     def __getitem__(self,
         i:int, # Which batch, from 0
     ):         # What `make` gives
-        if i<0: raise IndexError(f"batches are numbered from 0 and have no end to count from, got {i}")
-        # The CPU generator reads the low 32 bits of a seed only. Steps of 2**32 over the golden ratio keep streams far apart in those.
+        if i<0:
+            raise IndexError(f"batches are numbered from 0 and have no end to count from, got {i}")
+        # The CPU generator reads the low 32 bits of a seed only. Steps of 2**32 over the golden ratio keep streams far
+        # apart in those.
         return self.make(torch.Generator().manual_seed((self.seed*0x9E3779B1+i)%2**32))
 
     def __iter__(self)->Iterator: # Batches 0, 1, 2, ... without end
@@ -49,6 +53,7 @@ class Weighted(NamedTuple):
     x:Float[Tensor, "B d"]     # Rows
     weight:Float[Tensor, " B"] # How many rows each stands for, at least 1
 
+# %% ../nbs/02_data.ipynb #3383115f
 def merged_zeros(
     x:Float[Tensor, "B d"], # Rows, many of them all zero
 )->Weighted:                # The other rows in their order, and last one zero row that stands for all of them
@@ -75,6 +80,7 @@ def sparse_features(
     if not low<high: raise ValueError(f"`low` must be below `high`, got {low} and {high}")
     return Batches(partial(_sparse_rows, n=n, batch=batch, p=p, low=low, high=high, merge=merge), seed)
 
+# %% ../nbs/02_data.ipynb #57aec5a5
 def _sparse_rows(gen, n, batch, p, low, high, merge):
     x = torch.rand(batch, n, generator=gen)*(high-low)+low
     x = x*(torch.rand(batch, n, generator=gen)<p)
@@ -89,10 +95,13 @@ def repeated_tokens(
     seed:int=0, # Another seed, another stream
 )->Batches:     # Batches of B 2*half+gap
     "Rows of distinct random tokens, then a window of them said again: only looking back tells what comes next"
-    if half<2: raise ValueError(f"`half` must be at least 2 for something to follow something, got {half}")
-    if not 0<=gap<=vocab-half: raise ValueError(f"`gap` must be 0 to vocab-half={vocab-half}, for the first tokens to be distinct, got {gap}")
+    if half<2:
+        raise ValueError(f"`half` must be at least 2 for something to follow something, got {half}")
+    if not 0<=gap<=vocab-half:
+        raise ValueError(f"`gap` must be 0 to vocab-half={vocab-half}, for the first tokens to be distinct, got {gap}")
     return Batches(partial(_repeated_rows, vocab=vocab, half=half, batch=batch, gap=gap), seed)
 
+# %% ../nbs/02_data.ipynb #1451ffd6
 def _repeated_rows(gen, vocab, half, batch, gap):
     x = torch.rand(batch, vocab, generator=gen).argsort(1)[:,:half+gap]
     start = torch.randint(gap+1, (batch,1), generator=gen)
@@ -108,7 +117,8 @@ def packed(
 )->Iterator[list[int]]:           # Rows of `seq` ids; what is left at the end is dropped
     "Documents one after the other, cut into rows"
     if seq<1+each_row: raise ValueError(f"`seq` must be at least {1+each_row}, got {seq}")
-    if each_row and bos is None: raise ValueError("`each_row` begins rows with `bos`, so give that too")
+    if each_row and bos is None:
+        raise ValueError("`each_row` begins rows with `bos`, so give that too")
     rest = []
     for doc in docs:
         if bos is not None: rest.append(bos)
@@ -127,13 +137,17 @@ def packed(
 def begun(
     tokenizer,             # Of `transformers`
     text:str,              # What to run
-    bos:int|bool|None=None, # Begin with this id; `True` takes the tokenizer's begin-of-sequence token, `None` too if there is one, `False` puts nothing
+    # Begin with this id; `True` takes the tokenizer's begin-of-sequence token, `None` too if there is one, `False` puts
+    # nothing
+    bos:int|bool|None=None,
 )->list[int]:              # Token ids; `ValueError` where there are none
     "A text as the beginning of a row"
-    if bos is True and tokenizer.bos_token_id is None: raise ValueError("this tokenizer has no begin-of-sequence token; give its id as `bos`, or `bos=False`")
+    if bos is True and tokenizer.bos_token_id is None:
+        raise ValueError("this tokenizer has no begin-of-sequence token; give its id as `bos`, or `bos=False`")
     first = None if bos is False else tokenizer.bos_token_id if bos is None or bos is True else bos
     ids = ([] if first is None else [first])+list(tokenizer(text, add_special_tokens=False).input_ids)
-    if not ids: raise ValueError("an empty text has no tokens, and no begin-of-sequence token to begin with")
+    if not ids:
+        raise ValueError("an empty text has no tokens, and no begin-of-sequence token to begin with")
     return ids
 
 # %% ../nbs/02_data.ipynb #849b0872
@@ -149,48 +163,63 @@ class TokenBatches:
     ):
         if not 0<=rank<world: raise ValueError(f"`rank` must be 0 to world-1={world-1}, got {rank}")
         self.rows,self.batch,self.seed,self.shuffle = rows[rank::world],batch,seed,shuffle
-        if len(self.rows)<batch: raise ValueError(f"{len(rows)} rows of {rows.shape[1]} tokens for {world} processes, too few for a batch of {batch} each")
+        if len(self.rows)<batch:
+            raise ValueError(
+                f"{len(rows)} rows of {rows.shape[1]} tokens for {world} processes, too few for a batch of "
+                f"{batch} each")
 
     @property
-    def per_pass(self)->int: return len(self.rows)//self.batch # Batches in a pass; a last one that is not full is left out
+    # Batches in a pass; a last one that is not full is left out
+    def per_pass(self)->int: return len(self.rows)//self.batch
 
     def __getitem__(self,
         i:int, # Which batch, from 0
     )->Int[Tensor, "B S"]:
-        if i<0: raise IndexError(f"batches are numbered from 0 and have no end to count from, got {i}")
+        if i<0:
+            raise IndexError(f"batches are numbered from 0 and have no end to count from, got {i}")
         epoch,at = divmod(i, self.per_pass)
         gen = torch.Generator().manual_seed((self.seed*0x9E3779B1+epoch)%2**32)
         order = torch.randperm(len(self.rows), generator=gen) if self.shuffle else torch.arange(len(self.rows))
         return self.rows[order[at*self.batch:(at+1)*self.batch]].long()
 
-    def __repr__(self): return f'TokenBatches({len(self.rows)} rows of {self.rows.shape[1]} tokens, {self.batch} at a time)'
+    def __repr__(self):
+        return f'TokenBatches({len(self.rows)} rows of {self.rows.shape[1]} tokens, {self.batch} at a time)'
 
 # %% ../nbs/02_data.ipynb #7be0301a
 def _column(column, row, where):
     "Which column of a table holds the documents"
-    if column is not None and column not in row: raise ValueError(f"{where} has no column {column!r}; there are {', '.join(row)}")
-    known = [c for c in ([column] if column else ('input_ids','text')) if c in row] or [c for c,v in row.items() if isinstance(v, str)]
+    if column is not None and column not in row:
+        raise ValueError(f"{where} has no column {column!r}; there are {', '.join(row)}")
+    known = [c for c in ([column] if column else ('input_ids','text')) if c in row] or [c for c,v in row.items()
+        if isinstance(v, str)]
     if len(known)<1 or len(known)>1 and 'input_ids' not in known:
         raise ValueError(f"{where} has no column 'input_ids' or 'text'; name one of {', '.join(row)} with `column`")
     return known[0]
 
-def _open(f): return gzip.open(f, 'rt', encoding='utf-8-sig', newline='') if f.suffix=='.gz' else open(f, encoding='utf-8-sig', newline='')
+def _open(f):
+    return gzip.open(f, 'rt', encoding='utf-8-sig', newline='') if f.suffix=='.gz' else open(f, encoding='utf-8-sig',
+        newline='')
 
+# %% ../nbs/02_data.ipynb #385d8d1f
 def _json_rows(f):
     with _open(f) as file:
         for i,line in enumerate(file):
             if not line.strip(): continue
             try: row = json.loads(line)
-            except ValueError as e: raise ValueError(f"line {i+1} of {f} is not JSON ({e}); a .jsonl file has an object on each line") from e
+            except ValueError as e:
+                raise ValueError(
+                    f"line {i+1} of {f} is not JSON ({e}); a .jsonl file has an object on each line") from e
             if row is not None: yield row if isinstance(row, dict) else dict(text=row)
 
+# %% ../nbs/02_data.ipynb #d8d5c34f
 def _csv_rows(f, delimiter):
     import pandas as pd
     with pd.read_csv(f, sep=delimiter, dtype=str, keep_default_na=False, encoding='utf-8-sig', chunksize=1000) as parts:
         for part in parts:
             if len(part.columns)==1 and set(part.columns[0])&set(',;\t|'):
                 raise ValueError(
-                    f"{f} has the one column {part.columns[0]!r}; its columns are not parted by {delimiter!r}, so read it "
+                    f"{f} has the one column {part.columns[0]!r}; its columns are not parted by {delimiter!r}, so "
+                    "read it "
                     "with pandas and pass a list of texts")
             yield from part.to_dict('records')
 
@@ -198,9 +227,11 @@ def _parquet_rows(f):
     import pyarrow.parquet as pq
     for part in pq.ParquetFile(f).iter_batches(): yield from part.to_pylist()
 
+# %% ../nbs/02_data.ipynb #0c63e12d
 def _text_rows(f):
     with _open(f) as file: yield from (dict(text=l.rstrip('\r\n')) for l in file if l.strip())
 
+# %% ../nbs/02_data.ipynb #f729ddd1
 _READERS = {'.parquet':_parquet_rows, '.txt':_text_rows, '.jsonl':_json_rows, '.ndjson':_json_rows,
     '.csv':partial(_csv_rows, delimiter=','), '.tsv':partial(_csv_rows, delimiter='\t')}
 
@@ -212,18 +243,21 @@ def _file_rows(f):
             "be read, all but .parquet also as .gz")
     return _READERS[kind](f)
 
+# %% ../nbs/02_data.ipynb #83c76fc9
 def _cells(rows, column, where):
     "The documents of a table's rows"
     name = None
     for i,row in enumerate(rows):
         name = _column(column, row, where) if name is None else name
-        if name not in row: raise ValueError(f"row {i} of {where} has no {name!r}; it has {', '.join(map(repr, row)) or 'nothing'}")
+        if name not in row:
+            raise ValueError(f"row {i} of {where} has no {name!r}; it has {', '.join(map(repr, row)) or 'nothing'}")
         if name=='input_ids' and isinstance(row[name], str):
             raise ValueError(
                 f"the column 'input_ids' of {where} holds text, {row[name][:40]!r}; give ids as a list of "
                 "numbers, or name another column")
         yield row[name]
 
+# %% ../nbs/02_data.ipynb #f4c5e529
 def _documents(source, column, tokenizer):
     "Documents as lists of ids, one after the other"
     if isinstance(source, (str,PathLike)):
@@ -235,23 +269,31 @@ def _documents(source, column, tokenizer):
                 "data set")
         readers = [(f, _file_rows(f)) for f in files]  # all are looked at before any is read
         for f,rows in readers: yield from _ids(_cells(rows, column, f), tokenizer)
-    elif isinstance(source, Mapping): raise TypeError(f"a {type(source).__name__} of {', '.join(map(repr, source))} is several data sets; choose one of them")
-    elif hasattr(source, 'column_names') or hasattr(source, 'features'): yield from _ids(_cells(source, column, 'the data set'), tokenizer)
+    elif isinstance(source, Mapping):
+        raise TypeError(
+            f"a {type(source).__name__} of {', '.join(map(repr, source))} is several data sets; choose one of them")
+    elif hasattr(source, 'column_names') or hasattr(source, 'features'):
+        yield from _ids(_cells(source, column, 'the data set'), tokenizer)
     else: yield from _ids(source, tokenizer)
 
+# %% ../nbs/02_data.ipynb #6d733e30
 def _ids(docs, tokenizer):
     for doc in docs:
         if doc is None or isinstance(doc, float) and doc!=doc: continue  # null, also as pandas has it
         if isinstance(doc, str):
             if not doc.strip(): continue
-            if tokenizer is None: raise ValueError("text needs a `tokenizer`, such as `load_lm(...).tokenizer`")
+            if tokenizer is None:
+                raise ValueError("text needs a `tokenizer`, such as `load_lm(...).tokenizer`")
             doc = tokenizer(doc, add_special_tokens=False).input_ids
         elif not isinstance(doc, Iterable) or isinstance(doc, Mapping):
             raise TypeError(f"a document is a text or a list of token ids, got {type(doc).__name__}: {str(doc)[:60]!r}")
         yield doc
 
+# %% ../nbs/02_data.ipynb #8df905bd
 def tokens(
-    source,              # A .parquet, .jsonl, .csv, .tsv or .txt file (a document per line), a pattern, a list of strings or of ids, a `datasets.Dataset`
+    # A .parquet, .jsonl, .csv, .tsv or .txt file (a document per line), a pattern, a list of strings or of ids, a
+    # `datasets.Dataset`
+    source,
     batch:int,           # Rows per batch
     seq:int,             # Tokens per row
     tokenizer=None,      # For text; special tokens are added by `bos` and `eos` alone
@@ -269,6 +311,7 @@ def tokens(
     if not rows: raise ValueError(f"{str(source)[:80]!r} is less than one row of {seq} tokens")
     return TokenBatches(torch.tensor(rows, dtype=torch.int32), batch, seed, shuffle, rank, world)
 
+# %% ../nbs/02_data.ipynb #9c78b5a9
 class TokenStream:
     "Batches from a data set too large for memory, read from its beginning by each pass over it"
     def __init__(self,

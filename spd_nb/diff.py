@@ -30,7 +30,8 @@ from .widgets import View, asked, jsonable
 def differing(
     a:str, # A text
     b:str, # Another
-)->tuple[list[tuple[str,bool]],list[tuple[str,bool]]]: # For each: its parts in order, and whether the other text lacks them
+# For each: its parts in order, and whether the other text lacks them
+)->tuple[list[tuple[str,bool]],list[tuple[str,bool]]]:
     "Two texts as parts that they share and parts that differ"
     a,b = (re.findall(r'\s*\S+|\s+$', t) for t in (a,b))
     ops = SequenceMatcher(None, a, b, autojunk=False).get_opcodes()
@@ -40,12 +41,14 @@ def differing(
 # %% ../nbs/37_diff.ipynb #0a7b96ed
 def _allowed(edit, prompts, top, n, measured):
     "`prompts` as a list, if this can be shown"
-    if not isinstance(edit, Edit|nn.Module): raise TypeError(f"`edit` is an `Edit` or an edited model, got {type(edit).__name__}")
+    if not isinstance(edit, Edit|nn.Module):
+        raise TypeError(f"`edit` is an `Edit` or an edited model, got {type(edit).__name__}")
     if isinstance(edit, Edit) and isinstance(edit.positions, Tensor):
         raise ValueError(
             "this edit's positions are a bool tensor, made for texts of one length, but prompts and what is "
             "written differ in length; let it act at numbered positions, or by importance")
-    if measured is not None and not isinstance(measured, Measured): raise TypeError(f"`measured` comes from `measure`, got {type(measured).__name__}")
+    if measured is not None and not isinstance(measured, Measured):
+        raise TypeError(f"`measured` comes from `measure`, got {type(measured).__name__}")
     for name,v in (('top',top),('n',n)):
         if v<1: raise ValueError(f"`{name}` must be at least 1, got {v}")
     prompts = [prompts] if isinstance(prompts, str) else list(prompts)
@@ -54,6 +57,7 @@ def _allowed(edit, prompts, top, n, measured):
         if not isinstance(p, str): raise TypeError(f"a prompt is a text, got {type(p).__name__}")
     return prompts
 
+# %% ../nbs/37_diff.ipynb #f051600a
 @torch.no_grad()
 def _compared(dm, edit, prompt, top, n, tok, texts, bos):
     "Tokens, KL, next tokens and greedy texts of a prompt, before and after"
@@ -69,14 +73,17 @@ def _compared(dm, edit, prompt, top, n, tok, texts, bos):
     rows = zip(*(t.tolist() for t in (most, p.gather(-1, most), q.gather(-1, most))))
     a,b = differing(written.before, written.after)
     return dict(unknown=unknown_words(tok, prompt, len(ids)), tokens=names_of([names[i] for i in ids]),
-        kl=shift(dm, edit, x).kl[0].clamp(min=0).tolist(), next=[[(names[i],*pq) for i,*pq in zip(*r)] for r in rows], before=a, after=b)
+        kl=shift(dm, edit, x).kl[0].clamp(min=0).tolist(), next=[[(names[i],*pq) for i,*pq in zip(*r)] for r in rows],
+        before=a, after=b)
 
+# %% ../nbs/37_diff.ipynb #a711922f
 def _seen(v):
     "Every text in `v` as people can see it"
     if isinstance(v, dict): return {k:_seen(o) for k,o in v.items()}
     if isinstance(v, list|tuple): return [_seen(o) for o in v]
     return visible(v) if isinstance(v, str) else v
 
+# %% ../nbs/37_diff.ipynb #dc7c3a99
 class EditDiff(View):
     "What an edit changes on some prompts"
     front,height = 'diff',720
@@ -98,8 +105,10 @@ class EditDiff(View):
         tok = tokenizer or tokenizer_of(dm.target)
         texts = cache(partial(texts_of, tok))
         self.prompts,self._texts = prompts,[_compared(dm, edit, p, top, n, tok, texts, bos) for p in prompts]
-        super().__init__(about=visible(repr(edit) if isinstance(edit, Edit) else type(edit).__name__), texts=jsonable(_seen(self._texts)),
-            measures=None if measured is None else jsonable(_seen([[k,*r] for k,r in zip(measured.table.index, measured.table[['value','low','high','n','what']].values.tolist())])))
+        super().__init__(about=visible(repr(edit) if isinstance(edit, Edit) else type(edit).__name__),
+        texts=jsonable(_seen(self._texts)),
+            measures=None if measured is None else jsonable(_seen([[k,*r]
+            for k, r in zip(measured.table.index, measured.table[['value','low','high','n','what']].values.tolist())])))
         self.position = self._most(0)
 
     def _most(self, prompt):
@@ -110,7 +119,8 @@ class EditDiff(View):
     def _known_prompt(self, proposal): return place(proposal.value, len(self._texts), 'prompt')
 
     @validate('position')
-    def _known_position(self, proposal): return place(proposal.value, len(self._texts[self.prompt]['tokens']), 'position')
+    def _known_position(self, proposal):
+        return place(proposal.value, len(self._texts[self.prompt]['tokens']), 'position')
 
     @observe('prompt')
     def _turned(self, change): self.position = self._most(change.new)
@@ -123,15 +133,20 @@ class EditDiff(View):
         self.position = position
 
     @property
-    def selected(self): # DataFrame by token: before, after (probabilities as the next token), change; the most likely first
-        "What comes next at the token that is looked at"
+    def selected(self):
+        """What comes next at the token that is looked at
+
+        DataFrame by token: before, after (probabilities as the next token), change; the most likely first
+        """
         import pandas as pd
-        df = pd.DataFrame(self._texts[self.prompt]['next'][self.position], columns=['token','before','after']).set_index('token')
+        df = pd.DataFrame(self._texts[self.prompt]['next'][self.position],
+            columns=['token','before','after']).set_index('token')
         return df.assign(change=df.after-df.before)
 
     def plain(self):
         def said(parts): return ''.join(s for s,_ in parts)
         rows = [[p,said(t['before']),said(t['after']),max(t['kl'])] for p,t in zip(self.prompts, self._texts)]
-        return f'<p>{as_html(self.about)}: how it goes on, greedily</p>'+html_table(rows, ['prompt','before','after','largest KL (nats)'])
+        return f'<p>{as_html(self.about)}: how it goes on, greedily</p>'+html_table(rows,
+            ['prompt','before','after','largest KL (nats)'])
 
     def __repr__(self): return f"EditDiff({self.about}, {len(self._texts)} prompt{'s' if len(self._texts)!=1 else ''})"

@@ -15,7 +15,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from fastcore.basics import patch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from .batches import Feed, unpacked
@@ -44,6 +43,7 @@ def steps_of(
         return Step(dm, dm, x, weight, clean, dm.ci(clean=clean), 1.)
     return [one(batch) for batch in Feed(batches).some(n)]
 
+# %% ../nbs/16_eval.ipynb #3d251081
 def mean_over(
     f:Callable,           # A step to a number or tensor, a mean over its positions
     steps:list[Step],     # From `steps_of`
@@ -57,6 +57,7 @@ def _counted(g, weight):
     "Importances at the positions that count, in a row"
     return g.flatten(0, -2) if weight is None else g[weight_for(weight, g.shape[:-1])>0]
 
+# %% ../nbs/16_eval.ipynb #610e9603
 @torch.no_grad()
 def spectrum(
     steps:list[Step],   # From `steps_of`
@@ -64,7 +65,8 @@ def spectrum(
 ):                      # DataFrame, a row per component: key, site, c, norm, mean_ci, rate, max_ci
     "What each component amounts to: its size, and how often and how much it is needed"
     import pandas as pd
-    for i,o in enumerate(steps): check_finite({s:_counted(g, o.weight) for s,g in o.ci.lower.items()}, 'importance', f'of batch {i}')
+    for i,o in enumerate(steps):
+        check_finite({s:_counted(g, o.weight) for s,g in o.ci.lower.items()}, 'importance', f'of batch {i}')
     rows = []
     for s,cs in steps[0].dm.components.items():
         norm = cs.V.norm(dim=0)*cs.U.norm(dim=1)
@@ -75,6 +77,7 @@ def spectrum(
             norm=norm.tolist(), mean_ci=mean.tolist(), rate=rate.tolist(), max_ci=most.tolist())))
     return pd.concat(rows, ignore_index=True)
 
+# %% ../nbs/16_eval.ipynb #aae0143f
 def alive(
     spec,           # From `spectrum`
     norm:float=.1,  # Alive by size: above this fraction of the site's largest
@@ -93,21 +96,25 @@ def mask_table(
     threshold:float=0.,   # For `rounded`
     ce:bool=False,        # Also the next-token cross-entropy? For token ids and logits
     seed:int=0,           # Of the random masks
-):                        # DataFrame by masking: the measure, its share of the zero mask's, and with `ce` also ce, ce_difference, ce_unrecovered
+# DataFrame by masking: the measure, its share of the zero mask's, and with `ce` also ce, ce_difference, ce_unrecovered
+):
     "Reconstruction under six maskings, from all components to none; only `stochastic` has a delta"
     import pandas as pd
     measure = measure or measure_for(steps[0].dm, steps[0].x)
     def toks(s): return s.x['input_ids'] if isinstance(s.x, dict) else s.x
-    def share(s): return predicted(toks(s), s.weight).sum()/s.positions  # batches are weighted by positions, their cross-entropies by tokens
+    # batches are weighted by positions, their cross-entropies by tokens
+    def share(s): return predicted(toks(s), s.weight).sum()/s.positions
     masks = dict(unmasked=lambda g: constant_masks(g, 1.), stochastic=stochastic_masks,
-        rounded=lambda g: rounded_masks(g, threshold), ci=ci_masks, random=random_masks, zero=lambda g: constant_masks(g, 0.))
+        rounded=lambda g: rounded_masks(g, threshold), ci=ci_masks, random=random_masks,
+        zero=lambda g: constant_masks(g, 0.))
     rows = {}
     with seeded(seed):
         for name,make in masks.items():
             def one(s):
                 with s.dm.masked(make(s.ci.lower)): out = s.dm(s.x)
                 vals = [measure(out, s.clean.out, s.weights(out))]
-                return torch.stack(vals+[next_token_ce(o, toks(s), s.weight)*share(s) for o in (out, s.clean.out)] if ce else vals)
+                return torch.stack(vals+[next_token_ce(o, toks(s), s.weight)*share(s) for o in (out, s.clean.out)]
+                    if ce else vals)
             rows[name] = mean_over(one, steps).tolist()
     name = measure.__name__
     df = pd.DataFrame({k:v[:1] for k,v in rows.items()}, index=[name]).T
@@ -128,7 +135,8 @@ def pgd_ladder(
     scope:Callable=shared,                  # Which positions share a source
     seed:int=0,                             # Of where it starts
 )->dict[int,float]:                         # Steps to reconstruction
-    "How much worse a stronger adversary makes it, each rung going on from the one below; a decomposition to trust reaches a plateau"
+    """How much worse a stronger adversary makes it, each rung going on from the one below; a decomposition to trust
+    reaches a plateau"""
     measure,rungs,at = measure or measure_for(step.dm, step.x),{},0
     with seeded(seed):
         path = ascents(lambda m: recon(step, m, everywhere, measure), step.ci.lower, lr, scope)
@@ -138,6 +146,7 @@ def pgd_ladder(
             with torch.no_grad(): rungs[n] = recon(step, masks, everywhere, measure).item()
     return rungs
 
+# %% ../nbs/16_eval.ipynb #8bcb542d
 def pgd_recon(
     step:Step,                  # From `steps_of`
     measure:Callable|None=None, # As for `mask_table`
@@ -161,12 +170,14 @@ def hidden_recon(
             "that its path is longer")
     def outputs():
         seen = {}
-        def keep(s): return lambda x,out: seen.setdefault(s, out).clone()  # a copy goes on, since the model may overwrite it in place
+        # a copy goes on, since the model may overwrite it in place
+        def keep(s): return lambda x,out: seen.setdefault(s, out).clone()
         with step.dm.hooked({s:keep(s) for s in step.dm.sites}): step.dm(step.x)
         return seen
     ref = outputs()
     with step.dm.masked(masks(step.ci.lower), route): out = outputs()
-    sq = {s:position_mean((full_precision(out[s])-full_precision(ref[s])).square(), step.weights(ref[s], s)).mean().item() for s in ref}
+    sq = {s:position_mean((full_precision(out[s])-full_precision(ref[s])).square(),
+        step.weights(ref[s], s)).mean().item() for s in ref}
     def counted(s): return ref[s][...,0].numel() if (w := step.weights(ref[s], s)) is None else float(w.sum())
     numbers = {s:counted(s)*ref[s].shape[-1] for s in ref}
     return sq | dict(all=sum(sq[s]*numbers[s] for s in sq)/sum(numbers.values()))
@@ -183,14 +194,17 @@ def only_masks(
         masks[s][c] = 1.
     return {s:Mask(m) for s,m in masks.items()}
 
+# %% ../nbs/16_eval.ipynb #ca7494e1
 def without_masks(
     dm:Decomposed,      # A decomposed model
     keys:Iterable[Key|str], # Components to remove, as `Key`s or as written
 )->dict[str,Mask]:      # Site to a mask of zeros and ones, the same everywhere; other sites keep their weights
     "Keep everything but these components, the delta included"
     keys = [Key.parse(k) for k in keys]
-    return {s:Mask(1-m.mask, torch.ones_like(m.mask[0])) for s,m in only_masks(dm, keys).items() if s in {k.site for k in keys}}
+    return {s:Mask(1-m.mask, torch.ones_like(m.mask[0])) for s,m in only_masks(dm, keys).items()
+        if s in {k.site for k in keys}}
 
+# %% ../nbs/16_eval.ipynb #9a8876c5
 @torch.no_grad()
 def single_ablations(
     dm:Decomposed,      # A decomposed model
@@ -225,6 +239,7 @@ def one_hots(
     "One probe per feature"
     return value*torch.eye(n)
 
+# %% ../nbs/16_eval.ipynb #635fd8b7
 def matched(
     ci:Float[Tensor, "n C"], # Importances on one probe per feature
 )->list[int]:                # Components in an order that puts as much importance as possible on the diagonal
@@ -234,6 +249,7 @@ def matched(
     first = [int(c) for _,c in sorted(zip(rows, cols))]
     return first+[c for c in range(ci.shape[1]) if c not in set(first)]
 
+# %% ../nbs/16_eval.ipynb #29ec87b4
 def identity_error(
     ci:Float[Tensor, "n C"], # Importances on one probe per feature
     tol:float=.1,            # Off the diagonal above this, or on it below 1 less this, is an error
@@ -246,12 +262,14 @@ def identity_error(
     off.diagonal().zero_()
     return int((~(off<=tol)).sum()+(~(on>=1-tol)).sum())  # so that NaN is an error
 
+# %% ../nbs/16_eval.ipynb #d5400e1b
 def dense_error(
     ci:Float[Tensor, "n C"], # Importances on one probe per feature
     k:int,                   # How many components all features should share
     tol:float=.1,            # Above this elsewhere is an error, and so is a column that does not reach 1 less this
 )->int:                      # Errors; 0 is `k` components in use
-    "Count what keeps importances from having exactly `k` columns in use: each of them reaches `1-tol`, no other exceeds `tol`"
+    """Count what keeps importances from having exactly `k` columns in use: each of them reaches `1-tol`, no other
+    exceeds `tol`"""
     g = F.pad(ci, (0, max(0, k-ci.shape[1])))
     g = g[:,g.sum(0).argsort(descending=True)]
     return int((~(g[:,:k].amax(0)>=1-tol)).sum()+(~(g[:,k:]<=tol)).sum())
@@ -261,9 +279,11 @@ def dense_error(
 def columns(
     W:Float[Tensor, "d_out d_in"], # A weight whose columns are the known mechanisms
     cs:Components,                 # Its components
-    above:float=0.,                # Look among components longer than this fraction of the longest; the paper looks among all, dead ones too
+    # Look among components longer than this fraction of the longest; the paper looks among all, dead ones too
+    above:float=0.,
 ):                                 # DataFrame, a row per column: c, cos, ratio, off
-    "For each column of a weight the component most like it, how like (cos), how long beside it (ratio), and what that component writes elsewhere, relative to the column (off)"
+    """For each column of a weight the component most like it, how like (cos), how long beside it (ratio), and what
+    that component writes elsewhere, relative to the column (off)"""
     import pandas as pd
     sub = cs.V.T[:,:,None]*cs.U[:,None,:]  # C d_in d_out
     size = cs.V.norm(dim=0)*cs.U.norm(dim=1)
@@ -274,6 +294,7 @@ def columns(
     return pd.DataFrame(dict(c=c.tolist(), cos=cos.amax(0).tolist(), ratio=(own.norm(dim=1)/norm).tolist(),
         off=((whole.square()-own.square().sum(1)).clamp(min=0).sqrt()/norm).tolist()))
 
+# %% ../nbs/16_eval.ipynb #302afe5d
 def mmcs(
     W:Float[Tensor, "d_out d_in"], # A weight whose columns are the known mechanisms
     cs:Components,                 # Its components
@@ -283,6 +304,7 @@ def mmcs(
     cos = columns(W, cs, above).cos
     return cos.mean(),cos.std()
 
+# %% ../nbs/16_eval.ipynb #950aa5b9
 def ml2r(
     W:Float[Tensor, "d_out d_in"], # A weight whose columns are the known mechanisms
     cs:Components,                 # Its components
@@ -317,8 +339,12 @@ class Contributions(NamedTuple):
     def slope(self)->float: # Least squares of parts on target, with an intercept
         t,p = self.target.flatten(),self.parts.flatten()
         return (((t-t.mean())*(p-p.mean())).sum()/(t-t.mean()).square().sum()).item()
-    def __repr__(self): return f'Contributions({self.target.shape[1]} neurons to {len(self.target)} features: r={self.r:.3g}, slope={self.slope:.3g})'
+    def __repr__(self):
+        return (
+            f'Contributions({self.target.shape[1]} neurons to {len(self.target)} features: r={self.r:.3g}, '
+            f'slope={self.slope:.3g})')
 
+# %% ../nbs/16_eval.ipynb #12d41145
 @torch.no_grad()
 def neuron_contributions(
     dm:Decomposed, # A decomposed `ResidMLP`, both matrices of every layer
@@ -342,6 +368,7 @@ class Check(NamedTuple):
     value:float  # The number behind it
     standard:str # What the number is, and what it should be
 
+# %% ../nbs/16_eval.ipynb #f9cd85f2
 class Report(list):
     "A list of `Check`, with the tables behind them"
     def __init__(self, checks, tables): super().__init__(checks); self.tables = tables
@@ -350,9 +377,30 @@ class Report(list):
     def __repr__(self): return '\n'.join(f'{c.verdict:4}  {c.name:32} {c.value:10.3g}  {c.standard}' for c in self)
     def _repr_html_(self):
         colour = dict(zip(('pass','warn','fail'), ('#2a9d5c','#c98a00','#c0392b')))
-        rows = ''.join(f'<tr><td style="color:{colour[c.verdict]}"><b>{c.verdict}</b></td><td style="text-align:left">{as_html(c.name)}</td><td>{c.value:.3g}</td><td style="text-align:left">{as_html(c.standard)}</td></tr>' for c in self)
-        return f'<table><thead><tr><th></th><th style="text-align:left">standard of evidence</th><th>number</th><th style="text-align:left">what it is, and what it should be</th></tr></thead><tbody>{rows}</tbody></table>'
+        rows = ''.join(
+            f'<tr><td style="color:{colour[c.verdict]}"><b>{c.verdict}</b></td><td '
+            f'style="text-align:left">{as_html(c.name)}</td><td>{c.value:.3g}</td><td '
+            f'style="text-align:left">{as_html(c.standard)}</td></tr>' for c in self)
+        return (
+            '<table><thead><tr><th></th><th style="text-align:left">standard of evidence</th><th>number</th><th '
+            'style="text-align:left">what it is, and what it should '
+            f'be</th></tr></thead><tbody>{rows}</tbody></table>')
 
+    def to_html(self,
+        path:str|Path, # An HTML file; one that is there is replaced
+        title:str='Whether to believe a decomposition', # Of the page
+    )->Path:           # The file
+        "Write the report as a page that needs neither Python nor a network"
+        import pandas as pd
+        from spd_nb.widgets import write_page
+        t = self.tables
+        return write_page(path, {f'The verdict: {self.verdict}':self, 'Run with parts taken out':t['masks'],
+            'Against stronger and stronger adversaries':pd.DataFrame(dict(steps=list(t['ladder']),
+                error=list(t['ladder'].values()))),
+            'Components':[f'{t["l0"]:.3g} at a position have an importance above 0.1. Those that fire, by site:',
+            alive(t['spectrum'])]}, title)
+
+# %% ../nbs/16_eval.ipynb #3cc05059
 def graded(
     name:str,     # What is asked
     value:float,  # The number
@@ -371,7 +419,8 @@ def _settled(history, share=.1):
     if len(history)<4*n: return float('inf')
     mean = lambda rows: sum(r['total'] for r in rows)/len(rows)
     before,last = mean(history[-2*n:-n]),mean(history[-n:])
-    return abs(last-before)/abs(before) if before else float(last!=0)  # a total with a negative coefficient may be below 0
+    # a total with a negative coefficient may be below 0
+    return abs(last-before)/abs(before) if before else float(last!=0)
 
 def _shuffled(ci, seed=0):
     gen = torch.Generator().manual_seed(seed)
@@ -379,6 +428,7 @@ def _shuffled(ci, seed=0):
 
 def _ratio(a, b): return float(a)/float(b) if b else float('nan')  # nothing to compare with, which passes no standard
 
+# %% ../nbs/16_eval.ipynb #cce71e86
 def report(
     dm:Decomposed,        # What to judge; the report is kept by `save`
     batches,              # As for `fit`; held out, if there is such a thing
@@ -393,7 +443,8 @@ def report(
     table,spec = mask_table(steps, measure),spectrum(steps)
     zero = table.loc['zero', measure.__name__]
     share = lambda name: table.loc[name, 'of_zero']
-    relative = max((d.norm()/full_precision(weight_of(get_site(dm.target, s))).norm()).item() for s,d in dm.deltas().items())
+    relative = max((d.norm()/full_precision(weight_of(get_site(dm.target, s))).norm()).item()
+        for s, d in dm.deltas().items())
     rungs = {k:_ratio(v, zero) for k,v in pgd_ladder(steps[0], measure, ladder).items()}
     *_,second,last = rungs.values()
     count = sum(mean_over(lambda o: torch.tensor(list(l0(o.ci.lower, weight=o.weight).values())), steps).tolist())
@@ -407,33 +458,31 @@ def report(
         fresh = decompose(dm.target, dm.C, dm.new_ci, lower=dm.lower, seed=1, output=dm.output).to(dm.device)
         untrained = mean_over(lambda o: masked(o, o.ci.lower), steps_of(fresh, batches, n)).item()
     checks = [
-        graded('components sum to the weights', relative, .03, .15, 'largest relative size of a delta, |W-(V@U).T|/|W|'),
-        graded('unmasked model equals the target', share('unmasked'), 1e-3, 1e-2, 'error with every component and no delta, of that with none'),
-        graded('unimportant parts can vary', share('stochastic'), 2e-2, .1, 'error under stochastic masks, of that with no component'),
-        graded('important parts suffice', share('ci'), 2e-2, .1, 'error with importances as masks, of that with no component'),
-        graded('an adversary is held', last, 3e-2, .3, f'error after {max(ladder)} steps of PGD, of that with no component'),
-        graded('the adversary has reached a plateau', _ratio(last, second)-1, .1, .5, 'growth of that error over the last doubling of its steps'),
-        graded('few components at a time', count/anchor, .5, 1., f'components per position (importance above 0.1), of {anchor:g}'),
-        graded('training has settled', _settled(dm.history), .05, .25, 'relative change of the loss between the last two tenths of the run'),
-        graded('each component is in or out', unsure, .05, .25, 'of the components that fire, those whose largest importance stays between 0.1 and 0.9'),
-        graded('importance reaches 1', 1-fires.max_ci.max() if len(fires) else 1., .01, .2, 'how far the largest importance stays below 1'),
-        graded('better than random components', _ratio(real, untrained), .1, .5, 'error with importances as masks, of that before training'),
-        graded('importances are about these components', _ratio(real, shuffled), .1, .5, 'the same error, of that with importances shuffled among components'),
+        graded('components sum to the weights', relative, .03, .15,
+            'largest relative size of a delta, |W-(V@U).T|/|W|'),
+        graded('unmasked model equals the target', share('unmasked'), 1e-3, 1e-2,
+            'error with every component and no delta, of that with none'),
+        graded('unimportant parts can vary', share('stochastic'), 2e-2, .1,
+            'error under stochastic masks, of that with no component'),
+        graded('important parts suffice', share('ci'), 2e-2, .1,
+            'error with importances as masks, of that with no component'),
+        graded('an adversary is held', last, 3e-2, .3,
+            f'error after {max(ladder)} steps of PGD, of that with no component'),
+        graded('the adversary has reached a plateau', _ratio(last, second)-1, .1, .5,
+            'growth of that error over the last doubling of its steps'),
+        graded('few components at a time', count/anchor, .5, 1.,
+            f'components per position (importance above 0.1), of {anchor:g}'),
+        graded('training has settled', _settled(dm.history), .05, .25,
+            'relative change of the loss between the last two tenths of the run'),
+        graded('each component is in or out', unsure, .05, .25,
+            'of the components that fire, those whose largest importance stays between 0.1 and 0.9'),
+        graded('importance reaches 1', 1-fires.max_ci.max() if len(fires) else 1., .01, .2,
+            'how far the largest importance stays below 1'),
+        graded('better than random components', _ratio(real, untrained), .1, .5,
+            'error with importances as masks, of that before training'),
+        graded('importances are about these components', _ratio(real, shuffled), .1, .5,
+            'the same error, of that with importances shuffled among components'),
     ]
     result = Report(checks, dict(masks=table, spectrum=spec, ladder=rungs, l0=count))
     dm.report = dict(verdict=result.verdict, checks=[c._asdict() for c in result], measure=measure.__name__, l0=count)
     return result
-
-# %% ../nbs/16_eval.ipynb #57102eec
-@patch
-def to_html(self:Report,
-    path:str|Path, # An HTML file; one that is there is replaced
-    title:str='Whether to believe a decomposition', # Of the page
-)->Path:           # The file
-    "Write the report as a page that needs neither Python nor a network"
-    import pandas as pd
-    from spd_nb.widgets import write_page
-    t = self.tables
-    return write_page(path, {f'The verdict: {self.verdict}':self, 'Run with parts taken out':t['masks'],
-        'Against stronger and stronger adversaries':pd.DataFrame(dict(steps=list(t['ladder']), error=list(t['ladder'].values()))),
-        'Components':[f'{t["l0"]:.3g} at a position have an importance above 0.1. Those that fire, by site:', alive(t['spectrum'])]}, title)

@@ -29,6 +29,7 @@ class _Read(Components):
     def acts(self, x): return x[...,:self.C]
     def read(self, module, x): return self.acts(x)
 
+# %% ../nbs/18_feature_space.ipynb #99cfd313
 class _Write(Components):
     "Components of `mlp_out` that write into what is read later"
     def __init__(self, V, U):
@@ -41,12 +42,14 @@ class _In(nn.Module):
         self.C = C
     def forward(self, z): return z[...,self.C:]
 
+# %% ../nbs/18_feature_space.ipynb #cac448a4
 class _Out(nn.Module):
     def __init__(self, W):
         super().__init__()
         self.W = W
     def forward(self, h): return h@self.W
 
+# %% ../nbs/18_feature_space.ipynb #e3d16a9b
 class _Stream(nn.Module):
     "The residual MLP on what its layers and its output read from the stream, first layer first"
     def __init__(self, start, layers, widths):
@@ -60,19 +63,23 @@ class _Stream(nn.Module):
             s = s+layer['mlp_out'](F.relu(layer['mlp_in'](z)))
         return s
 
+# %% ../nbs/18_feature_space.ipynb #c9f13abe
 class FeatureSpace(Decomposed):
     "A decomposed residual MLP that never forms its residual stream"
     def clean(self, x)->Clean:
         with cached(self.target, self.sites) as inputs: out = self(x)
         return Clean(out.detach(), {s:z if s.endswith('mlp_in') else z.detach() for s,z in inputs.items()})
 
-    def _repr_html_(self): return as_html(repr(self))  # its sites have reads and writes, no weights to tell the shape of
+    # its sites have reads and writes, no weights to tell the shape of
+    def _repr_html_(self): return as_html(repr(self))
 
+# %% ../nbs/18_feature_space.ipynb #9ee21038
 def feature_space(
     dm:Decomposed,  # A decomposed `ResidMLP`, both matrices of every layer
 )->FeatureSpace:    # Equal in outputs, importances and gradients, for as long as `dm` is not moved
     "Project the residual stream onto everything that reads it: components, neurons and the output"
-    if not isinstance(dm.target, ResidMLP): raise TypeError(f"feature space is for a decomposed ResidMLP, got {type(dm.target).__name__}")
+    if not isinstance(dm.target, ResidMLP):
+        raise TypeError(f"feature space is for a decomposed ResidMLP, got {type(dm.target).__name__}")
     if not isinstance(dm.ci_fn, ScalarCI):
         raise TypeError(
             "feature space has activations but not what sites read, so it needs a ScalarCI, got "

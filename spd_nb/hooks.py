@@ -24,6 +24,7 @@ class _Block:
 _open = []  # blocks of `hooked`
 _paused = ContextVar('paused', default=frozenset())  # those of them that `without_hooks` holds back, in this thread
 
+# %% ../nbs/00c_hooks.ipynb #7cdfb70a
 def _not_compiled(model, site):
     "Refuse a site whose hooks would not be noticed"
     here = model
@@ -40,27 +41,35 @@ def open_sites(
     "The sites that open blocks of `hooked` act on"
     return [s for block in _open if block.model is model for s in sorted(block.sites)]
 
-def _answer(block, f, args, kw, out): return None if block in _paused.get() else f(next(iter((*args, *kw.values()))), out)
+# %% ../nbs/00c_hooks.ipynb #d6481c61
+def _answer(block, f, args, kw, out):
+    return None if block in _paused.get() else f(next(iter((*args, *kw.values()))), out)
 
 def _tell(block, f, *a):
     if block not in _paused.get(): f(*a)  # what `f` returns would replace the model's own input or output
 
+# %% ../nbs/00c_hooks.ipynb #dbdea027
 @contextmanager
 def hooked(
     model:nn.Module,          # Module to run
-    hooks:dict[str,Callable], # Site to `f(x, out) -> new out`, with `x` the site's first input and `out` its output; `None` keeps `out`
+    # Site to `f(x, out) -> new out`, with `x` the site's first input and `out` its output; `None` keeps `out`
+    hooks:dict[str,Callable],
     first:Callable|None=None, # `f(args, kwargs)` with what `model` is called with, before anything runs
     last:Callable|None=None,  # `f()` when it has run
-):                            # Yields `model`, whose sites now answer with what the hooks return; `SiteError` for a site it has not
+# Yields `model`, whose sites now answer with what the hooks return; `SiteError` for a site it has not
+):
     "Change what sites return while the block runs; nested blocks apply outermost first"
     for s in hooks: _not_compiled(model, s)
     block,handles = _Block(model, hooks.keys()),[]
     _open.append(block)
     try:
-        if first is not None: handles.append(model.register_forward_pre_hook(lambda m,args,kw: _tell(block, first, args, kw), with_kwargs=True))
+        if first is not None:
+            handles.append(model.register_forward_pre_hook(lambda m,args,kw: _tell(block, first, args, kw),
+                with_kwargs=True))
         if last is not None: handles.append(model.register_forward_hook(lambda m,args,out: _tell(block, last)))
         for site,f in hooks.items():
-            handles.append(get_site(model, site).register_forward_hook(lambda m,args,kw,out,f=f: _answer(block, f, args, kw, out), with_kwargs=True))
+            handles.append(get_site(model, site).register_forward_hook(lambda m,args,kw,out,
+                f=f: _answer(block, f, args, kw, out), with_kwargs=True))
         yield model
     finally:
         for h in handles: h.remove()
@@ -78,15 +87,20 @@ def without_hooks():
 # %% ../nbs/00c_hooks.ipynb #8b011eeb
 def _writes(x): return None if x.is_inference() else x._version  # in inference mode torch does not count
 
+# %% ../nbs/00c_hooks.ipynb #03f1e1e9
 @contextmanager
 def cached(
     model:nn.Module,     # Module to run
     sites:Iterable[str], # Sites to watch
-):                       # Yields a dict that each forward refills: site to its input. A site that did not run is not in it
+# Yields a dict that each forward refills: site to its input. A site that did not run is not in it
+):
     "Keep the input of each site; `SiteError` when a site runs twice in one forward or its input is overwritten later"
     seen,writes = {},{}
     def keep(site, x, out):
-        if site in seen: raise SiteError(f"site {site!r} ran twice in one forward, so it has no single input; decompose a model that calls it once")
+        if site in seen:
+            raise SiteError(
+                f"site {site!r} ran twice in one forward, so it has no single input; decompose a model that calls "
+                "it once")
         seen[site],writes[site] = x,_writes(x)
     def check():
         for s,x in seen.items():

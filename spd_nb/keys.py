@@ -28,9 +28,11 @@ class Key(NamedTuple):
         "Read a key back from how it is written"
         if isinstance(s, tuple) and len(s)==2: s = f'{s[0]}:{s[1]}'
         site,sep,c = str(s).rpartition(':')
-        if not (site and sep and c.isascii() and c.isdigit()): raise ValueError(f"a key is written `site:c`, as in `h.1.mlp.down_proj:798`, got {s!r}")
+        if not (site and sep and c.isascii() and c.isdigit()):
+            raise ValueError(f"a key is written `site:c`, as in `h.1.mlp.down_proj:798`, got {s!r}")
         return cls(site, int(c))
 
+# %% ../nbs/00b_keys.ipynb #fdb24e49
 def keys_of(
     keys:Key|str|tuple|Iterable[Key|str|tuple], # One component, or several
 )->list[Key]:
@@ -51,6 +53,7 @@ def nearest(
     hint = get_close_matches(name, list(names), 1)
     return f'; did you mean {hint[0]}?' if hint else ''
 
+# %% ../nbs/00b_keys.ipynb #dc3730a2
 def get_site(
     model:nn.Module, # Any module
     site:str,        # Dotted path of a submodule
@@ -59,7 +62,10 @@ def get_site(
     here = model
     for name in site.split('.'):
         here = here._modules[name] if name in here._modules else None  # traced modules have no `get` here
-        if here is None: raise SiteError(f"no site {site!r} in {type(model).__name__}{nearest(site, [m for m,_ in model.named_modules() if m])}")
+        if here is None:
+            raise SiteError(
+                f"no site {site!r} in "
+                f"{type(model).__name__}{nearest(site, [m for m,_ in model.named_modules() if m])}")
     return here
 
 # %% ../nbs/00b_keys.ipynb #d19b5897
@@ -70,9 +76,12 @@ def scale_of(
     scale = getattr(module, 'embed_scale', 1.) if isinstance(module, nn.Embedding) else 1.
     return scale.to(module.weight) if isinstance(scale, Tensor) else scale
 
+# %% ../nbs/00b_keys.ipynb #517e48bc
 def weight_of(
-    module:nn.Module,           # Linear, `transformers` Conv1D, Embedding, or anything with a `d_out d_in` weight and `in_features`
-)->Float[Tensor, "d_out d_in"]: # In the one orientation used here, a view but for scaled embeddings; an embedding's d_in is its vocabulary
+    # Linear, `transformers` Conv1D, Embedding, or anything with a `d_out d_in` weight and `in_features`
+    module:nn.Module,
+# In the one orientation used here, a view but for scaled embeddings; an embedding's d_in is its vocabulary
+)->Float[Tensor, "d_out d_in"]:
     "A site's weight as `y = W x` has it; `TypeError` for other modules"
     w = getattr(module, 'weight', None)
     if isinstance(module, nn.Embedding): return w.T*scale_of(module) if hasattr(module, 'embed_scale') else w.T
@@ -82,6 +91,7 @@ def weight_of(
         f"cannot decompose a {type(module).__name__}; sites are Linear, Conv1D or Embedding modules, or have "
         "`in_features` and a weight of `d_out d_in`")
 
+# %% ../nbs/00b_keys.ipynb #89881132
 def as_stored(
     module:nn.Module,                   # As for `weight_of`
     change:Float[Tensor, "d_out d_in"], # A change of `weight_of(module)`
@@ -89,7 +99,6 @@ def as_stored(
     "A change of a site's weight in the orientation and scale in which the module stores it"
     change = change/scale_of(module)
     return change.T if isinstance(module, nn.Embedding) or hasattr(module, 'nf') else change
-
 
 # %% ../nbs/00b_keys.ipynb #424ea935
 def _is_matrix(module):
@@ -99,18 +108,26 @@ def _is_matrix(module):
 def _unmatched(model, pattern, can):
     "Why `pattern` picks none of the sites `can`"
     has = f"it has {', '.join(can[:8])}{' ...' if len(can)>8 else ''}"
-    if set(pattern)&set('*?['): return f"{pattern!r} picks none of {type(model).__name__}'s sites{nearest(pattern, can)}; {has}"
-    return f"{pattern!r} in {type(model).__name__} is a {type(get_site(model, pattern)).__name__}, which cannot be picked; {has}"
+    if set(pattern)&set('*?['):
+        return f"{pattern!r} picks none of {type(model).__name__}'s sites{nearest(pattern, can)}; {has}"
+    return (
+        f"{pattern!r} in {type(model).__name__} is a {type(get_site(model, pattern)).__name__}, which cannot be "
+        f"picked; {has}")
 
+# %% ../nbs/00b_keys.ipynb #4a622c86
 def match_sites(
     model:nn.Module,                 # Any module
-    patterns:str|Iterable[str]|dict, # Dotted paths or globs (`*` also crosses dots). A dict gives each a value: an exact path beats a glob, a later glob an earlier one
-    among:Callable=_is_matrix,       # Which modules may be picked: `f(module) -> bool`. Those that `weight_of` takes, when not given
+    # Dotted paths or globs (`*` also crosses dots). A dict gives each a value: an exact path beats a glob, a later glob
+    # an earlier one
+    patterns:str|Iterable[str]|dict,
+    # Which modules may be picked: `f(module) -> bool`. Those that `weight_of` takes, when not given
+    among:Callable=_is_matrix,
 )->dict:                             # Site to its pattern's value (to `None` without values), in the model's own order
     "The sites that dotted paths and globs pick; every pattern must pick something"
     if isinstance(patterns, str): patterns = [patterns]
     if not isinstance(patterns, dict): patterns = dict.fromkeys(patterns)
-    if not patterns: raise ValueError(f"no pattern given; `'*'` picks every site of {type(model).__name__}")
+    if not patterns:
+        raise ValueError(f"no pattern given; `'*'` picks every site of {type(model).__name__}")
     can = [n for n,m in model.named_modules() if n and among(m)]
     got = {}
     for p in sorted(patterns, key=lambda p: p in can):  # exact paths last, so that they win

@@ -9,7 +9,6 @@ __all__ = ['PromptLens']
 from collections.abc import Iterable
 from typing import Annotated
 import torch
-from fastcore.basics import patch
 from pydantic import Field
 from traitlets import Unicode
 from .browser import Evidence
@@ -48,7 +47,8 @@ class PromptLens(Evidence):
     def _read(self, text, cells=40, top=8):
         h = self.h
         toks,ci = h.run(text)
-        if len(toks)>self.most: raise ValueError(f"the text has {len(toks)} tokens; up to {self.most} are shown")
+        if len(toks)>self.most:
+            raise ValueError(f"the text has {len(toks)} tokens; up to {self.most} are shown")
         p,texts = self.dm.clean(toks[None]).out[0].float().softmax(-1).topk(top),h.texts
         g = torch.cat([ci[s] for s in h.sites], -1).cpu()
         place = [(i,c) for i,s in enumerate(h.sites) for c in range(self.dm.C[s])]
@@ -57,33 +57,36 @@ class PromptLens(Evidence):
         def active(t):
             some = (g[t]>h.manifest['threshold']).nonzero()[:,0]
             some = some[(g[t,some]*self._bits[some]).argsort(descending=True)][:cells]
-            return [(*place[j], float(g[t,j]), names.get(f'{h.sites[place[j][0]]}:{place[j][1]}', '')) for j in some.tolist()]
+            return [(*place[j], float(g[t,j]), names.get(f'{h.sites[place[j][0]]}:{place[j][1]}', ''))
+                for j in some.tolist()]
         unknown = [(t, visible(w)) for t,w in unknown_words(h.tokenizer, text, len(toks))]
         return dict(unknown=unknown, tokens=[visible(t) for t in names_of([texts[i] for i in toks])],
             sites=[dict(site=s, C=self.dm.C[s]) for s in h.sites], active=[active(t) for t in range(len(toks))],
             l0=(g>h.manifest['threshold']).sum(1).tolist(),
-            next=[[(visible(texts[i]), v) for i,v in zip(ids.tolist(), vs.tolist())] for ids,vs in zip(p.indices, p.values)])
+            next=[[(visible(texts[i]), v) for i,v in zip(ids.tolist(), vs.tolist())]
+            for ids, vs in zip(p.indices, p.values)])
 
-# %% ../nbs/34_lens.ipynb #c37d9c34
-@patch
-def recorded(self:PromptLens,
-    prompts:str|Iterable[str]=(), # Texts to keep; none keeps the one that is shown
-    keys=None,                    # Components to keep; `None` keeps the `most` telling of each token
-    most:int=6,                   # Of each token
-    examples:int=4,               # Of each component
-)->dict:
-    "The state of the lens, with readings and what they show"
-    prompts = [prompts] if isinstance(prompts, str) else list(prompts) or ([self.prompt] if self.prompt else [])
-    readings = {p:jsonable(self._read(p), 3) for p in prompts}
-    if keys is None: keys = dict.fromkeys(str(Key(r['sites'][a[0]]['site'], a[1])) for r in readings.values() for t in r['active'] for a in t[:most])
-    keys = [*keys, *([self.key] if self.key else [])]
-    return dict(prompt=prompts[0] if prompts else '', key=self.key, readings=readings, details={k:self._whole(k, examples) for k in keys})
+    def recorded(self,
+        prompts:str|Iterable[str]=(), # Texts to keep; none keeps the one that is shown
+        keys=None,                    # Components to keep; `None` keeps the `most` telling of each token
+        most:int=6,                   # Of each token
+        examples:int=4,               # Of each component
+    )->dict:
+        "The state of the lens, with readings and what they show"
+        prompts = [prompts] if isinstance(prompts, str) else list(prompts) or ([self.prompt] if self.prompt else [])
+        readings = {p:jsonable(self._read(p), 3) for p in prompts}
+        if keys is None:
+            keys = dict.fromkeys(str(Key(r['sites'][a[0]]['site'], a[1])) for r in readings.values()
+            for t in r['active']
+                for a in t[:most])
+        keys = [*keys, *([self.key] if self.key else [])]
+        return dict(prompt=prompts[0] if prompts else '', key=self.key, readings=readings,
+            details={k:self._whole(k, examples) for k in keys})
 
-@patch
-def plain(self:PromptLens):
-    if not self.prompt: return '<p>No text yet.</p>'
-    df = self.h.by_text(self.prompt).head(12)
-    return f'<p>{as_html(self.prompt)}</p>'+html_table([(r.token, r.key, f'{r.ci:.2f}', r.output_label or r.input_label) for r in df.itertuples()], ('token','component','importance','label'))
+    def plain(self):
+        if not self.prompt: return '<p>No text yet.</p>'
+        df = self.h.by_text(self.prompt).head(12)
+        return f'<p>{as_html(self.prompt)}</p>'+html_table([(r.token, r.key, f'{r.ci:.2f}', r.output_label
+            or r.input_label) for r in df.itertuples()], ('token','component','importance','label'))
 
-@patch
-def _repr_html_(self:PromptLens): return self.still(keys=[self.key] if self.key else [])._repr_html_()
+    def _repr_html_(self): return self.still(keys=[self.key] if self.key else [])._repr_html_()

@@ -28,14 +28,18 @@ class LM(NamedTuple):
 
     def __repr__(self):
         n = sum(p.numel() for p in self.model.parameters())
-        return f'{type(self.model).__name__} with {n:,} parameters, vocabulary {self.model.config.vocab_size:,}, context {context(self.model)}'
+        return (
+            f'{type(self.model).__name__} with {n:,} parameters, vocabulary {self.model.config.vocab_size:,}, '
+            f'context {context(self.model)}')
 
+# %% ../nbs/08_lms.ipynb #7d4d308d
 def context(
     model:nn.Module, # A causal language model
 )->int|None:         # Tokens; `None` when its configuration does not say
     "The longest sequence a model is made for"
     return getattr(model.config, 'max_position_embeddings', None) if hasattr(model, 'config') else None
 
+# %% ../nbs/08_lms.ipynb #8e30d01f
 def vocab_of(
     model:nn.Module, # Any model
 )->int|None:         # Token ids are 0 to one less; `None` for models that do not read token ids
@@ -44,6 +48,7 @@ def vocab_of(
     try: return getattr(model.get_input_embeddings(), 'num_embeddings', None)
     except NotImplementedError: return None  # what `transformers` raises for a model that has none
 
+# %% ../nbs/08_lms.ipynb #b250f66b
 def is_lm(
     model:nn.Module, # Any model
 )->bool:
@@ -51,14 +56,17 @@ def is_lm(
     if vocab_of(model) is None or model.get_output_embeddings() is None: return False
     return model.can_generate() and not model.config.is_encoder_decoder  # a decoder has positions of its own
 
+# %% ../nbs/08_lms.ipynb #b79d30d2
 def check_tokens(
     model:nn.Module, # A model that reads token ids
     toks:Tensor,     # B S ids
 ):
     "Refuse a batch that the model cannot run, or would run without having learnt to"
     vocab,most = vocab_of(model),context(model)
-    if toks.is_floating_point(): raise TypeError(f"{type(model).__name__} reads token ids, got {toks.dtype}")
-    if toks.ndim!=2: raise ValueError(f"a batch of token ids has rows and positions, `B S`; got shape {tuple(toks.shape)}")
+    if toks.is_floating_point():
+        raise TypeError(f"{type(model).__name__} reads token ids, got {toks.dtype}")
+    if toks.ndim!=2:
+        raise ValueError(f"a batch of token ids has rows and positions, `B S`; got shape {tuple(toks.shape)}")
     if toks.numel() and not 0<=toks.min()<=toks.max()<vocab:
         raise ValueError(
             f"token ids go from {toks.min()} to {toks.max()}, but {type(model).__name__} has {vocab}: 0 to "
@@ -71,21 +79,29 @@ def check_tokens(
 # %% ../nbs/08_lms.ipynb #d96c84a8
 def _not_read(model):
     "Parameters that `from_pretrained` found no weights for"
-    def marked(x): return getattr(x, '_is_hf_initialized', False)  # set by transformers on modules it has initialised, and on parameters it has read
+    # set by transformers on modules it has initialised, and on parameters it has read
+    def marked(x): return getattr(x, '_is_hf_initialized', False)
     own = [(f'{n}.{k}'.lstrip('.'), p, m) for n,m in model.named_modules() for k,p in m.named_parameters(recurse=False)]
     read = [p for _,p,_ in own if marked(p)]
     def copied(p): return p.ndim>1 and any(p.shape==q.shape and torch.equal(p, q) for q in read)
     return [n for n,p,m in own if read and marked(m) and not marked(p) and not copied(p)]
 
+# %% ../nbs/08_lms.ipynb #e5442306
 def _lacks(model, missing):
     "What an error says of weights that a checkpoint does not have"
     kind,config,missing = type(model).__name__,model.config,sorted(missing)
     saved = (getattr(config, 'architectures', None) or [kind])[0]
-    untied = not getattr(config, 'tie_word_embeddings', True) and any(re.search(k, s) for k in model._tied_weights_keys or () for s in missing)
+    untied = not getattr(config, 'tie_word_embeddings', True) and any(re.search(k, s) for k in model._tied_weights_keys
+        or () for s in missing)
     if saved!=kind: way = f"it was saved from a {saved}: open it with that class and give the model to `decompose`"
-    elif untied: way = "if it was saved with tied embeddings, open it with `tie_word_embeddings=True` and give the model to `load_lm`"
+    elif untied:
+        way = (
+            "if it was saved with tied embeddings, open it with `tie_word_embeddings=True` and give the model to "
+            "`load_lm`")
     else: way = "give a complete checkpoint"
-    return f"{kind} has no weights for {', '.join(missing[:4])}{' ...' if len(missing)>4 else ''}, which are now random; {way}"
+    return (
+        f"{kind} has no weights for {', '.join(missing[:4])}{' ...' if len(missing)>4 else ''}, which are now "
+        f"random; {way}")
 
 # %% ../nbs/08_lms.ipynb #5c0a9d1e
 def pretrained(
@@ -97,7 +113,9 @@ def pretrained(
     "Open a model of `transformers` with every weight from its checkpoint, none drawn at random"
     from safetensors import SafetensorError
     source = located(source)
-    try: model,info = made.from_pretrained(source, dtype=dtype, revision=revision, output_loading_info=True, ignore_mismatched_sizes=True)
+    try:
+        model,info = made.from_pretrained(source, dtype=dtype, revision=revision, output_loading_info=True,
+            ignore_mismatched_sizes=True)
     except (OSError, ValueError, SafetensorError) as e:
         raise OSError(
             f"cannot open {source!r} ({str(e).splitlines()[0]}); without network give a local folder with "
@@ -106,9 +124,11 @@ def pretrained(
         raise ValueError(
             f"{key} in {source!r} has shape {tuple(has)}, but by its config.json {tuple(wants)}; one of the two "
             "belongs to another model")
-    if info['missing_keys']: raise ValueError(f"the checkpoint {source!r} of a {_lacks(model, info['missing_keys'])}")
+    if info['missing_keys']:
+        raise ValueError(f"the checkpoint {source!r} of a {_lacks(model, info['missing_keys'])}")
     return model.eval()
 
+# %% ../nbs/08_lms.ipynb #130ac1df
 def load_lm(
     source,              # A name on the hub, a local folder, or a model in memory
     tokenizer=None,      # Of a model in memory; a name or folder brings its own
@@ -129,7 +149,8 @@ def load_lm(
         elif tokenizer is None: tokenizer = AutoTokenizer.from_pretrained(source)
     model = model.to(device=device, dtype=dtype).eval().requires_grad_(False)
     for name,p in model.named_parameters():
-        if not p.isfinite().all(): raise ValueError(f"{name} has {int((~p.isfinite()).sum())} weights that are not finite")
+        if not p.isfinite().all():
+            raise ValueError(f"{name} has {int((~p.isfinite()).sum())} weights that are not finite")
     vocab = model.get_input_embeddings().num_embeddings
     if tokenizer is not None and len(tokenizer)>vocab:
         raise ValueError(
@@ -143,21 +164,28 @@ def sample_batch(
 )->dict|None:        # `None` for models that read something else than token ids
     "Two rows of random token ids, to run a model of `transformers` on"
     if (vocab := vocab_of(model)) is None: return None
-    with seeded(0): toks = torch.randint(vocab, (2, min(7, context(model) or 7)), device=next(model.parameters()).device)
-    return dict(input_ids=toks, decoder_input_ids=toks[:,:5]) if getattr(model.config, 'is_encoder_decoder', False) else dict(input_ids=toks)
+    with seeded(0):
+        toks = torch.randint(vocab, (2, min(7, context(model) or 7)), device=next(model.parameters()).device)
+    return dict(input_ids=toks, decoder_input_ids=toks[:,:5]) if getattr(model.config, 'is_encoder_decoder',
+        False) else dict(input_ids=toks)
 
+# %% ../nbs/08_lms.ipynb #d671c93f
 def linear_sites(
     model:nn.Module,   # In evaluation mode
-    batch=None,        # What it reads, for the audit; `None` takes `sample_batch`, and where there is none leaves the audit out
+    # What it reads, for the audit; `None` takes `sample_batch`, and where there is none leaves the audit out
+    batch=None,
     spare:float=1.25,  # Components suggested per rank
     exact:bool=True,   # Compute ranks? `False` takes the smaller side, at once for large models
     output=None,       # As for `output_of`
-):                     # DataFrame by site: kind, d_in, d_out, bias, rank, C, tied (the site it shares its weight with), share (of all parameters), layout (as for `laid_out`), why
+# DataFrame by site: kind, d_in, d_out, bias, rank, C, tied (the site it shares its weight with), share (of all
+# parameters), layout (as for `laid_out`), why
+):
     "What can be decomposed, and why the rest cannot"
     import pandas as pd
     sites,batch,first = matrices(model),sample_batch(model) if batch is None else batch,{}
     seats = audit(model, batch, sites, output) if batch is not None else {}
-    seats = {s:seat if seat.calls or seat.why else seat._replace(why='did not run on this batch') for s,seat in seats.items()}
+    seats = {s:seat if seat.calls or seat.why else seat._replace(why='did not run on this batch')
+        for s, seat in seats.items()}
     total = sum(p.numel() for p in model.parameters())
     def row(site, kind, own, W, bias, seat):
         of = first.setdefault(own.data_ptr(), site)
@@ -167,14 +195,16 @@ def linear_sites(
             share=W.numel()/total if of==site else 0., layout=seat.layout, why=seat.why)
     def own(site):
         m = get_site(model, site)
-        return row(site, type(m).__name__, m.weight, weight_of(m), getattr(m, 'bias', None) is not None, seats.get(site, Seat(1, None, (), 0., 0., '')))
+        return row(site, type(m).__name__, m.weight, weight_of(m), getattr(m, 'bias', None) is not None,
+            seats.get(site, Seat(1, None, (), 0., 0., '')))
     rows = [own(s) for s in sites]
     for n,p in model.named_parameters():
         if p.ndim>1 and p.data_ptr() not in first:
             holder = type(get_site(model, n.rpartition('.')[0])).__name__ if '.' in n else type(model).__name__
             why = f'is a parameter of {p.ndim} dimensions, not the matrix of a Linear, Conv1D or Embedding'
             rows.append(row(n, holder, p, p, False, Seat(0, None, (), 0., 0., why)))
-    return pd.DataFrame(rows, columns='site kind d_in d_out bias rank C tied share layout why'.split()).set_index('site')
+    return pd.DataFrame(rows,
+        columns='site kind d_in d_out bias rank C tied share layout why'.split()).set_index('site')
 
 # %% ../nbs/08_lms.ipynb #41e1f74a
 def StoryLM(
@@ -188,16 +218,19 @@ def StoryLM(
     from transformers import ArceeConfig, ArceeForCausalLM
     config = ArceeConfig(vocab_size=len(vocabulary()), hidden_size=d, intermediate_size=d_mlp,
         num_hidden_layers=layers, num_attention_heads=heads, num_key_value_heads=heads,
-        hidden_act='gelu', max_position_embeddings=256, tie_word_embeddings=True, bos_token_id=0, eos_token_id=0, pad_token_id=0)
+        hidden_act='gelu', max_position_embeddings=256, tie_word_embeddings=True, bos_token_id=0, eos_token_id=0,
+        pad_token_id=0)
     with seeded(seed): model = ArceeForCausalLM(config).eval()
     model.spec = dict(kind='story', d=d, d_mlp=d_mlp, layers=layers, heads=heads, seed=seed)
     return model
 
+# %% ../nbs/08_lms.ipynb #b3efaa8b
 def fit_lm(
     model:nn.Module,        # Trained in place, then frozen; stopping it leaves what it has learnt
     batches,                # Step to B S token ids, such as `stories`
     steps:int=4000,         # Optimiser steps
-    lr:float=3e-3,          # Peak learning rate of AdamW, after a warm-up of 100 steps or a tenth of them all, falling along a half cosine
+    # Peak learning rate of AdamW, after a warm-up of 100 steps or a tenth of them all, falling along a half cosine
+    lr:float=3e-3,
     weight_decay:float=.1,  # Of AdamW
     progress:bool=True,     # Show a progress bar?
 )->list[float]:             # The loss of each step, in nats per token
@@ -226,7 +259,8 @@ def by_role(
     model:nn.Module,         # A model of the stories
     rows:list[list[Token]],  # From `story_rows`
     held_out:bool=False,     # As the rows were told
-):                           # DataFrame by role of the token to be predicted: tokens, ce, entropy (both nats), gap, share (of the whole gap)
+# DataFrame by role of the token to be predicted: tokens, ce, entropy (both nats), gap, share (of the whole gap)
+):
     "What the model pays for each role, and what someone who knows the rules would"
     import pandas as pd
     ids = {t:i for i,t in enumerate(vocabulary())}

@@ -6,6 +6,7 @@
 __all__ = ['direct_logits', 'direct_reads']
 
 # %% ../nbs/20c_logit_lens.ipynb #2003ca79
+from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -15,6 +16,8 @@ from .model import Decomposed
 from .sites import matrices
 
 # %% ../nbs/20c_logit_lens.ipynb #b2307ac2
+def _lm(dm)->Any: return dm.target  # a language model of `transformers`, which says where its embeddings are
+
 def _outputs(dm, sites, toks):
     "The model's output, and the outputs of some matrices of the target"
     kept = {}
@@ -29,9 +32,9 @@ def direct_logits(
     u:Float[Tensor, " d_out"], # What is written there, such as `U[c]`
     toks:Int[Tensor, "B S"], # Contexts
     eps:float=1e-2,          # Size of the push, relative to the size of the site's output
-)->Float[Tensor, " vocab"]:  # Change of each logit per unit of `u`, mean over positions, centred; all 0 if other matrices stand between
-    "Direct effect of writing `u` on the logits, with all other matrices held fixed"
-    output = dm.target.get_output_embeddings()
+)->Float[Tensor, " vocab"]:  # Change of each logit per unit of `u`, mean over positions, centred
+    "Direct effect of writing `u` on the logits, other matrices held fixed; all 0 if any stands between"
+    output = _lm(dm).get_output_embeddings()
     sites = [s for s in matrices(dm.target) if s==site or get_site(dm.target, s) is not output]
     base,kept = _outputs(dm, sites, toks)
     step = eps*kept[site].norm(dim=-1).mean()/u.norm()
@@ -42,7 +45,7 @@ def direct_logits(
 
 # %% ../nbs/20c_logit_lens.ipynb #9cd864e2
 def _activation_gradient(dm, site, v, toks, start):
-    "Gradient of the activation `x@v`, summed over positions, in the output of the embedding `start`; `None` if nothing leads there"
+    "Gradient of the activation `x@v`, summed over positions, in the output of the embedding `start`, or `None`"
     held = [s for s in matrices(dm.target) if s not in (site,start)]
     with torch.no_grad(), without_hooks(): _,kept = _outputs(dm, (*held,start), toks)
     embedded,seen = kept[start].detach().requires_grad_(),{}
@@ -58,9 +61,9 @@ def direct_reads(
     site:str,                # A site
     v:Float[Tensor, " d_in"], # What is read there, such as `V[:,c]`
     toks:Int[Tensor, "B S"], # Contexts
-)->Float[Tensor, " vocab"]:  # Change of the activation per token's embedding, mean over positions, centred; all 0 if other matrices stand between
-    "Direct effect of each token's embedding on an activation, with all other matrices held fixed"
-    embedding = dm.target.get_input_embeddings()
+)->Float[Tensor, " vocab"]:  # Change of the activation per token's embedding, mean over positions, centred
+    "Direct effect of each token's embedding on an activation, other matrices held fixed; all 0 if any stands between"
+    embedding = _lm(dm).get_input_embeddings()
     if get_site(dm.target, site) is embedding: return (v-v.mean()).detach()
     start = next(n for n,m in dm.target.named_modules() if m is embedding)
     g = _activation_gradient(dm, site, v, toks, start)

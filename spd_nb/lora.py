@@ -12,7 +12,9 @@ import torch
 from torch import nn
 from .compute import full_precision
 from .display import html_table
-from .edit import Edit, Patch, Places, fit_edit
+from .edit import Edit, Patch
+from .places import Places
+from .learn import fit_edit
 from .keys import Key, SiteError, get_site, match_sites, weight_of
 from .model import Decomposed
 
@@ -33,7 +35,9 @@ def lora(
         d_out,d_in = weight_of(get_site(dm.target, s)).shape
         A,B = .01*torch.randn(rank, d_in, generator=gen),torch.zeros(d_out, rank)
         ABs[s] = [m.to(dm.device).requires_grad_() for m in (A, B)]
-    def make(**figures): return Edit(dm, {s:Patch(A.T, B.T, (None,)*rank) for s,(A,B) in ABs.items()}, [dict(form='lora', of=list(ABs), rank=rank, **figures)])
+    def make(**figures):
+        return Edit(dm, {s:Patch(A.T, B.T, (None,)*rank) for s,(A,B) in ABs.items()},
+            [dict(form='lora', of=list(ABs), rank=rank, **figures)])
     learning = fit_edit(make, [m for AB in ABs.values() for m in AB], p, goal, seed=seed, **how)
     ABs = {s:[m.detach() for m in AB] for s,AB in ABs.items()}
     return make(**learning.figures)
@@ -46,19 +50,25 @@ class Projection(NamedTuple):
     chance:dict[str,float]      # Site to the part that would be explained of random changes, mean of eight
 
     def _parts(self): return [(s, 1-u, self.chance[s]) for s,u in self.unexplained.items()]
-    def __repr__(self): return f'Projection({len(self.table):,} components: '+', '.join(f'{s} explained {e:.3g}, by chance {c:.3g}' for s,e,c in self._parts())+')'
+    def __repr__(self):
+        return f'Projection({len(self.table):,} components: '+', '.join(f'{s} explained {e:.3g}, by chance {c:.3g}'
+            for s,e,c in self._parts())+')'
     def _repr_html_(self):
         first = self.table.head(10).reset_index().itertuples(index=False)
-        return html_table(self._parts(), ['site','explained','by chance'])+html_table(first, ['key', *self.table.columns])
+        return html_table(self._parts(), ['site','explained','by chance'])+html_table(first,
+            ['key', *self.table.columns])
 
+# %% ../nbs/31_lora.ipynb #ce367244
 class _Basis:
     "The components of a site as a basis for matrices"
     def __init__(self, cs):
-        self.V,self.U = cs.V.cpu().double(),cs.U.cpu().double()  # CUDA's least squares take no rank-deficient matrices, and Apple's GPU no float64
+        # CUDA's least squares take no rank-deficient matrices, and Apple's GPU no float64
+        self.V,self.U = cs.V.cpu().double(),cs.U.cpu().double()
         self.gram = (self.V.T@self.V)*(self.U@self.U.T)  # <P_c,P_c'> for P_c = outer(U[c], V[:,c])
         self.size = self.gram.diagonal().clamp(min=1e-30)
     def along(self, D): return ((self.U@D)*self.V.T).sum(1)  # <P_c,D>
-    def amounts(self, along, chosen): return torch.linalg.lstsq(self.gram[chosen][:,chosen], along[chosen], driver='gelsd').solution
+    def amounts(self, along, chosen):
+        return torch.linalg.lstsq(self.gram[chosen][:,chosen], along[chosen], driver='gelsd').solution
     def explain(self, D, n):
         "The components used for `D`, their amounts, and the part of its square that they explain"
         along,chosen = self.along(D),list(range(len(self.size)))
@@ -72,6 +82,7 @@ class _Basis:
         a = self.amounts(along, chosen)
         return chosen,a,(a@along[chosen]/D.square().sum()).item()
 
+# %% ../nbs/31_lora.ipynb #5fdc6cc2
 @torch.no_grad()
 def project(
     dm:Decomposed,    # A decomposed model
@@ -80,16 +91,20 @@ def project(
 )->Projection:
     "Which components would a change of weights need?"
     import pandas as pd
-    if isinstance(change, Edit) and change.local: raise ValueError(f"{change} acts at some places only, so it is no change of weights")
-    def between(s): return full_precision(weight_of(get_site(change, s)))-full_precision(weight_of(get_site(dm.target, s)))
-    deltas = change.deltas() if isinstance(change, Edit) else change if isinstance(change, Mapping) else {s:between(s) for s in dm.sites}
+    if isinstance(change, Edit) and change.local:
+        raise ValueError(f"{change} acts at some places only, so it is no change of weights")
+    def between(s):
+        return full_precision(weight_of(get_site(change, s)))-full_precision(weight_of(get_site(dm.target, s)))
+    deltas = change.deltas() if isinstance(change, Edit) else change if isinstance(change, Mapping) else {s:between(s)
+        for s in dm.sites}
     if missing := [s for s in deltas if s not in dm.sites]:
         raise SiteError(
             f"{missing[0]!r} is not decomposed, so no components can stand for its change; these sites are: "
             f"{', '.join(dm.sites)}")
     gen,rows,left,chance = torch.Generator().manual_seed(0),[],{},{}
     for s,D in deltas.items():
-        if D.shape!=(want := (dm.at(s).d_out, dm.at(s).d_in)): raise ValueError(f"the change of {s!r} has shape {tuple(D.shape)}, its weight {want}")
+        if D.shape!=(want := (dm.at(s).d_out, dm.at(s).d_in)):
+            raise ValueError(f"the change of {s!r} has shape {tuple(D.shape)}, its weight {want}")
         B,D = _Basis(dm.at(s)),D.cpu().double()
         whole = D.square().sum()
         if not whole: continue
@@ -98,7 +113,10 @@ def project(
         chance[s] = sum(B.explain(torch.randn(D.shape, generator=gen, dtype=D.dtype), n)[2] for _ in range(8))/8
         along = B.along(D)
         parts = dict(share=lambda c,x: x*along[c], alone=lambda c,x: along[c].square()/B.size[c],
-            reads=lambda c,x: (D@nn.functional.normalize(B.V[:,c], dim=0)).square().sum(), writes=lambda c,x: (D.T@nn.functional.normalize(B.U[c], dim=0)).square().sum())
-        rows += [dict(key=str(Key(s, c)), amount=x.item(), **{k:(f(c, x)/whole).item() for k,f in parts.items()}) for c,x in zip(chosen, a)]
-    table = pd.DataFrame(rows, columns='key amount share alone reads writes'.split()).set_index('key').sort_values('share', ascending=False)
+            reads=lambda c,x: (D@nn.functional.normalize(B.V[:,c], dim=0)).square().sum(), writes=lambda c,
+            x: (D.T@nn.functional.normalize(B.U[c], dim=0)).square().sum())
+        rows += [dict(key=str(Key(s, c)), amount=x.item(), **{k:(f(c, x)/whole).item() for k,f in parts.items()})
+            for c, x in zip(chosen, a)]
+    table = pd.DataFrame(rows,
+        columns='key amount share alone reads writes'.split()).set_index('key').sort_values('share', ascending=False)
     return Projection(table, left, chance)

@@ -32,14 +32,17 @@ def _bits(f, n_ref, ci, weight):
     if n_ref is None: n_ref = ci[...,0].numel() if weight is None else full_precision(weight).sum()
     return torch.log2(1+n_ref*f)
 
+# %% ../nbs/13_losses.ipynb #8923518c
 def importance_minimality(
     ci:Float[Tensor, "*batch C"],              # Upper causal importances: at least 0, may exceed 1
     p:float=2.,                                # Exponent; below 1 favours few large importances over many small ones
     eps:float=1e-12,                           # Keeps the gradient finite at `ci==0` when `p<1`
     weight:Shaped[Tensor, "*batch"]|None=None,  # How often each position counts
-    beta:float=0.,                             # How much of `frequency_minimality` to add, at no second computation of `ci**p`
+    # How much of `frequency_minimality` to add, at no second computation of `ci**p`
+    beta:float=0.,
     n_ref:int|None=None,                       # As in `frequency_minimality`
-)->Float[Tensor, ""]:                          # Cost per position, in components (at `p=1`, the mean L0 of 0/1 importances)
+# Cost per position, in components (at `p=1`, the mean L0 of 0/1 importances)
+)->Float[Tensor, ""]:
     "Mean over positions, then sum over components, of `ci**p` (SPD), and `beta` times its frequency term (VPD)"
     f = _usage(ci, p, eps, weight)
     return (f*(1+beta*_bits(f, n_ref, ci, weight)) if beta else f).sum()
@@ -52,7 +55,8 @@ def frequency_minimality(
     eps:float=1e-12,                           # As in `importance_minimality`
     weight:Shaped[Tensor, "*batch"]|None=None,  # How often each position counts
 )->Float[Tensor, ""]:                          # Components per position, each times the bits of how often it is needed
-    "Sum over components of `f*log2(1+n_ref*f)` with `f` the mean of `ci**p`: frequent components cost more per use (VPD)"
+    """Sum over components of `f*log2(1+n_ref*f)` with `f` the mean of `ci**p`: frequent components cost more per use
+    (VPD)"""
     f = _usage(ci, p, eps, weight)
     return (f*_bits(f, n_ref, ci, weight)).sum()
 
@@ -61,10 +65,12 @@ def smooth_l0(
     ci:Float[Tensor, "*batch C"],              # Upper causal importances: at least 0, may exceed 1
     gamma:float=.1,                            # Importance that counts half; towards 0 this becomes the L0
     weight:Shaped[Tensor, "*batch"]|None=None,  # How often each position counts
-    beta:float=0.,                             # How much to add of a frequency term: each component's share times its bits, as in `frequency_minimality`
+    # How much to add of a frequency term: each component's share times its bits, as in `frequency_minimality`
+    beta:float=0.,
     n_ref:int|None=None,                       # As in `frequency_minimality`
 )->Float[Tensor, ""]:                          # Components per position
-    "Mean over positions of the number of importances well above `gamma`: `ci**2/(ci**2+gamma**2)` summed over components"
+    """Mean over positions of the number of importances well above `gamma`: `ci**2/(ci**2+gamma**2)` summed over
+    components"""
     if gamma<=0: raise ValueError(f"`gamma` must be positive, got {gamma}")
     sq = full_precision(ci).square()
     f = position_mean(sq/(sq+gamma**2), weight)
@@ -90,12 +96,14 @@ def cosine(
     "Half a cosine from 1 down to `floor` (VPD)"
     return floor+(1-floor)*(1+math.cos(math.pi*t))/2
 
+# %% ../nbs/13_losses.ipynb #518b3471
 def quarter_cosine(
     t:float, # How far the run is, in [0,1]
 )->float:    # Factor on the learning rate
     "A quarter of a cosine from 1 down to 0 (SPD)"
     return math.cos(math.pi/2*t)
 
+# %% ../nbs/13_losses.ipynb #a5d75ab2
 def constant(
     t:float, # How far the run is, in [0,1]
 )->float:    # Factor on the learning rate

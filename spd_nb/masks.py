@@ -13,7 +13,6 @@ from functools import partial
 from itertools import islice
 from typing import NamedTuple
 import torch
-from fastcore.basics import patch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.optim.adam import adam
@@ -33,6 +32,7 @@ def ci_masks(
     "Keep each component as far as it is important, and no delta"
     return {s:Mask(g) for s,g in ci.items()}
 
+# %% ../nbs/12_masks.ipynb #009cbf06
 def rounded_masks(
     ci:dict[str,Float[Tensor, "*batch _C"]], # Site to lower causal importances
     threshold:float=0.,                      # Importances above this become 1, the others 0
@@ -40,6 +40,7 @@ def rounded_masks(
     "Keep each component entirely or not at all"
     return {s:Mask((g>threshold).to(g)) for s,g in ci.items()}
 
+# %% ../nbs/12_masks.ipynb #ab9d106d
 def constant_masks(
     ci:dict[str,Float[Tensor, "*batch _C"]], # Site to causal importances, for their shapes
     value:float=1.,                          # 1 keeps every component (`unmasked`), 0 removes all
@@ -50,7 +51,8 @@ def constant_masks(
 # %% ../nbs/12_masks.ipynb #8dd551a1
 def sourced_masks(
     ci:dict[str,Float[Tensor, "*batch _C"]],                  # Site to lower causal importances
-    sources:dict[str,Float[Tensor, "*#batch _C_and_delta"]],  # Site to noise or adversary in [0,1]; the last column is the delta's
+    # Site to noise or adversary in [0,1]; the last column is the delta's
+    sources:dict[str,Float[Tensor, "*#batch _C_and_delta"]],
 )->dict[str,Mask]:                                            # Site to mask `ci+(1-ci)*source`
     "Let a source decide how much of what is not important is kept (SPD, VPD)"
     for s,g in ci.items():
@@ -67,6 +69,7 @@ def binomial(
     "A source that removes unimportant components entirely or not at all"
     return torch.randint_like(like, 2)
 
+# %% ../nbs/12_masks.ipynb #7cc41e65
 def stochastic_masks(
     ci:dict[str,Float[Tensor, "*batch _C"]], # Site to lower causal importances
     source:Callable=torch.rand_like,         # `torch.rand_like` (continuous) or `binomial`
@@ -78,6 +81,7 @@ def stochastic_masks(
         return Mask(torch.addcmul(g, g_off, source(g_off.detach())), source(g.detach()[...,0]) if delta else None)
     return {s:one(g) for s,g in ci.items()}
 
+# %% ../nbs/12_masks.ipynb #2ecc1cd4
 def random_masks(
     ci:dict[str,Float[Tensor, "*batch _C"]], # Site to causal importances, for their shapes
     source:Callable=torch.rand_like,         # `torch.rand_like` or `binomial`
@@ -86,7 +90,8 @@ def random_masks(
     return {s:Mask(source(g.detach())) for s,g in ci.items()}
 
 # %% ../nbs/12_masks.ipynb #566e1814
-Route = dict[str,Bool[Tensor, "*batch"]|None]  # Site to the positions where components stand in; `None` is everywhere, a site left out runs the target
+# Site to the positions where components stand in; `None` is everywhere, a site left out runs the target
+Route = dict[str,Bool[Tensor, "*batch"]|None]
 
 def everywhere(
     masks:dict[str,Mask], # Site to mask
@@ -94,6 +99,7 @@ def everywhere(
     "Components stand in at every site and position"
     return dict.fromkeys(masks)
 
+# %% ../nbs/12_masks.ipynb #3631b668
 def one_site(
     site:str, # The only site where components stand in
 )->Callable:  # A route
@@ -101,13 +107,16 @@ def one_site(
     return partial(_one_site, site=site)
 
 def _one_site(masks, site):
-    if site not in masks: raise SiteError(f"no mask for site {site!r}; masks are given for {', '.join(masks)}")
+    if site not in masks:
+        raise SiteError(f"no mask for site {site!r}; masks are given for {', '.join(masks)}")
     return {site:None}
 
+# %% ../nbs/12_masks.ipynb #c98e08e2
 def subset(
     masks:dict[str,Mask], # Site to mask, at least one
 )->Route:                 # Site to bool per position
-    "At each position components stand in at a random number of sites, 1 to all, chosen at random (VPD); sites with positions of their own draw for themselves, with the same chances"
+    """At each position components stand in at a random number of sites, 1 to all, chosen at random (VPD); sites with
+    positions of their own draw for themselves, with the same chances"""
     n,device = len(masks),next(iter(masks.values())).mask.device
     def drawn(shape):
         rank = torch.rand(n, *shape, device=device).argsort(0).argsort(0)
@@ -123,24 +132,28 @@ def each(
     "A source for every position"
     return tuple(shape)
 
+# %% ../nbs/12_masks.ipynb #0f2b22be
 def shared(
     shape:tuple, # Of the batch
 )->tuple:        # Of the sources, but for their last axis
     "One source for all positions"
     return (1,)*len(shape)
 
+# %% ../nbs/12_masks.ipynb #be53e1e5
 def per_position(
     shape:tuple, # Of the batch, rows first
 )->tuple:        # Of the sources, but for their last axis
     "A source for every sequence position, the same in all rows of the batch"
     return (1,)*min(1, len(shape))+tuple(shape[1:])
 
+# %% ../nbs/12_masks.ipynb #ebf6029e
 def sources_like(
     ci:dict[str,Float[Tensor, "*batch _C"]],      # Site to causal importances, for their shapes
     scope:Callable=each,                          # Which positions share a source: `each`, `shared`, `per_position`
 )->dict[str,Float[Tensor, "*#batch _C_and_delta"]]: # Site to sources, uniform in [0,1], in `full_precision`
     "Random sources for an adversary to start from"
-    return {s:torch.rand(*scope(g.shape[:-1]), g.shape[-1]+1, device=g.device, dtype=full_precision(g).dtype) for s,g in ci.items()}
+    return {s:torch.rand(*scope(g.shape[:-1]), g.shape[-1]+1, device=g.device, dtype=full_precision(g).dtype)
+        for s, g in ci.items()}
 
 # %% ../nbs/12_masks.ipynb #eae8de8f
 def source_gradients(
@@ -148,15 +161,19 @@ def source_gradients(
     sources:dict[str,Tensor], # Site to sources it may depend on
 )->dict[str,Tensor]:          # Site to its gradient in them: 0 where it does not depend on them
     "Which way the sources raise a loss"
-    with torch.autocast(loss.device.type, enabled=False):  # a loss computed in half precision, but not its gradient anew
+    # a loss computed in half precision, but not its gradient anew
+    with torch.autocast(loss.device.type, enabled=False):
         return dict(zip(sources, torch.autograd.grad(loss, list(sources.values()), materialize_grads=True)))
 
+# %% ../nbs/12_masks.ipynb #4877d7c3
 def ascents(
-    loss:Callable,                           # Masks to the loss to raise; a site it does not use keeps its random sources
+    # Masks to the loss to raise; a site it does not use keeps its random sources
+    loss:Callable,
     ci:dict[str,Float[Tensor, "*batch _C"]], # Site to lower causal importances
     lr:float=.1,                             # Step size in [0,1] units
     scope:Callable=shared,                   # Which positions share a source
-)->Iterator[dict[str,Mask]]:                 # Masks, without gradient: the random start, then those after each step, without end
+# Masks, without gradient: the random start, then those after each step, without end
+)->Iterator[dict[str,Mask]]:
     "Projected gradient ascent on the sources of masks, step by step"
     ci = {s:g.detach() for s,g in ci.items()}
     sources = sources_like(ci, scope)
@@ -167,6 +184,7 @@ def ascents(
         grads = source_gradients(up, leaves)
         sources = {s:(r.detach()+lr*grads[s].sign()).clamp(0,1) for s,r in leaves.items()}
 
+# %% ../nbs/12_masks.ipynb #1c933fc3
 def pgd(
     loss:Callable,                           # Masks to the loss to raise
     ci:dict[str,Float[Tensor, "*batch _C"]], # Site to lower causal importances
@@ -190,53 +208,53 @@ class PersistentPGD:
         self.steps,self.lr,self.betas,self.warm,self.scope = steps,lr,betas,warm,scope
         self.sources,self.m,self.v,self.t = {},{},{},0  # site to sources and their moments, made by the first `masks`
 
-    def __repr__(self): return f'PersistentPGD(steps={self.steps}, lr={self.lr}, betas={self.betas}, warm={self.warm}, scope={self.scope.__name__})'
+    def __repr__(self):
+        return (
+            f'PersistentPGD(steps={self.steps}, lr={self.lr}, betas={self.betas}, warm={self.warm}, '
+            f'scope={self.scope.__name__})')
 
-# %% ../nbs/12_masks.ipynb #f662f825
-@patch
-def masks(self:PersistentPGD,
-    ci:dict[str,Float[Tensor, "*batch _C"]], # Site to lower causal importances
-)->dict[str,Mask]:                           # Site to mask, differentiable in `ci` and in the sources
-    "The masks that the sources make of these importances"
-    need = {s:(*self.scope(g.shape[:-1]), g.shape[-1]+1) for s,g in ci.items()}
-    if not self.sources:
-        self.sources = sources_like(ci, self.scope)
-        self.m,self.v = ({s:torch.zeros_like(r) for s,r in self.sources.items()} for _ in range(2))
-    have = {s:tuple(r.shape) for s,r in self.sources.items()}
-    for s in have|need:
-        if have.get(s)!=need.get(s):
-            raise ValueError(
-                f"the adversary's sources at {s!r} are {have.get(s, 'missing')}, this batch needs {need.get(s, 'none')}; "
-                "keep the sites and the batch's shape fixed (`drop_last=True` in a `DataLoader`), or use `shared` sources")
-    for r in self.sources.values(): r.requires_grad_()
-    return sourced_masks(ci, self.sources)
+    def masks(self,
+        ci:dict[str,Float[Tensor, "*batch _C"]], # Site to lower causal importances
+    )->dict[str,Mask]:                           # Site to mask, differentiable in `ci` and in the sources
+        "The masks that the sources make of these importances"
+        need = {s:(*self.scope(g.shape[:-1]), g.shape[-1]+1) for s,g in ci.items()}
+        if not self.sources:
+            self.sources = sources_like(ci, self.scope)
+            self.m,self.v = ({s:torch.zeros_like(r) for s,r in self.sources.items()} for _ in range(2))
+        have = {s:tuple(r.shape) for s,r in self.sources.items()}
+        for s in have|need:
+            if have.get(s)!=need.get(s):
+                raise ValueError(
+                    f"the adversary's sources at {s!r} are {have.get(s, 'missing')}, this batch needs "
+                    f"{need.get(s, 'none')}; "
+                    "keep the sites and the batch's shape fixed (`drop_last=True` in a `DataLoader`), or use `shared` "
+                    "sources")
+        for r in self.sources.values(): r.requires_grad_()
+        return sourced_masks(ci, self.sources)
 
-# %% ../nbs/12_masks.ipynb #0411ce54
-@patch
-@torch.no_grad()
-def ascend(self:PersistentPGD,
-    grads:dict[str,Tensor], # Site to the loss's gradient in its sources
-):
-    "One Adam step up the loss, then back into [0,1]"
-    (b1,b2),lr = self.betas,self.lr*min(1., (self.t+1)/self.warm if self.warm else 1.)
-    at = [self.sources[s].detach() for s in grads]
-    adam(at, list(grads.values()), [self.m[s] for s in grads], [self.v[s] for s in grads], [], [torch.tensor(float(self.t), device=r.device) for r in at], foreach=False, fused=True,
-        amsgrad=False, beta1=b1, beta2=b2, lr=lr, weight_decay=0., eps=1e-8, maximize=True)
-    for s,r in zip(grads, at): self.sources[s] = r.clamp_(0,1)
-    self.t += 1
+    @torch.no_grad()
+    def ascend(self,
+        grads:dict[str,Tensor], # Site to the loss's gradient in its sources
+    ):
+        "One Adam step up the loss, then back into [0,1]"
+        (b1,b2),lr = self.betas,self.lr*min(1., (self.t+1)/self.warm if self.warm else 1.)
+        at = [self.sources[s].detach() for s in grads]
+        adam(at, list(grads.values()), [self.m[s] for s in grads], [self.v[s] for s in grads], [],
+        [torch.tensor(float(self.t), device=r.device) for r in at], foreach=False, fused=True,
+            amsgrad=False, beta1=b1, beta2=b2, lr=lr, weight_decay=0., eps=1e-8, maximize=True)
+        for s,r in zip(grads, at): self.sources[s] = r.clamp_(0,1)
+        self.t += 1
 
-# %% ../nbs/12_masks.ipynb #eeaf1c89
-@patch
-def state_dict(self:PersistentPGD)->dict: # Flat tensors, for a checkpoint
-    "Everything a resumed run needs"
-    return {f'{k}/{s}':t.detach().clone() for k,d in dict(sources=self.sources, m=self.m, v=self.v).items() for s,t in d.items()} | {'t':torch.tensor(self.t)}
+    def state_dict(self)->dict: # Flat tensors, for a checkpoint
+        "Everything a resumed run needs"
+        return {f'{k}/{s}':t.detach().clone() for k,d in dict(sources=self.sources, m=self.m, v=self.v).items()
+            for s, t in d.items()} | {'t':torch.tensor(self.t)}
 
-@patch
-def load_state_dict(self:PersistentPGD,
-    state:dict, # From `state_dict`
-):
-    "Continue from `state_dict`"
-    self.sources,self.m,self.v,self.t = {},{},{},int(state['t'])
-    for k,t in state.items():
-        kind,_,site = k.partition('/')
-        if site: getattr(self, kind)[site] = t.clone()
+    def load_state_dict(self,
+        state:dict, # From `state_dict`
+    ):
+        "Continue from `state_dict`"
+        self.sources,self.m,self.v,self.t = {},{},{},int(state['t'])
+        for k,t in state.items():
+            kind,_,site = k.partition('/')
+            if site: getattr(self, kind)[site] = t.clone()

@@ -15,7 +15,8 @@ from .compute import full_precision, unrounded
 # %% ../nbs/00e_measures.ipynb #487c429e
 def position_mean(
     x:Float[Tensor, "*batch rest"],             # Values per position
-    weight:Shaped[Tensor, "*batch"]|None=None,   # How often each position counts, at least 0 and not 0 everywhere, of any type; `None` counts each once
+    # How often each position counts, at least 0 and not 0 everywhere, of any type; `None` counts each once
+    weight:Shaped[Tensor, "*batch"]|None=None,
 )->Float[Tensor, " rest"]:                      # Mean over positions, in `full_precision`
     "Weighted mean over all positions"
     x = full_precision(x.reshape(-1, x.shape[-1]))
@@ -27,11 +28,13 @@ def position_mean(
 def weight_for(
     weight:Tensor|None, # From `unpacked`
     shape:tuple,        # Of positions: the leading axes of importances or of an output
-)->Tensor|None:         # Of that shape; where there are rows only, a row counts as much as the position in it that counts most
+# Of that shape; where there are rows only, a row counts as much as the position in it that counts most
+)->Tensor|None:
     "How often each position of a site or an output counts"
     if weight is None or weight.shape==shape: return weight
     if weight.ndim==2 and tuple(shape)==tuple(weight.shape[:1]): return weight.amax(1)
-    if weight.ndim==1 and tuple(shape[:1])==tuple(weight.shape): return weight.view(-1, *[1]*(len(shape)-1)).expand(shape)
+    if weight.ndim==1 and tuple(shape[:1])==tuple(weight.shape):
+        return weight.view(-1, *[1]*(len(shape)-1)).expand(shape)
     raise ValueError(
         f"some of a batch's {tuple(weight.shape)} rows and positions are padding, and a site or an output with "
         f"positions of its own, {tuple(shape)}, cannot leave them out; give rows of one length, or leave that "
@@ -64,9 +67,11 @@ class _KL(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, g):
-        if torch.is_grad_enabled(): raise RuntimeError("`kl` is differentiable once, so `create_graph=True` cannot pass through it")
+        if torch.is_grad_enabled():
+            raise RuntimeError("`kl` is differentiable once, so `create_graph=True` cannot pass through it")
         return g*ctx.saved_tensors[0],None,None,None
 
+# %% ../nbs/00e_measures.ipynb #f1a1fe1c
 def kl(
     out:Float[Tensor, "*batch vocab"],         # Logits of a masked model
     ref:Float[Tensor, "*batch vocab"],         # Logits of the target
@@ -105,6 +110,7 @@ def next_token_nll(
     "Negative log-likelihood of each next token"
     return -logp[:,:-1].gather(-1, toks[:,1:,None])[...,0]
 
+# %% ../nbs/00e_measures.ipynb #0611170c
 def predicted(
     toks:Int[Tensor, "B S"], # Token ids
     weight:Tensor|None=None, # How often each position counts, `B` or `B S`; padding counts 0
@@ -113,6 +119,7 @@ def predicted(
     w = torch.ones(toks.shape, device=toks.device) if weight is None else weight_for(weight, toks.shape)
     return w[:,1:]*(w[:,:-1]>0)
 
+# %% ../nbs/00e_measures.ipynb #e973a949
 def next_token_ce(
     logits:Float[Tensor, "B S vocab"], # A model's answer
     toks:Int[Tensor, "B S"],           # Token ids

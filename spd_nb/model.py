@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import NamedTuple
 import torch
 from einops import EinopsError
-from fastcore.basics import patch
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -55,11 +54,17 @@ class Decomposed(nn.Module):
         seats:dict[str,Seat]|None=None,    # From `audit`; `None` audits on the first batch
     ):
         super().__init__()
-        self.target,self.components,self.ci_fn,self.lower,self.output,self.seats = target,components,ci_fn,lower,output,seats
+        self.target = target
+        self.components = components
+        self.ci_fn = ci_fn
+        self.lower = lower
+        self.output = output
+        self.seats = seats
         self.sample = None      # two rows of the batch that was audited
         self._short = False     # was the batch of the audit of a single position?
         self._rows = False      # had it rows, so that a vector of numbers is no batch?
-        self._turned = {s for s,seat in (seats or {}).items() if seat.layout not in (None,'B S','B')}  # sites that are not laid out as the batch is
+        # sites that are not laid out as the batch is
+        self._turned = {s for s,seat in (seats or {}).items() if seat.layout not in (None,'B S','B')}
         self.history,self.training_run,self.report = [],{},{}  # filled by `fit` and `report`, kept by `save`
         self.edits = []  # those whose blocks are open
         self.source = opened_from(target)  # now, since a relative folder is relative to where one is
@@ -91,7 +96,8 @@ class Decomposed(nn.Module):
         return self
 
     def audit(self, x)->dict[str,Seat]: # Site to what was found
-        "Check on two rows of a batch that each site is the matrix it seems to be; `SiteError` with the reason when one is not"
+        """Check on two rows of a batch that each site is the matrix it seems to be; `SiteError` with the reason when
+        one is not"""
         seats = audit(self.target, x, self.sites, self.output)
         _refuse(self.target, seats)
         self.sample = two_rows(x)
@@ -102,7 +108,9 @@ class Decomposed(nn.Module):
     def _ready(self, x):
         "Audit on the first batch, and again where that had a single position, which cannot tell rows from positions"
         if self.target.training:
-            raise ValueError(f"{type(self.target).__name__} is in training mode since it was decomposed; call its `eval()` first")
+            raise ValueError(
+                f"{type(self.target).__name__} is in training mode since it was decomposed; call its `eval()` "
+                "first")
         if self.seats is None or self._short and _lead(x)[1:]!=(1,): self.audit(x)
         if self._rows: refuse_row(x)
 
@@ -115,9 +123,12 @@ class Decomposed(nn.Module):
         c:int|None=None, # A component, to check that it exists
     )->Components:       # The site's components
         "The components of a site"
-        if site not in self.components: get_site(self.target, site); raise SiteError(f"site {site!r} is not decomposed; these are: {', '.join(self.sites)}")
+        if site not in self.components:
+            get_site(self.target,
+                site); raise SiteError(f"site {site!r} is not decomposed; these are: {', '.join(self.sites)}")
         cs = self.components[site]
-        if c is not None and not 0<=c<cs.C: raise SiteError(f"no component {c} at {site!r}, which has {cs.C} (0 to {cs.C-1})")
+        if c is not None and not 0<=c<cs.C:
+            raise SiteError(f"no component {c} at {site!r}, which has {cs.C} (0 to {cs.C-1})")
         return cs
 
     def clean(self, x)->Clean: # The target's output, and each site's input
@@ -135,7 +146,8 @@ class Decomposed(nn.Module):
     )->dict[str,Tensor]:
         "Inputs of sites with the batch's rows and positions first"
         missing = [s for s in self.sites if s not in inputs]
-        if missing: raise SiteError(f"site {missing[0]!r} never ran on this batch, so it has no input")
+        if missing:
+            raise SiteError(f"site {missing[0]!r} never ran on this batch, so it has no input")
         return {s:self._placed(s, x, lead) for s,x in inputs.items()}
 
     def _placed(self, site, x, lead, back=False):
@@ -152,14 +164,16 @@ class Decomposed(nn.Module):
         last:Callable|None=None,    # As for `hooks.hooked`
     ):                              # A context that yields the target
         "Change what sites return while the block runs; hooks see and return tensors laid out as the batch is"
-        if self.seats is not None and not self._short and self._turned.isdisjoint(hooks): return hooked(self.target, hooks, first, last)
+        if self.seats is not None and not self._short and self._turned.isdisjoint(hooks):
+            return hooked(self.target, hooks, first, last)
         lead = []
         def note(args, kw):
             if self.seats is None or self._short: self._ready(batch_of(self.target, args, kw))
             lead[:] = [lead_of(args, kw)]
             if first is not None: first(args, kw)
         def placed(site, f, x, out):
-            if site not in (self.seats or {}) or self.seats[site].layout in (None,'B S','B'): return f(x, out)  # `lora` also edits others
+            # `lora` also edits others
+            if site not in (self.seats or {}) or self.seats[site].layout in (None,'B S','B'): return f(x, out)
             at = lead[0] if lead else ()
             new = f(self._placed(site, x, at), self._placed(site, out, at))
             return new if new is None else self._placed(site, new, at, back=True)
@@ -171,7 +185,8 @@ class Decomposed(nn.Module):
     )->dict[str,Float[Tensor, "*batch C"]]: # Site to activations
         "How strongly each component reads this batch"
         inputs = self.clean(x).inputs if inputs is None else inputs
-        with unrounded(next(iter(inputs.values())).device): return {s:cs.acts(inputs[s]) for s,cs in self.components.items()}
+        with unrounded(next(iter(inputs.values())).device):
+            return {s:cs.acts(inputs[s]) for s,cs in self.components.items()}
 
     def pre(self,
         clean:Clean,           # From `clean`
@@ -202,7 +217,9 @@ class Decomposed(nn.Module):
     ):                             # Yields the model
         "Run with components in place of weights, each kept as far as its mask says"
         if wrong := next((s for s,m in masks.items() if not isinstance(m, Mask)), None):
-            raise TypeError(f"the mask of {wrong!r} is a {type(masks[wrong]).__name__}; give `Mask(mask)`, or `Mask(mask, delta)`")
+            raise TypeError(
+                f"the mask of {wrong!r} is a {type(masks[wrong]).__name__}; give `Mask(mask)`, or `Mask(mask, "
+                "delta)`")
         where = route(masks)
         if edited := [s for e in self.edits for s in e.patches if s in where]:
             raise RuntimeError(
@@ -215,14 +232,31 @@ class Decomposed(nn.Module):
         if m.delta is None:
             new = cs(x, m.mask)
             if bias is not None: new = new+bias
-        else:  # `out` holds the weight's whole share: scale it by `keep`, and take `keep` off the masks; no delta matrix is formed
+        # `out` holds the weight's whole share: scale it by `keep`, and take `keep` off the masks; no delta matrix is
+        # formed
+        else:
             keep = m.delta[...,None]
             new = torch.addcmul(out, keep-1, out if bias is None else out-bias)+cs(x, m.mask-keep)
         new = new.to(out.dtype)
         return new if where is None else torch.where(where[...,None], new, out)
 
-    def __repr__(self): return f'Decomposed({type(self.target).__name__}, '+', '.join(f'{s}: {C}' for s,C in self.C.items())+')'
+    def __repr__(self):
+        return f'Decomposed({type(self.target).__name__}, '+', '.join(f'{s}: {C}' for s,C in self.C.items())+')'
 
+    def _repr_html_(self):
+        def size(m): return sum(p.numel() for p in m.parameters())
+        t,r = self.training_run,self.report
+        short = ', '.join(f"{c['name']} ({c['verdict']})" for c in r.get('checks', []) if c['verdict']!='pass')
+        about = [('target', f'{type(self.target).__name__} of {size(self.target):,} parameters'),
+        ('components', f'{sum(self.C.values()):,} at {len(self.sites)} sites'),
+            ('importances', f'{type(self.ci_fn).__name__} of {size(self.ci_fn):,} parameters'), ('trained',
+                f"{t.get('stopped_at')} of {t.get('steps')} steps" if t else 'no'),
+            ('report', f"{r.get('verdict')}{': '*bool(short)}{short}" if r else 'none'),
+            *(('open edit', e) for e in self.edits)]
+        return html_table(about)+html_table([(s, f'{cs.d_out} × {cs.d_in}', cs.C, size(cs))
+            for s, cs in self.components.items()], ['site','weight','C','parameters'])
+
+# %% ../nbs/14_model.ipynb #166b3a85
 def _lead(x): return lead_of((), x) if isinstance(x, Mapping) else lead_of((x,))
 
 def _refuse(target, seats):
@@ -243,8 +277,11 @@ def decompose(
     init:Callable=gaussian,      # Where components start: `gaussian` (VPD) or `aligned` (SPD)
     lower:Callable=lower_leaky,  # Sigmoid for masks: `lower_leaky` (VPD) or `lower_leaky_linear` (SPD)
     seed:int=0,                  # Of the initial components and causal-importance function
-    output:str|int|Callable|None=None, # Which part of the target's answer is meant, as for `output_of`: a field's name, a place in a tuple, or a function
-    batch=None,                  # What the target reads, to audit the sites at once; `None` takes random token ids for models of `transformers` that read them, and for others the first batch that is run
+    # Which part of the target's answer is meant, as for `output_of`: a field's name, a place in a tuple, or a function
+    output:str|int|Callable|None=None,
+    # What the target reads, to audit the sites at once; `None` takes random token ids for models of `transformers` that
+    # read them, and for others the first batch that is run
+    batch=None,
 )->Decomposed:                   # Ready for `fit`
     "Give each site of a model rank-one components and a function that says which are needed"
     if isinstance(target, torch.jit.ScriptModule):
@@ -261,13 +298,15 @@ def decompose(
     with seeded(seed):
         for s,n in found.items():
             n = C if n is None else n
-            if n is None: raise ValueError(f"how many components for {s!r}? Give `C`, or `sites={{{s!r}: 20}}`")
+            if n is None:
+                raise ValueError(f"how many components for {s!r}? Give `C`, or `sites={{{s!r}: 20}}`")
             if s in tied: continue
             cs[s] = components_like(get_site(target, s), n, init)
         for s,of in tied.items():
             if isinstance(get_site(target, s), nn.Embedding):
                 raise TypeError(f"{s!r} is an Embedding, which reads ids; tie the other way round, {{{of!r}: {s!r}}}")
-            if of not in cs: raise SiteError(f"{s!r} is tied to {of!r}, which is not among the sites {', '.join(cs.keys())}")
+            if of not in cs:
+                raise SiteError(f"{s!r} is tied to {of!r}, which is not among the sites {', '.join(cs.keys())}")
             W,V = weight_of(get_site(target, s)),weight_of(get_site(target, of)).T
             if W.shape!=V.shape or not torch.allclose(W, V, rtol=1e-3, atol=1e-6):
                 raise ValueError(
@@ -276,43 +315,41 @@ def decompose(
                     "components cannot sum to both; give each its own")
             cs[s] = TiedComponents(cs[of])
         dm = Decomposed(target, cs, ci(cs), lower, output).to(next(iter(cs.parameters())).device)
-    if not type(dm.ci_fn).__module__.startswith('spd_nb.'): dm.made_by = ci  # ours say in their `spec` how they were made
+    # ours say in their `spec` how they were made
+    if not type(dm.ci_fn).__module__.startswith('spd_nb.'): dm.made_by = ci
     if batch is not None: dm.audit(batch)
     elif (own := sample_batch(target)) is not None:
         try: dm.audit(own)
-        except (TypeError, ValueError, RuntimeError): pass  # it needs more than token ids, which its first batch will have
+        # it needs more than token ids, which its first batch will have
+        except (TypeError, ValueError, RuntimeError): pass
     return dm
-
-# %% ../nbs/14_model.ipynb #6c8dbbf8
-@patch
-def _repr_html_(self:Decomposed):
-    def size(m): return sum(p.numel() for p in m.parameters())
-    t,r = self.training_run,self.report
-    short = ', '.join(f"{c['name']} ({c['verdict']})" for c in r.get('checks', []) if c['verdict']!='pass')
-    about = [('target', f'{type(self.target).__name__} of {size(self.target):,} parameters'), ('components', f'{sum(self.C.values()):,} at {len(self.sites)} sites'),
-        ('importances', f'{type(self.ci_fn).__name__} of {size(self.ci_fn):,} parameters'), ('trained', f"{t.get('stopped_at')} of {t.get('steps')} steps" if t else 'no'),
-        ('report', f"{r.get('verdict')}{': '*bool(short)}{short}" if r else 'none'), *(('open edit', e) for e in self.edits)]
-    return html_table(about)+html_table([(s, f'{cs.d_out} × {cs.d_in}', cs.C, size(cs)) for s,cs in self.components.items()], ['site','weight','C','parameters'])
 
 # %% ../nbs/14_model.ipynb #ab681f00
 def _bytes(name, t):
     "The values of a tensor as bytes, whatever its type, shape and layout"
-    if t.is_meta: raise ValueError(f"{name!r} is on the meta device, so it has no values; load the model's weights before you decompose it")
+    if t.is_meta:
+        raise ValueError(
+            f"{name!r} is on the meta device, so it has no values; load the model's weights before you decompose "
+            "it")
     t = t.detach().cpu().resolve_conj().resolve_neg()
     if t.is_quantized: t = t.dequantize()
     if t.layout!=torch.strided: t = t.to_dense()
-    return t.contiguous().flatten().view(torch.uint8).numpy().data  # flat, since a number without axes cannot be viewed as bytes
+    # flat, since a number without axes cannot be viewed as bytes
+    return t.contiguous().flatten().view(torch.uint8).numpy().data
 
+# %% ../nbs/14_model.ipynb #8994a696
 def _entries(name, v):
     "Names and values of an entry of a model's state; what a module adds by `get_extra_state` may be nested"
     if isinstance(v, (dict,list,tuple)):
         for k,x in v.items() if isinstance(v, dict) else enumerate(v): yield from _entries(f'{name}.{k}', x)
     else: yield name,v
 
+# %% ../nbs/14_model.ipynb #6c4e65f3
 def fingerprint(
     model:nn.Module, # Any model
 )->str:              # 64 hex digits
-    "SHA-256 of a model's parameters and buffers: names, types, shapes and values; of extra state also numbers, text and bytes"
+    """SHA-256 of a model's parameters and buffers: names, types, shapes and values; of extra state also numbers,
+    text and bytes"""
     h,state = hashlib.sha256(),model.state_dict()
     for name,v in (e for k in sorted(state) for e in _entries(k, state[k])):
         if isinstance(v, Tensor):
@@ -327,79 +364,101 @@ def fingerprint(
 def _recipe(target):
     "The `spec` of a toy or story model; `None` for others, which may use that name for anything"
     spec = getattr(target, 'spec', None)
-    return spec if type(target) in (TMS, ResidMLP, InductionHead) or isinstance(spec, dict) and spec.get('kind')=='story' else None
+    return spec if type(target) in (TMS, ResidMLP, InductionHead) or isinstance(spec,
+        dict) and spec.get('kind')=='story' else None
 
 def _path(f): return f'{f.__module__}:{f.__qualname__}'
 
+# %% ../nbs/14_model.ipynb #7707aeb0
 def reference(
     target:nn.Module,     # The model that was decomposed
     source:str|None=None, # Where it was opened from; `None` asks `opened_from`
 )->dict:                  # JSON data that says how to find it again
-    "Where a target comes from: a toy's own recipe, a class of `transformers` with a name on the hub or a folder, or a class to import"
+    """Where a target comes from: a toy's own recipe, a class of `transformers` with a name on the hub or a folder,
+    or a class to import"""
     made,name = type(target),opened_from(target) if source is None else source
-    dtype = str(next((p.dtype for p in target.parameters() if p.is_floating_point()), torch.float32)).removeprefix('torch.')
+    dtype = str(next((p.dtype for p in target.parameters() if p.is_floating_point()),
+        torch.float32)).removeprefix('torch.')
     if spec := _recipe(target): return spec if dtype=='float32' else dict(spec, dtype=dtype)
     if not name or not hasattr(made, 'from_pretrained'): return dict(kind='import', name=_path(made))
     pretrained = dict(name=name, revision=getattr(target.config, '_commit_hash', None), dtype=dtype)
-    if getattr(sys.modules.get('transformers'), made.__name__, None) is made: return dict(kind='hf', model=made.__name__, **pretrained)
+    if getattr(sys.modules.get('transformers'), made.__name__, None) is made:
+        return dict(kind='hf', model=made.__name__, **pretrained)
     return dict(kind='import', name=_path(made), pretrained=pretrained)
 
+# %% ../nbs/14_model.ipynb #89fbee4e
 def _imported(path):
     "What `module:name` names"
     module,_,name = path.partition(':')
     try:
         made = importlib.import_module(module)
         for part in name.split('.'): made = getattr(made, part)
-    except (ImportError, AttributeError, ValueError) as e: raise ValueError(f"cannot import {path}: {e}") from e
+    except (ImportError, AttributeError, ValueError) as e:
+        raise ValueError(f"cannot import {path}: {e}") from e
     return made
 
+# %% ../nbs/14_model.ipynb #f815a7b9
 def _class(name):
     "A class of models of `transformers`"
     import transformers
     made = getattr(transformers, name, None)
-    if name=='AutoModelForCausalLM' or isinstance(made, type) and issubclass(made, transformers.PreTrainedModel): return made
-    raise ValueError(f"{name!r} is not a model of transformers {transformers.__version__}; pass the model itself as `target`")
+    if name=='AutoModelForCausalLM' or isinstance(made, type) and issubclass(made, transformers.PreTrainedModel):
+        return made
+    raise ValueError(
+        f"{name!r} is not a model of transformers {transformers.__version__}; pass the model itself as `target`")
 
 def _pretrained(made, name, revision, dtype):
     "A model from its checkpoint; the error says what else there is"
     try: return pretrained(made, name, getattr(torch, dtype), revision)
-    except (OSError, ValueError) as e: raise type(e)(f"the target was not found: {e}. Pass the original model as `target`") from e
+    except (OSError, ValueError) as e:
+        raise type(e)(f"the target was not found: {e}. Pass the original model as `target`") from e
 
+# %% ../nbs/14_model.ipynb #2945367e
 def find_target(
     ref:dict,         # From `reference`
     trust:bool=False, # Import and call the class that an `import` reference names?
 )->nn.Module:         # The target, in evaluation mode; a toy still needs its weights
     "The model a reference stands for"
     kind,args = ref['kind'],{k:v for k,v in ref.items() if k not in ('kind','dtype')}
-    if kind=='hf': return _pretrained(_class(ref.get('model', 'AutoModelForCausalLM')), ref['name'], ref['revision'], ref['dtype'])
+    if kind=='hf':
+        return _pretrained(_class(ref.get('model', 'AutoModelForCausalLM')), ref['name'], ref['revision'], ref['dtype'])
     if kind!='import':
         toy = StoryLM(**args) if kind=='story' else toy_from(dict(args, kind=kind))
         return toy.to(getattr(torch, ref.get('dtype', 'float32'))).eval()
     if not trust:
-        raise ValueError(f"this decomposition is of {ref['name']}, which is not part of spd_nb or transformers; pass the model itself as "
+        raise ValueError(
+            f"this decomposition is of {ref['name']}, which is not part of spd_nb or transformers; pass the model "
+            "itself as "
             "`target`. If a call without arguments builds it with the same weights, `trust=True` imports and calls it")
     made = _imported(ref['name'])
     if 'pretrained' in ref: return _pretrained(made, **ref['pretrained'])
     try: return made().eval()
-    except TypeError as e: raise ValueError(f"cannot build {ref['name']} without arguments ({e}); pass the model itself as `target`") from e
+    except TypeError as e:
+        raise ValueError(
+            f"cannot build {ref['name']} without arguments ({e}); pass the model itself as `target`") from e
 
 # %% ../nbs/14_model.ipynb #bf3005d4
 SCHEMA = 1
 MIGRATIONS = {}  # Schema version to a function that lifts its `decomposition.json` to the next
 FILES = {'decomposition.json', 'components.safetensors', 'ci.safetensors', 'target.safetensors', 'history.parquet'}
-OWN = {f.__name__:f for f in (lower_leaky, lower_leaky_linear, ScalarCI, VectorCI, SharedCI, GlobalCI, TransformerCI)}  # What a save may name
+
+# What a save may name
+OWN = {f.__name__:f for f in (lower_leaky, lower_leaky_linear, ScalarCI, VectorCI, SharedCI, GlobalCI, TransformerCI)}
 
 def _named(f):
-    "How a save writes a function or class: its name if it is ours, else `module:name`; with the arguments of a `partial` as a dict"
+    """How a save writes a function or class: its name if it is ours, else `module:name`; with the arguments of a
+    `partial` as a dict"""
     if isinstance(f, partial) and not f.args: return dict(kind=_named(f.func), **f.keywords)
     if not hasattr(f, '__qualname__'): return f'{_path(type(f))}()'
     return f.__name__ if OWN.get(f.__name__) is f else _path(f)
 
+# %% ../nbs/14_model.ipynb #26e6d4d0
 def _chosen(f):
     "A choice of output as JSON: a name or place as it is, a function as a dict"
     if not callable(f): return f
     return named if isinstance(named := _named(f), dict) else dict(kind=named)
 
+# %% ../nbs/14_model.ipynb #f27bace3
 def _part(name, saved, given, trust, path):
     "A function or class of a save: as given, one of ours, or imported where that is trusted"
     if given is not None: return given
@@ -411,6 +470,7 @@ def _part(name, saved, given, trust, path):
     made = OWN[kind] if kind in OWN else _imported(kind)
     return partial(made, **args) if args else made
 
+# %% ../nbs/14_model.ipynb #de4285a6
 def tensors_of(
     module:nn.Module, # Any module
 )->dict[str,Tensor]:  # Name to value, on the CPU, each with memory of its own, as a safetensors file needs it
@@ -423,38 +483,47 @@ def tensors_of(
                 "saved; keep it in a buffer")
     return {k:v.detach().resolve_conj().resolve_neg().to('cpu', copy=True).contiguous() for k,v in state.items()}
 
+# %% ../nbs/14_model.ipynb #6e0dd844
 def describe(
     dm:Decomposed,   # What to describe
     folder:str|Path, # Where to write
     at:str|Path,     # Where that folder will be
 ):
     "Write everything of a decomposition that training does not change: `decomposition.json`, and the weights of a toy"
-    tied = {s:next(o for o,c in dm.components.items() if c is cs._of[0]) for s,cs in dm.components.items() if isinstance(cs, TiedComponents)}
-    about = dict(schema_version=SCHEMA, target=_beside(reference(dm.target, dm.source), at), fingerprint=fingerprint(dm.target),
+    tied = {s:next(o for o,c in dm.components.items() if c is cs._of[0]) for s,cs in dm.components.items()
+        if isinstance(cs, TiedComponents)}
+    about = dict(schema_version=SCHEMA, target=_beside(reference(dm.target, dm.source), at),
+    fingerprint=fingerprint(dm.target),
         sites=dm.C, tied=tied, ci=_named(dm.new_ci), lower=_named(dm.lower), output=_chosen(dm.output),
         training=dm.training_run, report=dm.report, **provenance())
     if _recipe(dm.target):
         with atomic(folder/'target.safetensors') as f: save_file(tensors_of(dm.target), f)
-    with atomic(folder/'decomposition.json') as f: f.write_text(as_json(about, indent=1, default=repr), encoding='utf-8')
+    with atomic(folder/'decomposition.json') as f:
+        f.write_text(as_json(about, indent=1, default=repr), encoding='utf-8')
 
+# %% ../nbs/14_model.ipynb #696bbc11
 def _beside(ref, at):
     "A reference to a model's folder, with the way to it from a save beside it, so that both can move together"
     folder,at = Path(ref.get('name', '')),at.resolve()
     if ref['kind']!='hf' or not folder.is_absolute() or at.parent not in (folder, *folder.parents): return ref
     return dict(ref, beside=Path(os.path.relpath(folder, at)).as_posix())
 
+# %% ../nbs/14_model.ipynb #788febc3
 def save(
     dm:Decomposed, # What to keep
     path:str|Path, # A folder of its own; an earlier save there is replaced once the new one is whole
 )->Path:           # The folder
-    "Save a decomposition: components, importance function, a reference to the target model, training arguments and report"
+    """Save a decomposition: components, importance function, a reference to the target model, training arguments and
+    report"""
     import pandas as pd
     path = recover(path)
     if path.is_dir() and (other := sorted({f.name for f in path.iterdir()}-FILES)):
-        raise ValueError(f"{path} also holds {', '.join(other[:5])}, which a save would delete; give it a folder of its own")
+        raise ValueError(
+            f"{path} also holds {', '.join(other[:5])}, which a save would delete; give it a folder of its own")
     with atomic(path, folder=True) as new:
         describe(dm, new, path)
-        for name,m in dict(components=dm.components, ci=dm.ci_fn).items(): save_file(tensors_of(m), new/f'{name}.safetensors')
+        for name,m in dict(components=dm.components, ci=dm.ci_fn).items():
+            save_file(tensors_of(m), new/f'{name}.safetensors')
         pd.DataFrame(dm.history).to_parquet(new/'history.parquet')
     return path
 
@@ -463,7 +532,9 @@ def _tensors(f):
     "Tensors and metadata of a file"
     try:
         with safe_open(f, 'pt') as o: return {k:o.get_tensor(k) for k in o.keys()},o.metadata()
-    except (SafetensorError, OSError) as e: raise ValueError(f"{f} is missing or damaged ({e}); copy the folder again, or save the decomposition again") from e
+    except (SafetensorError, OSError) as e:
+        raise ValueError(
+            f"{f} is missing or damaged ({e}); copy the folder again, or save the decomposition again") from e
 
 def _fill(module, tensors):
     "Give a module saved values, in the precision in which they were saved"
@@ -471,13 +542,15 @@ def _fill(module, tensors):
         if k in tensors: v.data = v.data.to(tensors[k].dtype)
     module.load_state_dict(tensors)
 
+# %% ../nbs/14_model.ipynb #a034bf50
 def _about(path):
     "What `decomposition.json` says"
     try: about = json.loads((path/'decomposition.json').read_text(encoding='utf-8'))
     except FileNotFoundError as e:
         named = f"; by name there are {', '.join(sorted(shipped()))}" if len(path.parts)==1 else ''
         raise FileNotFoundError(f"no decomposition in {path}: there is no decomposition.json{named}") from e
-    except json.JSONDecodeError as e: raise ValueError(f"{path/'decomposition.json'} is damaged ({e}); copy the folder again") from e
+    except json.JSONDecodeError as e:
+        raise ValueError(f"{path/'decomposition.json'} is damaged ({e}); copy the folder again") from e
     if about['schema_version']>SCHEMA:
         raise ValueError(
             f"{path} has schema version {about['schema_version']}, this spd_nb reads up to {SCHEMA}; install a "
@@ -487,6 +560,7 @@ def _about(path):
         if check['value'] is None: check['value'] = float('nan')
     return about
 
+# %% ../nbs/14_model.ipynb #2e17d3c3
 def _target(about, path, trust):
     "The target that a folder names, with the weights that the folder holds"
     ref,kept = about['target'],path/'target.safetensors'
@@ -494,23 +568,32 @@ def _target(about, path, trust):
     target = find_target(ref, trust)
     try:
         if kept.exists(): _fill(target, _tensors(kept)[0])
-    except RuntimeError as e: raise ValueError(f"the weights in {kept} do not fit a model built from {ref}; pass the model itself as `target`") from e
+    except RuntimeError as e:
+        raise ValueError(
+            f"the weights in {kept} do not fit a model built from {ref}; pass the model itself as `target`") from e
     return target
 
+# %% ../nbs/14_model.ipynb #0c5c8b88
 def _learnt(about, path):
     "Components, importance function, history and training arguments, from a save or from the checkpoint of a run"
     if (checkpoint := recover(path/'checkpoint.safetensors')).exists():
         tensors,meta = _tensors(checkpoint)
         step,part = int(meta['step']),lambda p: {k.removeprefix(p):v for k,v in tensors.items() if k.startswith(p)}
-        return part('components/'),part('ci/'),[r for r in Run(path).history if r['step']<step],dict(json.loads(meta['args']), stopped_at=step)
+        return part('components/'),part('ci/'),[r for r in Run(path).history
+            if r['step']<step],dict(json.loads(meta['args']), stopped_at=step)
     if (path/'run.json').exists():
-        raise FileNotFoundError(f"the run in {path} ended before its first checkpoint, so it holds no components; `fit` with this path starts it again")
+        raise FileNotFoundError(
+            f"the run in {path} ended before its first checkpoint, so it holds no components; `fit` with this "
+            "path starts it again")
     import pandas as pd
     history = pd.read_parquet(path/'history.parquet').to_dict('records') if (path/'history.parquet').exists() else []
     return _tensors(path/'components.safetensors')[0],_tensors(path/'ci.safetensors')[0],history,about['training']
 
+# %% ../nbs/14_model.ipynb #2af608fe
 def load(
-    path:str|Path,                # From `save`, or the folder of a run of `fit`; or the name of what comes with the package, such as `story` or `tms_5-2`
+    # From `save`, or the folder of a run of `fit`; or the name of what comes with the package, such as `story` or
+    # `tms_5-2`
+    path:str|Path,
     target:nn.Module|None=None,   # The original model; `None` finds it by the saved reference
     trust:bool=False,             # Import classes and functions that the save names and that are not part of spd_nb?
     ci:Callable|None=None,        # Your own causal-importance function, as for `decompose`; `None` takes the saved one
@@ -528,11 +611,13 @@ def load(
         raise ValueError(
             f"the target's weights are not those that {path} decomposes ({about['target']}); pass the original "
             "model as `target`, or decompose this one anew")
-    dm = decompose(target, about['sites'], ci, tied=about['tied'], lower=lower, output=about.get('output') if output is None else output)
+    dm = decompose(target, about['sites'], ci, tied=about['tied'], lower=lower, output=about.get('output')
+        if output is None else output)
     device = dm.device
     try:
         _fill(dm.components, components)
         _fill(dm.ci_fn, importance)
-    except RuntimeError as e: raise ValueError(f"the tensors in {path} do not fit its decomposition.json: {e}") from e
+    except RuntimeError as e:
+        raise ValueError(f"the tensors in {path} do not fit its decomposition.json: {e}") from e
     dm.history,dm.training_run,dm.report = history,training,about['report']
     return dm.to(device)

@@ -12,7 +12,6 @@ from html import escape
 import torch
 from torch import Tensor
 from jaxtyping import Float
-from fastcore.basics import patch
 from traitlets import Dict
 from .display import visible
 from .measures import FIRES
@@ -59,7 +58,8 @@ class TrainingMonitor(View):
         now = time.monotonic()
         self.times.append((now,learner.step))
         self.l0[learner.history[-1]['step']] = dict(learner.l0)
-        for s,g in learner.ci.items(): self.fired.setdefault(s, deque(maxlen=self.rows)).append((g>FIRES).flatten(0,-2).any(0))
+        for s,g in learner.ci.items():
+            self.fired.setdefault(s, deque(maxlen=self.rows)).append((g>FIRES).flatten(0,-2).any(0))
         if self.wanted: learner.stop()
         if now-self.drawn>=self.seconds or learner.step>=learner.steps: self._draw(now)
 
@@ -74,11 +74,13 @@ class TrainingMonitor(View):
 
     def _site(self, s, g):
         steps = [*self.l0]
-        return dict(name=visible(s), C=g.shape[-1], alive=int(torch.stack([*self.fired[s]]).any(0).sum()), l0=self.learner.l0[s],
+        return dict(name=visible(s), C=g.shape[-1], alive=int(torch.stack([*self.fired[s]]).any(0).sum()),
+        l0=self.learner.l0[s],
             curve=[self.l0[steps[i]][s] for i in thinned(len(steps), 60)], bins=bin_shares(g))
 
     def _data(self):
-        about = dict(state='stopping' if self.wanted and self.state=='running' else self.state, note=visible(self.note), live=True)
+        about = dict(state='stopping' if self.wanted and self.state=='running' else self.state,
+            note=visible(self.note), live=True)
         if self.learner is None: return about
         rows,(t0,s0),(t1,s1) = self.learner.history,self.times[0],self.times[-1]
         rows = [rows[i] for i in thinned(len(rows), self.points)]
@@ -114,15 +116,16 @@ class TrainingMonitor(View):
         self.handle = display(self, display_id=True)
         return self
 
-    def __repr__(self): return f"TrainingMonitor({f'step {self.learner.step} of {self.learner.steps}, ' if self.learner else ''}{self.state})"
+    def __repr__(self):
+        return f"TrainingMonitor({f'step {self.learner.step} of {self.learner.steps}, ' if self.learner else ''}{self.state})"
 
-# %% ../nbs/07_monitor.ipynb #041c743e
-@patch
-def recorded(self:TrainingMonitor)->dict: return dict(data=self.data|dict(live=False))
+    def recorded(self)->dict: return dict(data=self.data|dict(live=False))
 
-@patch
-def plain(self:TrainingMonitor)->str:
-    d = self.data
-    def table(head, rows): return f"<table><tr>{''.join(f'<th>{escape(c)}</th>' for c in head)}</tr>{''.join('<tr>'+''.join(f'<td>{escape(str(c))}</td>' for c in r)+'</tr>' for r in rows)}</table>"
-    return f"<p>{escape(repr(self))} {escape(d['note'])}</p>"+(table(['loss','last'], [(k,v[-1]) for k,v in d['losses'].items()])
-        +table(['site','components alive','in use per position'], [(s['name'],f"{s['alive']} of {s['C']}",s['l0']) for s in d['sites']]) if 'x' in d else '')
+    def plain(self)->str:
+        d = self.data
+        def table(head, rows):
+            return f"<table><tr>{''.join(f'<th>{escape(c)}</th>' for c in head)}</tr>{''.join('<tr>'+''.join(f'<td>{escape(str(c))}</td>' for c in r)+'</tr>' for r in rows)}</table>"
+        return f"<p>{escape(repr(self))} {escape(d['note'])}</p>"+(table(['loss','last'],
+        [(k,v[-1]) for k,v in d['losses'].items()])
+            +table(['site','components alive','in use per position'],
+            [(s['name'],f"{s['alive']} of {s['C']}",s['l0']) for s in d['sites']]) if 'x' in d else '')

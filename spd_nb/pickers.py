@@ -24,7 +24,8 @@ def place(
 )->int:       # From 0 to n-1
     "A place among `n`; anything else is an error that names it"
     try: v = index(v)
-    except TypeError: raise TypeError(f"a {what} is a whole number, got {visible(repr(v))[:80]}") from None
+    except TypeError:
+        raise TypeError(f"a {what} is a whole number, got {visible(repr(v))[:80]}") from None
     if not 0<=v<n: raise ValueError(f"no {what} {v}; there are {n} (0 to {n-1})")
     return v
 
@@ -39,6 +40,7 @@ class Cell(NamedTuple):
     column:object # The same
     value:float   # NaN where the cell is blank
 
+# %% ../nbs/36_pickers.ipynb #2eeac659
 class HeatmapPicker(View):
     "A matrix as colours, of which a cell can be picked"
     front,height = 'heat',620
@@ -60,18 +62,22 @@ class HeatmapPicker(View):
         z_title='value',      # With its unit, beside the colours
     ):
         fig = heatmap(z, x, y, symmetric, zmin, zmax)
-        colors,self.z = fig.layout.coloraxis,np.asarray(z.detach().cpu().float() if hasattr(z, 'detach') else z, dtype=float).copy()
-        self._labels = [list(range(n)) if l is None else list(l.tolist() if hasattr(l, 'tolist') else l) for n,l in zip(self.z.shape, (y,x))]
+        colors = fig.layout.coloraxis
+        self.z = np.asarray(z.detach().cpu().float() if hasattr(z, 'detach') else z, dtype=float).copy()
+        self._labels = [list(range(n)) if l is None else list(l.tolist() if hasattr(l, 'tolist') else l)
+            for n, l in zip(self.z.shape, (y,x))]
         rows,columns = ([visible(l) for l in labels] for labels in self._labels)
         super().__init__(data=base64.b64encode(self.z.astype('<f4').tobytes()).decode(), shape=list(self.z.shape),
             x=columns, y=rows, symmetric=bool(symmetric), zmin=float(colors.cmin), zmax=float(colors.cmax),
-            scale=[c for _,c in colors.colorscale], title=visible(title), x_title=visible(x_title), y_title=visible(y_title), z_title=visible(z_title))
+            scale=[c for _,c in colors.colorscale], title=visible(title), x_title=visible(x_title),
+            y_title=visible(y_title), z_title=visible(z_title))
 
     @validate('cell')
     def _known(self, proposal):
         v = proposal.value
         if v is None: return None
-        if not isinstance(v, (list,tuple)) or len(v)!=2: raise TypeError(f"a cell is a row and a column, or `None`, got {visible(repr(v))[:80]}")
+        if not isinstance(v, (list,tuple)) or len(v)!=2:
+            raise TypeError(f"a cell is a row and a column, or `None`, got {visible(repr(v))[:80]}")
         return tuple(place(o, n, what) for o,n,what in zip(v, self.shape, ('row','column')))
 
     @asked
@@ -87,15 +93,20 @@ class HeatmapPicker(View):
     @property
     def selected(self)->Cell|None: # `None` where nothing is picked
         "The picked cell, by its labels"
-        return None if self.cell is None else Cell(self._labels[0][self.cell[0]], self._labels[1][self.cell[1]], float(self.z[self.cell]))
+        return None if self.cell is None else Cell(self._labels[0][self.cell[0]], self._labels[1][self.cell[1]],
+            float(self.z[self.cell]))
 
     def plain(self):
         r,c = min(12, self.shape[0]),min(8, self.shape[1])
-        about = f"{self.title or 'A matrix'}: {self.z_title}, {self.shape[0]} rows ({self.y_title}) and {self.shape[1]} columns ({self.x_title}), from {self.zmin:.3g} to {self.zmax:.3g}"
+        about = (
+            f"{self.title or 'A matrix'}: {self.z_title}, {self.shape[0]} rows ({self.y_title}) and {self.shape[1]} "
+            f"columns ({self.x_title}), from {self.zmin:.3g} to {self.zmax:.3g}")
         about += '' if (r,c)==self.z.shape else f'; the first {r} by {c}'
-        return f'<p>{as_html(about)}</p>'+html_table([[self.y[i],*map(float, self.z[i,:c])] for i in range(r)], ['',*self.x[:c]])
+        return f'<p>{as_html(about)}</p>'+html_table([[self.y[i],*map(float, self.z[i,:c])] for i in range(r)],
+            ['',*self.x[:c]])
 
-    def __repr__(self): return f"HeatmapPicker({self.title+': ' if self.title else ''}{self.shape[0]} rows, {self.shape[1]} columns)"
+    def __repr__(self):
+        return f"HeatmapPicker({self.title+': ' if self.title else ''}{self.shape[0]} rows, {self.shape[1]} columns)"
 
 # %% ../nbs/36_pickers.ipynb #12b8799b
 def _cell(v):
@@ -103,18 +114,22 @@ def _cell(v):
     if isinstance(v, np.generic): v = v.item()
     return v if isinstance(v, int|float) and not isinstance(v, bool) and np.isfinite(v) else visible(v)
 
+# %% ../nbs/36_pickers.ipynb #bd6f9e06
 def _groups(df, x, y, group, text, x_better, y_better, log_x, log_y):
     "Per group its points, with the row that each is, and those on its front from left to right"
     import pandas as pd
     xs,ys = (np.asarray(df[c], dtype=float) for c in (x,y))
     rows = np.flatnonzero(np.isfinite(xs)&np.isfinite(ys)&((xs>0)|(not log_x))&((ys>0)|(not log_y)))
-    codes,names = (np.zeros(len(rows)),['']) if group is None else pd.factorize(df[group].iloc[rows], use_na_sentinel=False)
+    codes,names = (np.zeros(len(rows)),['']) if group is None else pd.factorize(df[group].iloc[rows],
+        use_na_sentinel=False)
     def one(i, name):
         r = rows[codes==i]
         return dict(name=visible(name), color=cycle[i%len(cycle)], rows=r, x=xs[r], y=ys[r],
-            texts=['']*len(r) if text is None else list(map(visible, df[text].iloc[r])), front=on_front(xs[r], ys[r], x_better, y_better))
+            texts=['']*len(r) if text is None else list(map(visible, df[text].iloc[r])),
+            front=on_front(xs[r], ys[r], x_better, y_better))
     return [one(*g) for g in enumerate(names)]
 
+# %% ../nbs/36_pickers.ipynb #e04f32a2
 class ParetoPicker(View):
     "Points and their fronts, of which a point can be picked"
     front,height = 'pareto',560
@@ -138,9 +153,11 @@ class ParetoPicker(View):
     ):
         import pandas as pd
         fig = data_of(pareto(df, x, y, group, text, x_better, y_better, log_x, log_y, title, x_title, y_title))
-        self.df = df.copy() if hasattr(df, 'columns') else pd.DataFrame({k:v.tolist() if hasattr(v, 'tolist') else v for k,v in df.items()})
+        self.df = df.copy() if hasattr(df,
+            'columns') else pd.DataFrame({k:v.tolist() if hasattr(v, 'tolist') else v for k,v in df.items()})
         super().__init__(groups=jsonable(_groups(self.df, x, y, group, text, x_better, y_better, log_x, log_y)),
-            columns=list(map(visible, self.df.columns)), table=jsonable([list(map(_cell, r)) for r in self.df.itertuples(index=False)]),
+            columns=list(map(visible, self.df.columns)), table=jsonable([list(map(_cell, r))
+                for r in self.df.itertuples(index=False)]),
             title=visible(fig['title'] or ''), x_title=visible(fig['x_title']), y_title=visible(fig['y_title']),
             x_better=x_better, log_x=bool(log_x), log_y=bool(log_y))
 
@@ -167,4 +184,5 @@ class ParetoPicker(View):
         about = f"{self.title or 'Points'}: {'the fronts' if len(self.groups)>1 else 'the front'} of {sum(len(g['rows']) for g in self.groups)} points"+('; the first 40' if len(best)>40 else '')
         return f'<p>{as_html(about)}</p>'+html_table(best[:40], ['group','text',self.x_title,self.y_title])
 
-    def __repr__(self): return f"ParetoPicker({self.title+': ' if self.title else ''}{sum(len(g['rows']) for g in self.groups)} points)"
+    def __repr__(self):
+        return f"ParetoPicker({self.title+': ' if self.title else ''}{sum(len(g['rows']) for g in self.groups)} points)"

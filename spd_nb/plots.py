@@ -16,13 +16,17 @@ from .display import visible
 from .measures import FIRES
 
 # %% ../nbs/01_plots.ipynb #c3775c2a
-weight_scale = ['#2166ac','#67a9cf','#d1e5f0','#f7f7f7','#fddbc7','#ef8a62','#b2182b'] # Diverging, for anything signed: 0 in the middle
-importance_scale = ['#f3f2f7','#d5cfe8','#ab9bd0','#7f5fb2','#52268f','#2d0a57']       # Sequential, for causal importances: 0 to 1
-cycle = ['#3b7fc4','#e07b1a','#2a9d6f','#d1495b','#8e6bbf','#2fa8c9','#b0952a','#b5679e'] # One colour per curve, group or site
+# Diverging, for anything signed: 0 in the middle
+weight_scale = ['#2166ac','#67a9cf','#d1e5f0','#f7f7f7','#fddbc7','#ef8a62','#b2182b']
+# Sequential, for causal importances: 0 to 1
+importance_scale = ['#f3f2f7','#d5cfe8','#ab9bd0','#7f5fb2','#52268f','#2d0a57']
+# One colour per curve, group or site
+cycle = ['#3b7fc4','#e07b1a','#2a9d6f','#d1495b','#8e6bbf','#2fa8c9','#b0952a','#b5679e']
 ink,faint = '#858585','rgba(133,133,133,.25)' # Text and grid, legible on white and on black
 
 # %% ../nbs/01_plots.ipynb #79bd934a
-_axis = dict(gridcolor=faint, zerolinecolor=faint, linecolor=ink, ticks='outside', tickcolor=faint, automargin=True, title_standoff=8)
+_axis = dict(gridcolor=faint, zerolinecolor=faint, linecolor=ink, ticks='outside', tickcolor=faint, automargin=True,
+    title_standoff=8)
 theme = dict(layout=dict( # A plotly template
     paper_bgcolor='rgba(0,0,0,0)', plot_bgcolor='rgba(0,0,0,0)', colorway=cycle, font=dict(color=ink, size=12),
     title=dict(x=0, xref='paper', xanchor='left', font_size=14), margin=dict(l=60, r=20, t=56, b=50), height=380,
@@ -42,7 +46,8 @@ def _fig(title='', rows=1, cols=1, **kw):
 
 def _titled(fig, title):
     "`fig` under `title`, or without the space for one"
-    return fig.update_layout(title_text=_safe(title), margin_t=(56 if title else 24)+(26 if fig.layout.annotations else 0))
+    return fig.update_layout(title_text=_safe(title),
+        margin_t=(56 if title else 24)+(26 if fig.layout.annotations else 0))
 
 # %% ../nbs/01_plots.ipynb #f00bbfb2
 def _array(a, name, *ndims):
@@ -50,24 +55,32 @@ def _array(a, name, *ndims):
     import numpy as np
     if hasattr(a,'detach'): a = a.detach().cpu().float() # numpy has no bfloat16
     a = np.asarray(a, dtype=float)
-    if a.ndim not in ndims: raise ValueError(f"`{name}` must have {' or '.join(map(str,ndims))} dimensions, but its shape is {a.shape}")
+    if a.ndim not in ndims:
+        raise ValueError(f"`{name}` must have {' or '.join(map(str,ndims))} dimensions, but its shape is {a.shape}")
     if not a.size: raise ValueError(f"`{name}` is empty: its shape is {a.shape}")
     return a
 
+# %% ../nbs/01_plots.ipynb #dabdd33a
 def _finite(a, name, *ndims):
     "`_array`, refusing NaN and infinities"
     import numpy as np
     a = _array(a, name, *ndims)
     bad = np.argwhere(~np.isfinite(a))
-    if len(bad): raise ValueError(f"`{name}` has {len(bad)} of {a.size} values that are not finite, the first ({a[tuple(bad[0])]}) at {bad[0].tolist()}")
+    if len(bad):
+        raise ValueError(
+            f"`{name}` has {len(bad)} of {a.size} values that are not finite, the first ({a[tuple(bad[0])]}) at "
+            f"{bad[0].tolist()}")
     return a
 
+# %% ../nbs/01_plots.ipynb #8d84a9f7
 def _per_site(d, name):
     "`d`, checked to be a non-empty dict"
-    if not isinstance(d, Mapping): raise TypeError(f"`{name}` must be a dict from site to array, got {type(d).__name__}")
+    if not isinstance(d, Mapping):
+        raise TypeError(f"`{name}` must be a dict from site to array, got {type(d).__name__}")
     if not d: raise ValueError(f"`{name}` has no site")
     return d
 
+# %% ../nbs/01_plots.ipynb #ca097006
 def _frame(df, *cols):
     "`df` (a frame, or a dict of equally long columns) as a frame that has the columns `cols`"
     import pandas as pd
@@ -75,9 +88,11 @@ def _frame(df, *cols):
         ns = {k:len(v) for k,v in df.items()}
         if len(set(ns.values()))>1: raise ValueError(f"columns differ in length: {ns}")
         df = pd.DataFrame({k: _array(v, k, 1) if hasattr(v,'detach') else v for k,v in df.items()})
-    if not hasattr(df,'columns'): raise TypeError(f"expected a data frame or a dict of columns, got {type(df).__name__}")
+    if not hasattr(df,'columns'):
+        raise TypeError(f"expected a data frame or a dict of columns, got {type(df).__name__}")
     for c in cols:
-        if c not in df.columns: raise ValueError(f"no column {c!r}; there are {', '.join(map(str,df.columns))}")
+        if c not in df.columns:
+            raise ValueError(f"no column {c!r}; there are {', '.join(map(str,df.columns))}")
     return df
 
 # %% ../nbs/01_plots.ipynb #049a6953
@@ -93,6 +108,7 @@ def _scale(log, *arrays):
     return dict(type='log', dtick='D2' if hi<300*lo else ceil(log10(hi/lo)/8), minorloglabels='complete',
         exponentformat='power' if hi>300*lo or lo<1e-3 else 'none')
 
+# %% ../nbs/01_plots.ipynb #6c3ede0d
 def lines(
     df,               # Frame, or dict of equally long columns
     x:str,            # Column along the axis, e.g. `step`
@@ -107,20 +123,27 @@ def lines(
     "Training curves and sweeps: `y` against `x`, NaN joined over"
     import numpy as np
     ys = [y] if isinstance(y,str) else list(y)
-    if color is not None and len(ys)>1: raise ValueError(f"`color` splits one column, but `y` names {len(ys)}")
+    if color is not None and len(ys)>1:
+        raise ValueError(f"`color` splits one column, but `y` names {len(ys)}")
     df = _frame(df, x, *ys, *([] if color is None else [color]))
-    curves = [(c,c,df) for c in ys] if color is None else [(g,ys[0],d) for g,d in df.groupby(color, sort=False, dropna=False, observed=True)]
+    curves = [(c,c,df) for c in ys] if color is None else [(g,ys[0],d)
+        for g, d in df.groupby(color, sort=False, dropna=False, observed=True)]
     fig,hidden,total = _fig(),0,0
     for name,c,d in curves:
         xs,vs = _array(d[x], x, 1),_array(d[c], c, 1)
         there = ~(np.isnan(xs)|np.isnan(vs))
         seen = there & np.isfinite(xs) & np.isfinite(vs) & ((xs>0)|(not log_x)) & ((vs>0)|(not log_y))
-        if not seen.any(): raise ValueError(f"nothing to draw for {name!r}: all {len(vs)} values of {c!r} are NaN, infinite, or not positive on a log axis")
+        if not seen.any():
+            raise ValueError(
+                f"nothing to draw for {name!r}: all {len(vs)} values of {c!r} are NaN, infinite, or not positive "
+                "on a log axis")
         hidden,total = hidden+int((there&~seen).sum()),total+int(there.sum())
         fig.add_scatter(x=xs[seen], y=vs[seen], name=_safe(name), mode='lines+markers' if seen.sum()<30 else 'lines')
     fig.update_xaxes(**_scale(log_x, *(t.x for t in fig.data)), title_text=_safe(x if x_title is None else x_title))
-    fig.update_yaxes(**_scale(log_y, *(t.y for t in fig.data)), title_text=_safe((ys[0] if len(ys)==1 else 'value') if y_title is None else y_title))
-    return _titled(fig, _note(title, hidden, total, 'infinite, or not positive on a log axis')).update_layout(showlegend=len(curves)>1)
+    fig.update_yaxes(**_scale(log_y, *(t.y for t in fig.data)),
+        title_text=_safe((ys[0] if len(ys)==1 else 'value') if y_title is None else y_title))
+    return _titled(fig,
+        _note(title, hidden, total, 'infinite, or not positive on a log axis')).update_layout(showlegend=len(curves)>1)
 
 # %% ../nbs/01_plots.ipynb #3fa164a5
 def _labels(labels, n, name, what):
@@ -133,14 +156,17 @@ def _labels(labels, n, name, what):
     for l in labels: out.append(l+'\u200b'*seen[l]); seen[l] += 1
     return out
 
+# %% ../nbs/01_plots.ipynb #5672b74a
 def _panel(fig, z, x, y, x_title, y_title, row=1, col=1, **xaxis):
     "Draw matrix `z` with category labels `x` and `y`, first row on top; panels of a row share the title on the left"
     x_title,y_title = _safe(x_title),_safe(y_title)
     fig.add_heatmap(z=z.astype('float32'), x=x, y=y, coloraxis='coloraxis', row=row, col=col, hoverongaps=False,
         hovertemplate=f'{y_title} %{{y}}<br>{x_title} %{{x}}<br>%{{z:.3g}}<extra></extra>')
     fig.update_xaxes(type='category', showgrid=False, title_text=x_title, row=row, col=col, **xaxis)
-    fig.update_yaxes(type='category', showgrid=False, autorange='reversed', title_text=y_title if col==1 else None, row=row, col=col)
+    fig.update_yaxes(type='category', showgrid=False, autorange='reversed', title_text=y_title if col==1 else None,
+        row=row, col=col)
 
+# %% ../nbs/01_plots.ipynb #cbb0c1d9
 def heatmap(
     z,                    # Matrix: rows downwards, columns across; NaN cells stay blank
     x=None,               # A label per column
@@ -163,7 +189,8 @@ def heatmap(
         zmin = -zmax
     fig = _fig(title)
     _panel(fig, z, _labels(x, z.shape[1], 'x', 'columns'), _labels(y, z.shape[0], 'y', 'rows'), x_title, y_title)
-    return fig.update_layout(coloraxis=dict(colorscale=weight_scale if symmetric else importance_scale, colorbar_title_text=_safe(z_title),
+    return fig.update_layout(coloraxis=dict(colorscale=weight_scale if symmetric else importance_scale,
+    colorbar_title_text=_safe(z_title),
         cmin=float(np.nanmin(z)) if zmin is None else zmin, cmax=float(np.nanmax(z)) if zmax is None else zmax))
 
 # %% ../nbs/01_plots.ipynb #b4c76342
@@ -171,15 +198,18 @@ def _indices(order, C, name):
     "`order` as a list of component indices below `C`"
     order = [int(c) for c in order]
     for c in order:
-        if not 0<=c<C: raise ValueError(f"`{name}` names component {c}, but there are {C} (0 to {C-1})")
+        if not 0<=c<C:
+            raise ValueError(f"`{name}` names component {c}, but there are {C} (0 to {C-1})")
     return order
 
 def _pair(V, U):
     "`V` (d_in C) and `U` (C d_out) as arrays, checked to have the same components"
     V,U = _finite(V, 'V', 2),_finite(U, 'U', 2)
-    if V.shape[1]!=U.shape[0]: raise ValueError(f"`V` has {V.shape[1]} components (columns) but `U` has {U.shape[0]} (rows)")
+    if V.shape[1]!=U.shape[0]:
+        raise ValueError(f"`V` has {V.shape[1]} components (columns) but `U` has {U.shape[0]} (rows)")
     return V,U
 
+# %% ../nbs/01_plots.ipynb #13efc887
 def uv_heatmaps(
     V,                       # d_in C, read directions
     U,                       # C d_out, write directions
@@ -197,7 +227,8 @@ def uv_heatmaps(
     order = _indices(order, C, 'order')[:max_components]
     fig = _fig(title, 1, 2, shared_yaxes=True, horizontal_spacing=.03, subplot_titles=['reads V[:,c]','writes U[c]'])
     for i,(z,what) in enumerate([(V.T,'input dimension'),(U,'output dimension')], 1):
-        _panel(fig, z[order], _labels(None, z.shape[1], 'x', 'columns'), [names[c] for c in order], what, 'component', col=i, nticks=12, tickangle=0)
+        _panel(fig, z[order], _labels(None, z.shape[1], 'x', 'columns'), [names[c] for c in order], what, 'component',
+            col=i, nticks=12, tickangle=0)
     m = float(max(abs(V[:,order]).max(), abs(U[order]).max()))
     return fig.update_layout(height=int(np.clip(150+20*len(order), 260, 950)),
         coloraxis=dict(colorscale=weight_scale, cmin=-m, cmax=m, colorbar_title_text='weight'))
@@ -206,31 +237,40 @@ def uv_heatmaps(
 def importances(
     ci,                # Dict from site to n_probes C, causal importances
     threshold=FIRES,   # A component counts as alive if some probe exceeds this
-    order=None,        # Dict from site to component indices, left to right (e.g. from a matching); a site left out is sorted here
+    # Dict from site to component indices, left to right (e.g. from a matching); a site left out is sorted here
+    order=None,
     title='Causal importances', # Above the figure
     y_title='input feature',    # What a probe is
 ): # A `go.Figure`. One heatmap trace per site, colours fixed to [0,1]
     "The papers' importance heatmaps: a panel per site, components sorted so that a diagonal shows"
     import numpy as np
     ci = {s:_finite(a, f'ci[{s!r}]', 2) for s,a in _per_site(ci,'ci').items()}
-    if len({len(a) for a in ci.values()})>1: raise ValueError(f"sites differ in number of probes: { {s:len(a) for s,a in ci.items()} }")
+    if len({len(a) for a in ci.values()})>1:
+        raise ValueError(f"sites differ in number of probes: { {s:len(a) for s,a in ci.items()} }")
     extra = set(order or {})-set(ci)
-    if extra: raise ValueError(f"`order` names {', '.join(sorted(extra))}; the sites are {', '.join(ci)}")
+    if extra:
+        raise ValueError(f"`order` names {', '.join(sorted(extra))}; the sites are {', '.join(ci)}")
     alive = {s:a.max(0)>threshold for s,a in ci.items()}
     cols = min(len(ci), 3)
     rows = -(-len(ci)//cols)
-    fig = _fig(f"{title} (alive: above {threshold:g} on some input)", rows, cols, shared_yaxes=True, horizontal_spacing=.04, vertical_spacing=.3/rows,
+    fig = _fig(
+        f"{title} (alive: above "
+        f"{threshold:g} on some "
+        "input)", rows, cols, shared_yaxes=True, horizontal_spacing=.04, vertical_spacing=.3/rows,
         subplot_titles=[f"{_safe(s)}<br>{alive[s].sum()} of {a.shape[1]} alive" for s,a in ci.items()])
     for i,(s,a) in enumerate(ci.items()):
         o = np.lexsort((-a.max(0), a.argmax(0), ~alive[s])) if s not in (order or {}) else order[s]
         o = _indices(o, a.shape[1], f'order[{s!r}]')
         _panel(fig, a[:,o], [str(c) for c in o], _labels(None, len(a), 'y', 'probes'), 'component', y_title,
             row=i//cols+1, col=i%cols+1, nticks=24//cols, tickangle=0)
-    return fig.update_layout(height=110+310*rows, coloraxis=dict(colorscale=importance_scale, cmin=0, cmax=1, colorbar_title_text='causal importance'))
+    return fig.update_layout(height=110+310*rows,
+        coloraxis=dict(colorscale=importance_scale, cmin=0, cmax=1, colorbar_title_text='causal importance'))
 
 # %% ../nbs/01_plots.ipynb #e7049ff2
 def l0_bars(
-    l0,               # Dict from site to mean L0 (components per position), or a frame with columns `site`, `l0` and optionally `alive`, `C`
+    # Dict from site to mean L0 (components per position), or a frame with columns `site`, `l0` and optionally `alive`,
+    # `C`
+    l0,
     totals=None,      # Dict from site to C (with a dict of `l0`)
     alive=None,       # Dict from site to the number of components alive (with a dict of `l0`)
     log_x:bool=False, # Logarithmic counts; a count of 0 then has no bar
@@ -238,8 +278,10 @@ def l0_bars(
 ): # A `go.Figure`. One bar trace per count: `L0`, `alive`, `C`
     "L0 of every site beside its alive and its total components"
     if isinstance(l0, Mapping):
-        l0 = dict(site=list(l0), l0=list(l0.values())) | {k:[v.get(s) for s in l0] for k,v in (('alive',alive),('C',totals)) if v is not None}
-    elif totals is not None or alive is not None: raise ValueError("a frame carries `alive` and `C` as columns; `totals` and `alive` go with a dict")
+        l0 = dict(site=list(l0), l0=list(l0.values())) | {k:[v.get(s) for s in l0]
+            for k, v in (('alive',alive),('C',totals)) if v is not None}
+    elif totals is not None or alive is not None:
+        raise ValueError("a frame carries `alive` and `C` as columns; `totals` and `alive` go with a dict")
     df = _frame(l0, 'site', 'l0')
     fig,sums = _fig(),[]
     for c,name,color in (('l0','L0',importance_scale[3]),('alive','alive',cycle[0]),('C','C',ink)):
@@ -248,11 +290,13 @@ def l0_bars(
         if lost: raise ValueError(f"no {name} for {', '.join(map(str,lost))}")
         n = _array(df[c], c, 1)
         sums.append(f"{name} {n.sum():.4g}")
-        fig.add_bar(orientation='h', y=_labels(df['site'], len(df), 'site', 'sites'), x=n, name=name, marker_color=color,
+        fig.add_bar(orientation='h', y=_labels(df['site'], len(df), 'site', 'sites'), x=n, name=name,
+        marker_color=color,
             text=[f'{v:.4g}' for v in n], textposition='outside', cliponaxis=False)
     fig.update_xaxes(**_scale(log_x, *(t.x for t in fig.data)), title_text='components')
     fig.update_yaxes(type='category', autorange='reversed', showgrid=False, title_text='site')
-    return _titled(fig, f"{title}: {', '.join(sums)}").update_layout(height=130+26*len(df)*len(sums), legend_traceorder='normal', margin_r=60, bargap=.25)
+    return _titled(fig, f"{title}: {', '.join(sums)}").update_layout(height=130+26*len(df)*len(sums),
+        legend_traceorder='normal', margin_r=60, bargap=.25)
 
 # %% ../nbs/01_plots.ipynb #11edb3ff
 def norms(
@@ -266,12 +310,14 @@ def norms(
     fig,hidden,total = _fig(),0,0
     for s,a in _per_site(spectrum,'spectrum').items():
         a = _finite(a, f'spectrum[{s!r}]', 1)
-        if (a<0).any(): raise ValueError(f"`spectrum[{s!r}]` holds a negative norm, {a.min():.3g} at {a.argmin()}")
+        if (a<0).any():
+            raise ValueError(f"`spectrum[{s!r}]` holds a negative norm, {a.min():.3g} at {a.argmin()}")
         order = np.argsort(-a, kind='stable')
         seen = order[a[order]>0] if log_y else order
         hidden,total = hidden+len(a)-len(seen),total+len(a)
         fig.add_scatter(x=np.arange(1,len(seen)+1), y=a[seen], name=_safe(s), mode='lines+markers', marker_size=4,
-            customdata=[_safe(f'{s}:{c}') for c in seen], hovertemplate='%{customdata}<br>rank %{x}, norm %{y:.3g}<extra></extra>')
+            customdata=[_safe(f'{s}:{c}') for c in seen],
+            hovertemplate='%{customdata}<br>rank %{x}, norm %{y:.3g}<extra></extra>')
     fig.update_xaxes(title_text='rank (1 = largest)')
     fig.update_yaxes(**_scale(log_y, *(t.y for t in fig.data)), title_text=_safe(y_title))
     return _titled(fig, _note(title, hidden, total, 'a norm of 0')).update_layout(showlegend=len(fig.data)>1)
@@ -295,9 +341,12 @@ def points(
     xs,ys = _array(df[x], x, 1),_array(df[y], y, 1)
     seen = np.isfinite(xs) & np.isfinite(ys) & ((xs>0)|(not log_x)) & ((ys>0)|(not log_y))
     fig,rows = _fig(_note(title, int((~seen).sum()), len(df), 'not finite, or not positive on a log axis')),df[seen]
-    for i,(g,d) in enumerate([('',rows)] if group is None else rows.groupby(group, sort=False, dropna=False, observed=True)):
-        fig.add_scatter(x=_array(d[x], x, 1), y=_array(d[y], y, 1), mode='markers', name=_safe(g), marker=dict(color=cycle[i%len(cycle)], size=7, opacity=.75),
-            hovertext=None if text is None else [_safe(t) for t in d[text]], hovertemplate=('' if text is None else '%{hovertext}<br>')+'%{x:.4g}, %{y:.4g}')
+    for i,(g,d) in enumerate([('',rows)] if group is None
+            else rows.groupby(group, sort=False, dropna=False, observed=True)):
+        fig.add_scatter(x=_array(d[x], x, 1), y=_array(d[y], y, 1), mode='markers', name=_safe(g),
+        marker=dict(color=cycle[i%len(cycle)], size=7, opacity=.75),
+            hovertext=None if text is None else [_safe(t) for t in d[text]],
+            hovertemplate=('' if text is None else '%{hovertext}<br>')+'%{x:.4g}, %{y:.4g}')
     fig.update_xaxes(**(_scale(log_x, xs[seen]) if log_x else {}), title_text=_safe(x if x_title is None else x_title))
     fig.update_yaxes(**(_scale(log_y, ys[seen]) if log_y else {}), title_text=_safe(y if y_title is None else y_title))
     return fig.update_layout(showlegend=group is not None)
@@ -318,6 +367,7 @@ def on_front(
     keep = np.flatnonzero(~beaten)
     return keep[np.lexsort((y[keep], x[keep]))]
 
+# %% ../nbs/01_plots.ipynb #0800dde1
 def pareto(
     df,               # Frame, or dict of equally long columns: a row per run or edit
     x:str,            # Column across, e.g. `kl`
@@ -337,21 +387,29 @@ def pareto(
     df = _frame(df, x, y, *(c for c in (group,text) if c is not None))
     xs,ys = _array(df[x], x, 1),_array(df[y], y, 1)
     seen = np.isfinite(xs) & np.isfinite(ys) & ((xs>0)|(not log_x)) & ((ys>0)|(not log_y))
-    if not seen.any(): raise ValueError(f"none of the {len(df)} points can be drawn: {x!r} or {y!r} is not finite, or not positive on a log axis")
+    if not seen.any():
+        raise ValueError(
+            f"none of the {len(df)} points can be drawn: {x!r} or {y!r} is not finite, or not positive on a log "
+            "axis")
     fig,rows = _fig(_note(title, int((~seen).sum()), len(df), 'not finite, or not positive on a log axis')),df[seen]
-    for i,(g,d) in enumerate([('',rows)] if group is None else rows.groupby(group, sort=False, dropna=False, observed=True)):
+    for i,(g,d) in enumerate([('',rows)] if group is None
+            else rows.groupby(group, sort=False, dropna=False, observed=True)):
         a,b = _array(d[x], x, 1),_array(d[y], y, 1)
         best = on_front(a, b, x_better, y_better)
         labels = [''] * len(d) if text is None else [_safe(t) for t in d[text]]
         look = dict(legendgroup=str(i), name=_safe(g))
         color = cycle[i%len(cycle)]
-        fig.add_scatter(x=a, y=b, mode='markers+text', marker=dict(color=color, size=8, opacity=[1 if j in best else .45 for j in range(len(d))]),
+        fig.add_scatter(x=a, y=b, mode='markers+text',
+        marker=dict(color=color, size=8, opacity=[1 if j in best else .45 for j in range(len(d))]),
             text=[l if j in best else '' for j,l in enumerate(labels)], textposition='top center', cliponaxis=False,
             hovertext=labels, hovertemplate='%{hovertext}<br>%{x:.4g}, %{y:.4g}', **look)
         # horizontal first when low x is better: at budget x one has the best point to its left
-        fig.add_scatter(x=a[best], y=b[best], mode='lines', line=dict(color=color, shape='hv' if x_better=='low' else 'vh'), hoverinfo='skip', showlegend=False, **look)
-    fig.update_xaxes(**_scale(log_x, xs[seen]), title_text=f"{_safe(x if x_title is None else x_title)} {'← better' if x_better=='low' else 'better →'}")
-    fig.update_yaxes(**_scale(log_y, ys[seen]), title_text=f"{_safe(y if y_title is None else y_title)} {'← better' if y_better=='low' else 'better →'}")
+        fig.add_scatter(x=a[best], y=b[best], mode='lines',
+            line=dict(color=color, shape='hv' if x_better=='low' else 'vh'), hoverinfo='skip', showlegend=False, **look)
+    fig.update_xaxes(**_scale(log_x, xs[seen]),
+        title_text=f"{_safe(x if x_title is None else x_title)} {'← better' if x_better=='low' else 'better →'}")
+    fig.update_yaxes(**_scale(log_y, ys[seen]),
+        title_text=f"{_safe(y if y_title is None else y_title)} {'← better' if y_better=='low' else 'better →'}")
     return fig.update_layout(showlegend=group is not None)
 
 # %% ../nbs/01_plots.ipynb #7c6c49cc
@@ -365,7 +423,8 @@ def token_heatmap(
     title='',             # Above the figure
     z_title='causal importance', # What the number is, with its unit
     hover=None,           # A text per token, shown under its number; lines end with a newline
-): # A `go.Figure`. A bar per token, line `y`, starting at character `base`; the second trace, if any, holds the NaN tokens
+# A `go.Figure`. A bar per token, line `y`, starting at character `base`; the second trace, if any, holds the NaN tokens
+):
     "Tokens as coloured cells, line by line"
     import numpy as np
     if isinstance(tokens,str) or not all(isinstance(t,str) for t in tokens):
@@ -373,8 +432,10 @@ def token_heatmap(
     values = _array(values, 'values', 1)
     if len(tokens)!=len(values): raise ValueError(f"{len(tokens)} tokens but {len(values)} values")
     if np.isinf(values).any(): _finite(values, 'values', 1)
-    if hover is not None and len(hover)!=len(tokens): raise ValueError(f"{len(tokens)} tokens but {len(hover)} texts to hover")
-    more = np.array(['']*len(tokens) if hover is None else ['<br>'+'<br>'.join(map(_safe, h.split('\n'))) if h else '' for h in hover], dtype=object)
+    if hover is not None and len(hover)!=len(tokens):
+        raise ValueError(f"{len(tokens)} tokens but {len(hover)} texts to hover")
+    more = np.array(['']*len(tokens) if hover is None
+        else ['<br>'+'<br>'.join(map(_safe, h.split('\n'))) if h else '' for h in hover], dtype=object)
     wide = np.array([max(1, sum(2 if east_asian_width(c) in 'WF' else 1 for c in visible(t))) for t in tokens])
     line,start,at,row = [],[],0,0
     for w in wide.tolist():
@@ -386,16 +447,23 @@ def token_heatmap(
     fig = _fig(title)
     for i,look in ((~np.isnan(values),None),(np.isnan(values),'#d0d0d0')):
         if not i.any(): continue
-        fig.add_bar(orientation='h', base=start[i], x=wide[i], y=line[i], text=text[i], customdata=np.flatnonzero(i), hovertext=more[i], width=.86,
-            marker=dict(color=values[i], coloraxis='coloraxis') if look is None else dict(color=look), marker_line=dict(color=faint, width=1), showlegend=False,
+        fig.add_bar(orientation='h', base=start[i], x=wide[i], y=line[i], text=text[i], customdata=np.flatnonzero(i),
+        hovertext=more[i], width=.86,
+            marker=dict(color=values[i],
+                coloraxis='coloraxis') if look is None else dict(color=look), marker_line=dict(color=faint,
+                width=1), showlegend=False,
             textposition='inside', insidetextanchor='middle', textangle=0, constraintext='none', textfont=dict(family='monospace', size=13),
-            hovertemplate='%{text}<br>position %{customdata}<br>'+('%{marker.color:.3g}' if look is None else 'no value')+'%{hovertext}<extra></extra>')
+            hovertemplate='%{text}<br>position %{customdata}<br>'+('%{marker.color:.3g}' if look is None
+            else 'no value')+'%{hovertext}<extra></extra>')
     fig.update_xaxes(visible=False, range=[0,n])
     fig.update_yaxes(visible=False, range=[row+.5,-.5])
-    bar = dict(orientation='h', x=0, xanchor='left', y=0, yanchor='top', lenmode='pixels', len=220, title_side='top', title_text=_safe(z_title))
-    return fig.update_layout(barmode='overlay', width=max(300, int(8.4*n)+40), height=(50 if title else 20)+26*(row+1)+70,
+    bar = dict(orientation='h', x=0, xanchor='left', y=0, yanchor='top', lenmode='pixels', len=220, title_side='top',
+        title_text=_safe(z_title))
+    return fig.update_layout(barmode='overlay', width=max(300, int(8.4*n)+40),
+    height=(50 if title else 20)+26*(row+1)+70,
         margin=dict(l=20, r=20, t=50 if title else 20, b=70),
-        coloraxis=dict(colorscale=weight_scale if symmetric else importance_scale, cmin=-zmax if symmetric else zmin, cmax=zmax, colorbar=bar))
+        coloraxis=dict(colorscale=weight_scale if symmetric else importance_scale, cmin=-zmax if symmetric else zmin,
+        cmax=zmax, colorbar=bar))
 
 # %% ../nbs/01_plots.ipynb #9f58a520
 def histogram(
@@ -411,9 +479,11 @@ def histogram(
     groups = values if isinstance(values, Mapping) else {'':values}
     arrays = {k:_array(v, k or 'values', *range(1,9)).ravel() for k,v in groups.items()}
     seen = {k:a[np.isfinite(a)&((a>0)|(not log_x))] for k,a in arrays.items()}
-    if not any(len(a) for a in seen.values()): raise ValueError("no value can be drawn: all are NaN, infinite, or not positive on a log axis")
+    if not any(len(a) for a in seen.values()):
+        raise ValueError("no value can be drawn: all are NaN, infinite, or not positive on a log axis")
     every = np.concatenate(list(seen.values()))
-    edges = np.geomspace(every.min(), every.max()*(1+1e-9), bins+1) if log_x else np.linspace(every.min(), every.max() if every.max()>every.min() else every.min()+1, bins+1)
+    edges = np.geomspace(every.min(), every.max()*(1+1e-9), bins+1) if log_x else np.linspace(every.min(), every.max()
+        if every.max()>every.min() else every.min()+1, bins+1)
     n,hidden = sum(map(len, arrays.values())),sum(map(len, arrays.values()))-len(every)
     fig = _fig(_note(title, hidden, n, 'not finite, or not positive on a log axis'))
     for k,a in seen.items():
@@ -426,7 +496,8 @@ def histogram(
 # %% ../nbs/01_plots.ipynb #a9ba4f06
 def data_of(
     fig, # A `go.Figure` of this page, or any other
-)->dict: # What JSON can hold: title, x_title, y_title, and a dict per trace with name, x, y, z, text, ... as far as it has them
+# What JSON can hold: title, x_title, y_title, and a dict per trace with name, x, y, z, text, ... as far as it has them
+)->dict:
     "The numbers of a figure, for a colleague who wants to draw it otherwise"
     import numpy as np
     def plain(v):
@@ -436,17 +507,23 @@ def data_of(
         return [plain(x) if isinstance(x, str) else x for x in a.tolist()] if a.ndim==1 else a.tolist()
     fields = ('x','y','z','base','text','hovertext','customdata')
     traces = [dict(name=plain(t.name),
-        **{f:plain(t[f]) for f in fields if f in t and t[f] is not None}) | (dict(color=plain(t.marker.color)) if 'marker' in t and t.marker.color is not None else {}) for t in fig.data]
-    return dict(title=plain(fig.layout.title.text), x_title=plain(fig.layout.xaxis.title.text), y_title=plain(fig.layout.yaxis.title.text), traces=traces)
+        **{f:plain(t[f]) for f in fields if f in t and t[f] is not None}) | (dict(color=plain(t.marker.color))
+        if 'marker' in t and t.marker.color is not None else {}) for t in fig.data]
+    return dict(title=plain(fig.layout.title.text), x_title=plain(fig.layout.xaxis.title.text),
+        y_title=plain(fig.layout.yaxis.title.text), traces=traces)
 
 # %% ../nbs/01_plots.ipynb #0485221b
 def _fit(t, p):
     "Pearson r and least-squares slope of `p` on `t`"
     import numpy as np
     (vt,c),(_,vp) = np.cov(t, p)
-    if vt*vp==0: raise ValueError("r and slope are undefined: all contributions of the target, or of the parts, are equal; pass `r` and `slope`")
+    if vt*vp==0:
+        raise ValueError(
+            "r and slope are undefined: all contributions of the target, or of the parts, are equal; pass `r` "
+            "and `slope`")
     return float(c/(vt*vp)**.5),float(c/vt)
 
+# %% ../nbs/01_plots.ipynb #cb87a59d
 def contributions(
     target,     # Neuron contributions in the target, any shape (e.g. n_features d_mlp); or a dict of such per layer
     parts,      # The same through the chosen subcomponents, same shape; or a dict with the same layers
@@ -457,19 +534,25 @@ def contributions(
     "Neuron contributions through the parts against those in the target, with the line y=x"
     import numpy as np
     if not isinstance(target, Mapping): target,parts = {'':target},{'':parts}
-    if list(target)!=list(parts): raise ValueError(f"layers differ: `target` has {', '.join(target)}, `parts` has {', '.join(parts)}")
+    if list(target)!=list(parts):
+        raise ValueError(f"layers differ: `target` has {', '.join(target)}, `parts` has {', '.join(parts)}")
     anyd = range(1,9)
-    ts,ps = ({k:_finite(a, f"{n}[{k!r}]" if k else n, *anyd) for k,a in d.items()} for n,d in (('target',target),('parts',parts)))
+    ts,ps = ({k:_finite(a, f"{n}[{k!r}]" if k else n, *anyd) for k,a in d.items()}
+        for n, d in (('target',target),('parts',parts)))
     for k in ts:
-        if ts[k].shape!=ps[k].shape: raise ValueError(f"shapes differ{f' at {k}' if k else ''}: `target` {ts[k].shape}, `parts` {ps[k].shape}")
+        if ts[k].shape!=ps[k].shape:
+            raise ValueError(f"shapes differ{f' at {k}' if k else ''}: `target` {ts[k].shape}, `parts` {ps[k].shape}")
     t,p = (np.concatenate([a.ravel() for a in d.values()]) for d in (ts,ps))
     if r is None or slope is None:
         fit = _fit(t, p)
         r,slope = fit[0] if r is None else r,fit[1] if slope is None else slope
     ends = [float(min(t.min(),p.min())),float(max(t.max(),p.max()))]
     fig = _fig(f"{title}: r = {r:.4f}, slope = {slope:.3f}")
-    for k in ts: fig.add_scatter(x=ts[k].ravel(), y=ps[k].ravel(), mode='markers', name=_safe(k or 'neurons'), marker=dict(size=5, opacity=.6))
-    fig.add_scatter(x=ends, y=ends, mode='lines', name='y = x', line=dict(color=ink, dash='dot', width=1), hoverinfo='skip')
+    for k in ts:
+        fig.add_scatter(x=ts[k].ravel(), y=ps[k].ravel(), mode='markers', name=_safe(k or 'neurons'),
+            marker=dict(size=5, opacity=.6))
+    fig.add_scatter(x=ends, y=ends, mode='lines', name='y = x', line=dict(color=ink, dash='dot', width=1),
+        hoverinfo='skip')
     fig.update_xaxes(title_text='contribution in the target (output per unit input)')
     fig.update_yaxes(title_text='contribution through the subcomponents', scaleanchor='x')
     return fig.update_layout(height=480, width=560)
@@ -481,6 +564,7 @@ def _arrow(fig, v, head, color, **kw):
         textposition=f"{'top' if v[1]>=0 else 'bottom'} {'right' if v[0]>=0 else 'left'}", textfont_color=ink,
         marker=dict(symbol='arrow', angleref='previous', size=[0,head], color=color, opacity=1, line_width=0), **kw)
 
+# %% ../nbs/01_plots.ipynb #830022f2
 def vectors2d(
     W,               # d_out d_in, one of them 2: with d_out 2 its columns are drawn, otherwise its rows
     components=None, # Pair (V, U), d_in C and C d_out, to draw over it
@@ -490,15 +574,18 @@ def vectors2d(
     "A weight's columns, and the largest column of each component, as arrows in the plane"
     import numpy as np
     W = _finite(W, 'W', 2)
-    if 2 not in W.shape: raise ValueError(f"one side of `W` must be 2 to be drawn in the plane, but its shape is {W.shape}")
+    if 2 not in W.shape:
+        raise ValueError(f"one side of `W` must be 2 to be drawn in the plane, but its shape is {W.shape}")
     out = W.shape[0]==2
     arrows,what = (W,'W[:,{}]') if out else (W.T,'W[{}]') # 2 n
     fig = _fig(title)
     for j,v in enumerate(arrows.T):
-        _arrow(fig, v, 16, cycle[j%len(cycle)]+'66', line_width=7, text=['',str(j)], name=what.format(j), showlegend=False)
+        _arrow(fig, v, 16, cycle[j%len(cycle)]+'66', line_width=7, text=['',str(j)], name=what.format(j),
+            showlegend=False)
     if components is not None:
         V,U = _pair(*components)
-        if (U.shape[1],V.shape[0])!=W.shape: raise ValueError(f"components are {U.shape[1]} by {V.shape[0]}, but `W` is {W.shape[0]} by {W.shape[1]}")
+        if (U.shape[1],V.shape[0])!=W.shape:
+            raise ValueError(f"components are {U.shape[1]} by {V.shape[0]}, but `W` is {W.shape[0]} by {W.shape[1]}")
         plane,other = (U,V.T) if out else (V.T,U) # C 2, C n
         for c in range(len(U)) if which is None else which:
             j = abs(other[c]).argmax()

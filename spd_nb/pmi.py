@@ -30,8 +30,9 @@ def _best(score, k):
     return best&(score>-np.inf)
 
 def _token_rows(both, n_c, n_t, N, top, least):
-    "The listed tokens of some components, from how often each fires with each token, `C vocab`: row, token, and their numbers"
-    with np.errstate(divide='ignore', invalid='ignore'): info,precision,recall = pmi(both, n_c, n_t, N),both/n_c,both/n_t
+    "The tokens to list of some components, from how often they occur together, `C vocab`: row, token, numbers"
+    with np.errstate(divide='ignore', invalid='ignore'):
+        info,precision,recall = pmi(both, n_c, n_t, N),both/n_c,both/n_t
     gain = np.where(both>0, precision*np.where(both>0, info, 0), -np.inf)
     lift = np.where(both>=least, info, -np.inf)
     k = min(top, both.shape[1])
@@ -43,9 +44,12 @@ def _token_rows(both, n_c, n_t, N, top, least):
 def token_table(
     stats:Stats,    # Counts
     top:int=20,     # Tokens by gain, and as many by PMI: at most twice as many rows per component and side
-    least:float=5., # A token that occurs with a component less often (a count, or a sum of probabilities) is listed by gain only
-)->'pd.DataFrame':  # Columns comp, side (`input` or `output`), token, firings (where it fires on the token, or the sum of the token's probabilities where it fires), pmi, precision, recall
-    "The tokens that belong to each component on both sides, sorted by side and token"
+    least:float=5., # A token that occurs with a component less often is listed by gain only
+)->'pd.DataFrame':  # Columns comp, side (`input` or `output`), token, firings, pmi, precision, recall
+    """The tokens that belong to each component on both sides, sorted by side and token
+
+    `firings` is how often the component fires on the token, or the sum of the token's probabilities where it fires.
+    """
     import pandas as pd
     parts,counts = [],stats.total('count').cpu().numpy()
     number = np.float32 if counts.max(initial=0)<=2**24 else np.float64  # single precision holds every count up to here
@@ -67,8 +71,12 @@ def _sd(total, squares, n):
 
 def component_table(
     stats:Stats,   # Counts
-)->'pd.DataFrame': # A row per component: key, site, c, firings, density, mean_ci, max_ci, act_mean, act_sd, fired_mean, fired_sd, positive, act_min, act_max
-    "Frequency, importance and activations of each component; activations are times the norm of `U`, NaN if it never fires"
+)->'pd.DataFrame': # A row per component
+    """Frequency, importances and activations of each component
+
+    Columns: key, site, c, firings, density, mean_ci, max_ci, act_mean, act_sd, fired_mean, fired_sd, positive,
+    act_min and act_max. Activations are times the norm of `U`; those of firings are NaN if there are none.
+    """
     import pandas as pd
     s,N = {k:stats.total(k).cpu().numpy() for k,v in stats.sums.items() if v.ndim==1},max(1, stats.n)
     most = {k:v.cpu().numpy() for k,v in stats.most.items()}

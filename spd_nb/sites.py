@@ -27,12 +27,15 @@ def _field(out, name):
     except (KeyError, IndexError, AttributeError, TypeError): return None
 
 def _tensors_of(out):
-    parts = out.items() if isinstance(out, Mapping) else enumerate(out) if isinstance(out, (tuple,list)) else getattr(out, '__dict__', {}).items()
+    parts = out.items() if isinstance(out, Mapping) else enumerate(out) if isinstance(out,
+        (tuple,list)) else getattr(out, '__dict__', {}).items()
     return [k for k,v in parts if isinstance(v, Tensor)]
 
+# %% ../nbs/05_sites.ipynb #9a4e4149
 def output_of(
     out, # What a model returned
-    output:str|int|Callable|None=None, # Which part of it: a field's name, a place in a tuple, a function of `out`; `None` takes the usual one
+    # Which part of it: a field's name, a place in a tuple, a function of `out`; `None` takes the usual one
+    output:str|int|Callable|None=None,
 )->Tensor:
     "The tensor that a model's answer is about; `TypeError` with the fields to choose from when there is none"
     if callable(output): got = output(out)
@@ -65,6 +68,7 @@ def lead_of(
     lead = tuple(x.shape[:-1] if _numbers(x) else x.shape)
     return lead if len(lead)<=2 else ()
 
+# %% ../nbs/05_sites.ipynb #ba9fa5d7
 def batch_of(
     model:nn.Module, # Any model
     args:tuple,      # Positional arguments it is called with
@@ -74,18 +78,22 @@ def batch_of(
     if len(args)==1 and not kw: return args[0]
     bound = inspect.signature(model.forward).bind(*args, **kw)
     rest = {p.name for p in bound.signature.parameters.values() if p.kind==p.VAR_KEYWORD}
-    return {k:v for name,given in bound.arguments.items() for k,v in (given.items() if name in rest else [(name,given)])}
+    return {k:v for name,given in bound.arguments.items()
+        for k, v in (given.items() if name in rest else [(name,given)])}
 
+# %% ../nbs/05_sites.ipynb #5dc53935
 def laid_out(
     x:Tensor,        # A site's input or output, or with `back` what should take its place
-    layout:str|None, # Of its leading axes, such as `(B S)`; `1 S` is one row for all of the batch; `None` leaves them as they are
+    # Of its leading axes, such as `(B S)`; `1 S` is one row for all of the batch; `None` leaves them as they are
+    layout:str|None,
     lead:tuple,      # From `lead_of`
     back:bool=False, # From `B S` to `layout`?
 )->Tensor:           # With leading axes `B S`, or `B` where the site has no positions
     "Move a site's leading axes to the batch's order, or back"
     to = 'B S' if 'S' in (layout or '') else 'B'
     if layout in (None, to) or layout=='1 S' and back: return x
-    if layout=='1 S': return x if x.shape[0]==lead[0] else repeat(x, '1 S ... -> B S ...', B=lead[0])  # padded rows have positions of their own
+    # padded rows have positions of their own
+    if layout=='1 S': return x if x.shape[0]==lead[0] else repeat(x, '1 S ... -> B S ...', B=lead[0])
     sizes = {k:n for k,n in zip('BS', lead) if k in layout}
     return rearrange(x, f'{to} ... -> {layout} ...' if back else f'{layout} ... -> {to} ...', **sizes)
 
@@ -94,7 +102,8 @@ def _fits(shape, lead):
     "Layouts that leading axes of this shape could have in a batch"
     if not lead: return
     B,S = (*lead, None)[:2]
-    orders = [[('B',B)]] if S is None else [[('B',B),('S',S)], [('S',S),('B',B)], [('(B S)',B*S)], [('(S B)',B*S)], [('B',B)]]
+    orders = [[('B',B)]] if S is None else [[('B',B),('S',S)], [('S',S),('B',B)], [('(B S)',B*S)], [('(S B)',B*S)],
+        [('B',B)]]
     for left in orders:
         names = []
         for n in shape:
@@ -104,6 +113,7 @@ def _fits(shape, lead):
         else:
             if not left: yield ' '.join(names)
 
+# %% ../nbs/05_sites.ipynb #ad1adbb8
 def layout_of(
     moved:Bool[Tensor, "*axes"], # Where a site's input changes when only the first row of a batch does
     lead:tuple,                  # From `lead_of`
@@ -119,15 +129,19 @@ def layout_of(
 class Seat(NamedTuple):
     "What the audit found about a site"
     calls:int          # How often it ran in one forward pass
-    layout:str|None    # Of its input's leading axes, as for `laid_out`; `None` where they are not the batch's rows and positions
+    # Of its input's leading axes, as for `laid_out`; `None` where they are not the batch's rows and positions
+    layout:str|None
     shape:tuple        # Those axes' sizes
-    off:float          # Largest difference of its output from `W x + b`, in units of what rounding may do; NaN where it did not run
-    elsewhere:float    # Part of the effect of its weight on the answer that does not pass through its output; NaN where there is no effect
+    # Largest difference of its output from `W x + b`, in units of what rounding may do; NaN where it did not run
+    off:float
+    # Part of the effect of its weight on the answer that does not pass through its output; NaN where there is no effect
+    elsewhere:float
     why:str            # Why it cannot be decomposed; empty where it can
 
 _EXACT = {torch.float64:1e-9, torch.float32:1e-4}  # how close is `W x + b`, and 3e-2 in half precision
 _SAME = {torch.float64:1e-6, torch.float32:1e-2}   # how close are effects, and .2 in half precision
 
+# %% ../nbs/05_sites.ipynb #e088b9b1
 def _is_matrix(module):
     try: return weight_of(module).is_floating_point()
     except (TypeError, AttributeError): return False
@@ -145,6 +159,7 @@ def _pull(m, x, g):
     if m.padding_idx is not None: got[m.padding_idx] = 0  # torch gives padding no gradient
     return got
 
+# %% ../nbs/05_sites.ipynb #e21de4d0
 def _another(ids, than):
     "An id that is not `than`, where there is one"
     return next((i for i in ids.flatten().tolist() if i!=than), than)
@@ -159,14 +174,18 @@ def two_rows(
     rows = {k:two(v) for k,v in x.items()}
     return rows if isinstance(batch, Mapping) else rows['']
 
+# %% ../nbs/05_sites.ipynb #da64c293
 def _main(x, batch):
     "The name of the tensor that has the rows"
     main = next((k for k in ('input_ids','inputs_embeds',*x) if isinstance(x.get(k), Tensor)), None)
-    if main is None or not x[main].ndim: raise TypeError(f"a batch is a tensor or a dictionary of tensors, got {type(batch).__name__}")
+    if main is None or not x[main].ndim:
+        raise TypeError(f"a batch is a tensor or a dictionary of tensors, got {type(batch).__name__}")
     return main
 
+# %% ../nbs/05_sites.ipynb #4a026dd8
 def _variants(batch):
-    "Two different rows like those of a batch, and the same with another first row, and with another last position of it"
+    """Two different rows like those of a batch, and the same with another first row, and with another last position
+    of it"""
     x = dict(batch) if isinstance(batch, Mapping) else {'':batch}
     main = _main(x, batch)
     n,two = len(x[main]),two_rows(batch)
@@ -184,6 +203,7 @@ def _variants(batch):
     def whole(u): return rows|{main:u} if isinstance(batch, Mapping) else u
     return whole(v),whole(row),whole(last)
 
+# %% ../nbs/05_sites.ipynb #f0edb8b9
 def refuse_row(
     x, # A batch
 ):
@@ -193,6 +213,7 @@ def refuse_row(
             f"a batch of shape {tuple(x.shape)} is a single row; pass `x[None]` for a batch of one, or a "
             "`DataLoader`, which makes batches of rows")
 
+# %% ../nbs/05_sites.ipynb #ee77fbec
 class _Run:
     "A model and two rows of a batch"
     def __init__(self, model, rows, output): self.model,self.rows,self.output = model,rows,output
@@ -216,12 +237,15 @@ def _off(out, want):
     "Largest difference, relative to the largest output"
     return ((out-want).abs().max()/out.abs().max().clamp(min=torch.finfo(out.dtype).tiny)).item() if out.numel() else 0.
 
+# %% ../nbs/05_sites.ipynb #3cecd6b2
 def _seen(run, rows, sites):
-    "The answer, and by site its inputs in one run, each with how far its output is from `W x + b`, in units of what rounding may do"
+    """The answer, and by site its inputs in one run, each with how far its output is from `W x + b`, in units of
+    what rounding may do"""
     found = {}
     def note(site, x, out):
         m,seen = get_site(run.model, site),found.setdefault(site, [])
-        if not isinstance(out, Tensor): return seen.append((None, f'returns a {type(out).__name__} where a matrix gives a tensor'))
+        if not isinstance(out, Tensor):
+            return seen.append((None, f'returns a {type(out).__name__} where a matrix gives a tensor'))
         bias = 0 if getattr(m, 'bias', None) is None else m.bias
         try: off = _off(out, _times(m, m.weight, x)+bias)
         except Exception as e: return seen.append((None, f'cannot be its weight times its first input ({_said(e)})'))
@@ -230,17 +254,22 @@ def _seen(run, rows, sites):
 
 def _parameter(model, site): return get_site(model, site)._parameters.get('weight')
 
+# %% ../nbs/05_sites.ipynb #e6fd3366
 def _holders(model, sites):
-    "The parameter of each site that has one, and all modules whose weight is that parameter or its transpose, first one that holds it"
+    """The parameter of each site that has one, and all modules whose weight is that parameter or its transpose,
+    first one that holds it"""
     own,of = {p:[] for s in sites if (p := _parameter(model, s)) is not None},{}
     for p in own: of[p.data_ptr()] = p
     for n,m in model.named_modules(remove_duplicate=False):
         p = of.get(m.weight.data_ptr()) if _is_matrix(m) else None
-        if p is not None and m.weight.numel()==p.numel(): own[p].insert(0 if _parameter(model, n) is p else len(own[p]), n)
+        if p is not None and m.weight.numel()==p.numel():
+            own[p].insert(0 if _parameter(model, n) is p else len(own[p]), n)
     return own
 
+# %% ../nbs/05_sites.ipynb #936a9dc1
 def _gradients(run, weights, sites, held):
-    "The answer, its gradients in `weights` (which take the place of the parameters `held`) and in what sites return, and blind sites"
+    """The answer, its gradients in `weights` (which take the place of the parameters `held`) and in what sites
+    return, and blind sites"""
     calls,blind,over = [],set(),[]
     def keep(site, x, out):
         if over: return out.clone()  # a checkpointed block runs again in the backward pass
@@ -258,6 +287,7 @@ def _gradients(run, weights, sites, held):
         grads = torch.autograd.grad((out*along).sum(), [*weights.values(), *(y for *_,y in some)], allow_unused=True)
     return out,grads[:len(weights)],[(s,x,u) for (s,x,_),u in zip(some, grads[len(weights):]) if u is not None],blind
 
+# %% ../nbs/05_sites.ipynb #8b21de5a
 def _share(whole, part):
     "The part of an effect that another does not explain; NaN where there is none"
     size = max(whole.norm(), part.norm()).item()
@@ -265,17 +295,23 @@ def _share(whole, part):
 
 def _alike(run, m, p): return get_site(run.model, m).weight.stride()==p.stride()  # or else transposed
 
+# %% ../nbs/05_sites.ipynb #0a7e3f87
 def _by_gradient(run, held, plain):
-    "By parameter, the share of its gradient that does not pass through modules; the answer; and sites that run without gradients"
+    """By parameter, the share of its gradient that does not pass through modules; the answer; and sites that run
+    without gradients"""
     weights = {f'{names[0]}.weight':p.detach().clone().requires_grad_() for p,names in held.items()}
-    out,grads,through,blind = _gradients(run, weights, [n for names in held.values() for n in names if n in plain], held)
+    out,grads,through,blind = _gradients(run, weights, [n for names in held.values() for n in names if n in plain],
+        held)
     def one(p, names, g):
         part = torch.zeros_like(p)
         for s,x,u in through:
-            if s in names: part += _pull(get_site(run.model, s), x, u) if _alike(run, s, p) else _pull(get_site(run.model, s), x, u).T
+            if s in names:
+                part += _pull(get_site(run.model, s), x, u) if _alike(run, s, p) else _pull(get_site(run.model, s), x,
+                    u).T
         return _share(torch.zeros_like(p) if g is None else g.to_dense(), part)
     return {p:one(p, names, g) for (p,names),g in zip(held.items(), grads)},out,blind
 
+# %% ../nbs/05_sites.ipynb #d69db8f3
 def _change(p):
     with seeded(0): return torch.randn(p.shape).to(p)*p.std()
 
@@ -292,32 +328,41 @@ def _by_hand(run, held, plain, base):
         return _share(run(weights={f'{names[0]}.weight':p+_change(p)})-base, part-base)
     return {p:one(p, names) for p,names in held.items()}
 
+# %% ../nbs/05_sites.ipynb #823cf61b
 @torch.no_grad()
 def _at_once(run, held, plain, base):
     "The same for all weights together"
-    with hooked(run.model, {s:partial(_add, run, p, s) for p,names in held.items() for s in names if s in plain}): part = run()
+    with hooked(run.model, {s:partial(_add, run, p, s) for p,names in held.items() for s in names if s in plain}):
+        part = run()
     return _share(run(weights={f'{names[0]}.weight':p+_change(p) for p,names in held.items()})-base, part-base)
 
+# %% ../nbs/05_sites.ipynb #4687a13a
 def _effects(run, held, plain, base):
-    "By parameter, the part of its effect that does not pass through modules; sites that run without gradients; why nothing could be learnt at all"
+    """By parameter, the part of its effect that does not pass through modules; sites that run without gradients; why
+    nothing could be learnt at all"""
     if not held: return {},set(),''  # computed weights, as under weight norm, are no parameters
     try: rests,out,blind = _by_gradient(run, held, plain)
     except (RuntimeError, NotImplementedError):
         try: out,_,_,blind = _gradients(run, {}, [n for names in held.values() for n in names if n in plain], {})
-        except (RuntimeError, NotImplementedError) as e: return {},set(),f'the model does not run with gradients ({_said(e)})'
+        except (RuntimeError, NotImplementedError) as e:
+            return {},set(),f'the model does not run with gradients ({_said(e)})'
         rests = _by_hand(run, held, plain, base)
     if _at_once(run, held, plain, base)>_SAME.get(base.dtype, .2):  # a weight that is read where no gradient goes
         limit = _SAME.get(base.dtype, .2)
         rests = {p:rests[p] if rests[p]>limit else r for p,r in _by_hand(run, held, plain, base).items()}
     noisy = (out-base).abs().max()>_EXACT.get(base.dtype, 3e-2)*base.abs().max()
-    again = 'the model answers differently each time it runs, or when hooks turn off a fast path of its own (`enable_nested_tensor`)'
+    again = (
+        'the model answers differently each time it runs, or when hooks turn off a fast path of its own '
+        '(`enable_nested_tensor`)')
     return rests,blind,again if noisy else ''
 
 # %% ../nbs/05_sites.ipynb #74ba8f56
 @torch.inference_mode(False)
 def audit(
     model:nn.Module,     # In evaluation mode
-    batch,               # What it reads: a tensor, or a dictionary of tensors; two rows of it are used, and random ones where it holds numbers
+    # What it reads: a tensor, or a dictionary of tensors; two rows of it are used, and random ones where it holds
+    # numbers
+    batch,
     sites:Iterable[str], # Modules with a weight
     output=None,         # As for `output_of`
 )->dict[str,Seat]:       # Site to what was found
@@ -338,21 +383,26 @@ def audit(
         def one(s):
             m,calls,rest = get_site(model, s),found.get(s, []),rests.get(_parameter(model, s), float('nan'))
             others = [o.get(s, []) for o in moved]
-            routed = calls and any(len(o)!=len(calls) or o and o[0][0] is not None and o[0][0].shape!=calls[0][0].shape for o in others)
+            routed = calls and any(len(o)!=len(calls) or o and o[0][0] is not None and o[0][0].shape!=calls[0][0].shape
+                for o in others)
             return _seat(m, calls, others, lead, rest, _why(m, calls, rest, s in blind, unable, routed))
         seats = {s:one(s) for s in sites}
-        return {s:seat if seat.layout!='1 S' or _repeats(run, s, lead, base) else seat._replace(layout=None) for s,seat in seats.items()}
+        return {s:seat if seat.layout!='1 S' or _repeats(run, s, lead, base) else seat._replace(layout=None)
+            for s, seat in seats.items()}
 
+# %% ../nbs/05_sites.ipynb #70b6ea14
 def _seat(m, calls, others, lead, rest, why):
     x,off = calls[0] if calls else (None, float('nan'))
     if x is None: return Seat(len(calls), None, (), float('nan'), rest, why)
     def moved(again):
-        if len(again)!=1 or again[0][0] is None or again[0][0].shape!=x.shape: return torch.ones_like(x, dtype=torch.bool)
+        if len(again)!=1 or again[0][0] is None or again[0][0].shape!=x.shape:
+            return torch.ones_like(x, dtype=torch.bool)
         return x!=again[0][0]
     by_row,by_last = (moved(o) if isinstance(m, nn.Embedding) else moved(o).any(-1) for o in others)
     apart = not isinstance(m, nn.Embedding) and not by_row.any()  # such as image patches, where the rows are of text
     return Seat(len(calls), None if apart else layout_of(by_row, lead, by_last), tuple(by_row.shape), off, rest, why)
 
+# %% ../nbs/05_sites.ipynb #4e657fd8
 @torch.no_grad()
 def _repeats(run, site, lead, base):
     "Does a model take what a site returns for one row, once for each row?"
@@ -361,21 +411,29 @@ def _repeats(run, site, lead, base):
         with hooked(run.model, {site:each_row}): return torch.allclose(run(), base, rtol=1e-3, atol=1e-5)
     except RuntimeError: return False
 
+# %% ../nbs/05_sites.ipynb #bbf9c90d
 def _why(m, calls, rest, blind, unable, routed):
     "Why a site cannot be decomposed, or nothing"
-    if not _is_matrix(m): return f'has a weight of {str(m.weight.dtype).removeprefix("torch.")}, and components are real numbers'
+    if not _is_matrix(m):
+        return f'has a weight of {str(m.weight.dtype).removeprefix("torch.")}, and components are real numbers'
     dtype,off = m.weight.dtype,calls[0][1] if calls else 0.
     if isinstance(off, str): return off
     if len(calls)>1: return f'runs {len(calls)} times in one forward pass, so it has no single input'
     if getattr(m, 'max_norm', None) is not None: return 'changes its own weight as it runs (`max_norm`)'
-    if not off<=1: return f'computes more than its weight times its input plus bias (its output is off by {off:.2g} times what rounding may do)'
+    if not off<=1:
+        return (
+            f'computes more than its weight times its input plus bias (its output is off by {off:.2g} times what '
+            'rounding may do)')
     if routed: return 'sees other inputs of the batch each time, as an expert does, so a mask could land on another one'
     if unable: return f'cannot be learnt, since {unable}'
     if blind: return 'runs without gradients, so nothing could be learnt there'
     if not rest>_SAME.get(dtype, .2): return ''
     if not calls: return 'is never called, but its weight is used: a mask or an edit there would do nothing'
-    return f"has a weight that is also used outside its module ({rest:.0%} of its effect): a mask or an edit would reach only a part of what it does"
+    return (
+        f"has a weight that is also used outside its module ({rest:.0%} of its effect): a mask or an edit would "
+        "reach only a part of what it does")
 
+# %% ../nbs/05_sites.ipynb #ecec8454
 def matrices(
     model:nn.Module, # Any model
 )->list[str]:        # Sites, in the model's order

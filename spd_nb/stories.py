@@ -34,12 +34,14 @@ class Token(NamedTuple):
 
 EOS = Token('<eos>','eos') # Before every story
 
+# %% ../nbs/04_stories.ipynb #4976760c
 class Way(NamedTuple):
     "One way of going on"
     items:tuple[Token|Callable,...] # Tokens, and rules to be followed in their place
     weight:float=1.                 # Relative to the other ways of the same rule
     learn:dict={}                   # What the memory holds from here on
 
+# %% ../nbs/04_stories.ipynb #2317d82e
 def told(
     rule:Callable,     # Where to begin
     memory,            # A `NamedTuple`, what is known at the start
@@ -56,11 +58,13 @@ def told(
             stack.extend(reversed(way.items))
             if way.learn: memory = memory._replace(**way.learn)
 
+# %% ../nbs/04_stories.ipynb #2ac60769
 def oracle(
     rule:Callable,       # Where to begin
     memory,              # A `NamedTuple`, what is known at the start
     texts:Iterable[str], # Tokens, one after the other
-)->Iterator[dict]:       # Before each of them, and after the last, token text to its exact probability; empty where nothing can follow
+# Before each of them, and after the last, token text to its exact probability; empty where nothing can follow
+)->Iterator[dict]:
     "The next-token distribution at every position, over all the ways that agree with what came before"
     now = {(memory, (rule,None)):1.}  # memory and what is still to be told, to its probability
     def step():
@@ -83,7 +87,8 @@ def oracle(
     for t in texts:
         after = step()
         yield {k:sum(ends.values()) for k,ends in after.items()}
-        if t not in after: raise ValueError(f"{t!r} cannot follow here; {', '.join(map(repr, sorted(after)[:8])) or 'nothing'} can")
+        if t not in after:
+            raise ValueError(f"{t!r} cannot follow here; {', '.join(map(repr, sorted(after)[:8])) or 'nothing'} can")
         total = sum(after[t].values())
         now = {k:p/total for k,p in after[t].items()}
     yield {k:sum(ends.values()) for k,ends in step().items()}
@@ -117,11 +122,16 @@ SAD = 'sad upset sorry gloomy tearful worried unhappy hurt miserable ashamed'.sp
 STARTLED = 'surprised amazed shocked puzzled astonished curious startled stunned confused speechless'.split()
 KINDS = 'kind brave clever shy polite lazy careful wild patient playful stubborn generous cautious'.split()
 MOVED = 'walked ran jumped hopped climbed crept hurried marched skipped danced raced wandered strolled tiptoed'.split()
-HOW = 'slowly quickly quietly happily carefully softly gladly bravely eagerly silently proudly calmly kindly warmly'.split()
-SAID,ASKED,CRIED = 'said whispered replied answered'.split(),'asked wondered'.split(),'cried shouted yelled exclaimed'.split()
+HOW = (
+    'slowly quickly quietly happily carefully softly gladly bravely eagerly silently proudly calmly kindly '
+    'warmly').split()
+SAID = 'said whispered replied answered'.split()
+ASKED = 'asked wondered'.split()
+CRIED = 'cried shouted yelled exclaimed'.split()
 WEATHER = 'sunny rainy windy cloudy snowy stormy misty chilly'.split()
 DOING = 'running fishing swimming shouting camping digging climbing singing'.split()
-MORALS = ['sharing is better than winning', 'friends help each other', 'honesty always wins trust', 'kindness comes back to you', 'patience brings the best fruit',
+MORALS = ['sharing is better than winning', 'friends help each other', 'honesty always wins trust',
+'kindness comes back to you', 'patience brings the best fruit',
     'practice makes us strong', 'small steps lead far', 'listening opens many doors', 'mistakes are good teachers', 'home is where love lives',
     'courage begins with fear', 'hard work pays off']
 
@@ -138,12 +148,14 @@ class Memory(NamedTuple):
     mood:str='glad'     # `glad`, `sad` or `startled`
     events:int=0        # How many have been told
 
+# %% ../nbs/04_stories.ipynb #0d62cf94
 def gender(
     name:str, # A character
 )->str:       # `m` or `f`
     "By name"
     return 'm' if name in BOYS else 'f'
 
+# %% ../nbs/04_stories.ipynb #47b4d4f5
 def is_held_out(
     hero:str,  # A character
     place:str, # A place
@@ -152,7 +164,9 @@ def is_held_out(
     return ((BOYS+GIRLS).index(hero)+list(PLACES).index(place))%5==0
 
 # %% ../nbs/04_stories.ipynb #63fb19fc
-MARKS = {'.':'period', ',':'comma', '?':'qmark', '!':'emark', ' "':'quote_open', '"':'quote_close', ' a':'article', ' the':'article', ' The':'article'}
+MARKS = {'.':'period', ',':'comma', '?':'qmark', '!':'emark', ' "':'quote_open', '"':'quote_close', ' a':'article',
+    ' the':'article', ' The':'article'}
+
 PIECE = r' ?[A-Za-z]+| ?[0-9]+| ?[^\w\s]'  # How text falls into tokens, here and in the tokenizer
 
 def way(
@@ -165,6 +179,7 @@ def way(
     pieces = lambda t: [Token(p, MARKS.get(p, role)) for p in re.findall(PIECE, t)]
     return Way(tuple(chain.from_iterable(pieces(p) if isinstance(p, str) else [p] for p in parts)), weight, learn)
 
+# %% ../nbs/04_stories.ipynb #651bfd1b
 def words(
     ws:Iterable[str], # Each as likely as the others
     role:str,         # Of them all
@@ -173,6 +188,7 @@ def words(
     ways = [Way((Token(' '+w, role),)) for w in ws]
     return lambda memory: ways
 
+# %% ../nbs/04_stories.ipynb #7303b526
 def pronoun(
     m:str,    # For boys
     f:str,    # For girls
@@ -182,6 +198,7 @@ def pronoun(
     ways = {g:[Way((Token(t, f'{role}_{g}'),))] for g,t in dict(m=m, f=f).items()}
     return lambda memory: ways[gender(memory.who)]
 
+# %% ../nbs/04_stories.ipynb #fb5c5aef
 def either(
     *ways:Way, # What may come
 )->Callable:   # A rule
@@ -199,38 +216,64 @@ hour,minute = words(map(str, range(1, 13)), 'hour'),either(*[Way((Token(t, 'minu
 moods = dict(glad=words(GLAD, 'glad'), sad=words(SAD, 'sad'), startled=words(STARTLED, 'startled'))
 natures = {place:words(ws.split(), 'nature') for place,ws in PLACES.items()}
 families = {g:words(ws, f'family_{g}') for g,ws in FAMILY.items()}
-
 def nature(memory): return natures[memory.place](memory)
+
+# %% ../nbs/04_stories.ipynb #9a6be73b
 def feeling(memory): return moods[memory.mood](memory)
+
+# %% ../nbs/04_stories.ipynb #4aebd59e
 def family(memory): return families['m'](memory)+families['f'](memory)
+
+# %% ../nbs/04_stories.ipynb #9352bb11
 def place(memory): return [Way((Token(' '+memory.place, 'place'),))]
+
+# %% ../nbs/04_stories.ipynb #a27b128c
 def thing(memory): return [Way((Token(' '+memory.thing, 'thing'),))]
 
-def new_hero(g): return lambda memory: [Way((Token(' '+n, 'name'),), learn=dict(hero=n, who=n)) for n in (BOYS if g=='m' else GIRLS)]
+# %% ../nbs/04_stories.ipynb #a6664cb9
+def new_hero(g):
+    return lambda memory: [Way((Token(' '+n, 'name'),), learn=dict(hero=n, who=n)) for n in (BOYS if g=='m' else GIRLS)]
+
 boy_named,girl_named = new_hero('m'),new_hero('f')
 child = pronoun(' boy', ' girl', 'child')
 
+# %% ../nbs/04_stories.ipynb #e3c76919
 def anyone(memory): return boy_named(memory)+girl_named(memory)
+
+# %% ../nbs/04_stories.ipynb #245ba237
 def new_place(memory):
-    return [Way((Token(' '+p, 'place'),), learn=dict(place=p)) for p in PLACES if is_held_out(memory.hero, p)==memory.held_out]
+    return [Way((Token(' '+p, 'place'),), learn=dict(place=p)) for p in PLACES
+        if is_held_out(memory.hero, p)==memory.held_out]
+
+# %% ../nbs/04_stories.ipynb #e2a60e2a
 def new_friend(memory):
     return [Way((Token(' '+n, 'name'),), learn=dict(friend=n, who=n)) for n in BOYS+GIRLS if n!=memory.hero]
+
+# %% ../nbs/04_stories.ipynb #d65245f8
 def new_thing(memory):
     return [Way((Token(' '+t, 'thing'),), learn=dict(thing=t, lost=False, mood='glad')) for t in THINGS]
 
+# %% ../nbs/04_stories.ipynb #7436cd5c
 def by_name(memory, weight=1.):
     people = [n for n in (memory.hero, memory.friend) if n]
     return [Way((Token(' '+n, 'name'),), weight/len(people), dict(who=n)) for n in people]
+
+# %% ../nbs/04_stories.ipynb #9dc174f4
 def subject(memory): return [Way((He,), .65), *by_name(memory, .35)]
 
 # %% ../nbs/04_stories.ipynb #8942b150
-statement = either(way('I like the', nature), way('I saw a', looks, nature), way('I want some', food), way('We can play with the', other), way('My', family, ' is at home'),
+statement = either(way('I like the', nature), way('I saw a', looks, nature), way('I want some', food),
+way('We can play with the', other), way('My', family, ' is at home'),
     way('The', nature, ' is', looks), way('It is too', weather, ' today'), way('You are my best friend'))
-question = either(way('Where is my', other), way('Can you see the', nature), way('Do you like', food), way('May I have the', other), way('Is the', nature, looks), way('Shall we go to the', place))
-exclamation = either(way('Look at the', nature), way('What a', looks, nature), way('I love', food), way('Come to the', place), way('I found a', other), way('Watch out for the', nature))
+question = either(way('Where is my', other), way('Can you see the', nature), way('Do you like', food),
+    way('May I have the', other), way('Is the', nature, looks), way('Shall we go to the', place))
+exclamation = either(way('Look at the', nature), way('What a', looks, nature), way('I love', food),
+    way('Come to the', place), way('I found a', other), way('Watch out for the', nature))
 def spoken(verb): return either(way(he, verb, '.'), way(verb, by_name, '.'))
-talk = either(way(' "', statement, ',"', spoken(said), weight=2.), way(' "', question, '?"', spoken(asked), weight=4.), way(' "', exclamation, '!"', spoken(cried), weight=2.),
-    way(subject, said, ', "', statement, '."'), way(subject, asked, ', "', question, '?"'), way(subject, cried, ', "', exclamation, '!"'))
+talk = either(way(' "', statement, ',"', spoken(said), weight=2.), way(' "', question, '?"', spoken(asked), weight=4.),
+way(' "', exclamation, '!"', spoken(cried), weight=2.),
+    way(subject, said, ', "', statement, '."'), way(subject, asked, ', "', question, '?"'),
+    way(subject, cried, ', "', exclamation, '!"'))
 
 # %% ../nbs/04_stories.ipynb #016dfa5b
 def colon(role): return Token(':', role)
@@ -239,60 +282,119 @@ mouth = either(*[Way((Token(t, 'emo_mouth'),), p) for t,p in MOUTHS.items()])
 letter = either(*[Way((Token(t, 'letter'),)) for t in 'ABCD'])
 at_time = way(hour, colon('colon_time'), minute).items
 
-note = either(way('I miss you'), way('See you at the', place), way('See you at', *at_time), way('Thank you for the', other), way('Please bring some', food), way('Come and see the', nature), way('Happy birthday'))
+note = either(way('I miss you'), way('See you at the', place), way('See you at', *at_time),
+    way('Thank you for the', other), way('Please bring some', food), way('Come and see the', nature),
+    way('Happy birthday'))
+
 signed = either(way(colon('emo_eyes'), mouth, weight=.8), way('.', weight=.1), way('!', weight=.1))
-message = either(way(subject, ' wrote a note', colon('colon_msg'), ' "', note, signed, '"'), way(subject, ' got a letter', colon('colon_msg'), ' "', note, signed, '"'), way(His, family, ' wrote', colon('colon_msg'), ' "', note, signed, '"'))
+
+message = either(way(subject, ' wrote a note', colon('colon_msg'), ' "', note, signed, '"'),
+    way(subject, ' got a letter', colon('colon_msg'), ' "', note, signed, '"'),
+    way(His, family, ' wrote', colon('colon_msg'), ' "', note, signed, '"'))
 
 a_few = way(' a', other, ', a', other, ' and a', other, '.').items
-listing = either(way(subject, ' packed three things', colon('colon_list'), *a_few), way(' In', his, ' bag were', colon('colon_list'), *a_few))
+
+# %% ../nbs/04_stories.ipynb #a966c33d
+listing = either(way(subject, ' packed three things', colon('colon_list'), *a_few),
+    way(' In', his, ' bag were', colon('colon_list'), *a_few))
+
 plural = (Token('(','plural_open'), Token('s','plural_s'), Token(')','paren_close'))
-sign = either(way(' A sign said', colon('colon_sign'), ' no', doing, ' near the', nature, '.'), way(' The sign said', colon('colon_sign'), ' bring your', other, *plural, '.'))
-clock = either(way(' At', *at_time, he, moved, ' to the', nature, '.'), way(' It was', *at_time, ' when', he, ' saw the', nature, '.'))
-bus = either(way(subject, ' took bus', hour, letter, ' to the', place, '.'), way(' Bus', hour, letter, ' stopped near the', nature, '.'))
-stretched = either(way(' It was so', *[Token(t, 'stretch') for t in '-o-o'], looks, '!'), way(' The', nature, ' was so', *[Token(t, 'stretch') for t in '-o-o'], looks, '!'))
-bracket = either(way(' The', nature, Token(' (','paren_open'), 'the', looks, ' one', Token(')','paren_close'), does, '.'), way(subject, ' saw the', nature, Token(' (','paren_open'), 'the', looks, ' one', Token(')','paren_close'), '.'))
+
+sign = either(way(' A sign said', colon('colon_sign'), ' no', doing, ' near the', nature, '.'),
+    way(' The sign said', colon('colon_sign'), ' bring your', other, *plural, '.'))
+
+clock = either(way(' At', *at_time, he, moved, ' to the', nature, '.'),
+    way(' It was', *at_time, ' when', he, ' saw the', nature, '.'))
+
+bus = either(way(subject, ' took bus', hour, letter, ' to the', place, '.'),
+    way(' Bus', hour, letter, ' stopped near the', nature, '.'))
+
+stretched = either(way(' It was so', *[Token(t, 'stretch') for t in '-o-o'], looks, '!'),
+    way(' The', nature, ' was so', *[Token(t, 'stretch') for t in '-o-o'], looks, '!'))
+
+bracket = either(way(' The', nature, Token(' (','paren_open'), 'the', looks, ' one', Token(')','paren_close'), does,
+    '.'), way(subject, ' saw the', nature, Token(' (','paren_open'), 'the', looks, ' one', Token(')','paren_close'),
+    '.'))
 
 # %% ../nbs/04_stories.ipynb #425655bb
-walk = either(way(subject, moved, how, ' to the', nature, '.'), way(subject, how, moved, ' past the', nature, '.'), way(' Then', he, moved, ' home and back to the', place, '.'))
-scene = either(way(' The', nature, does, how, '.'), way(' The', nature, ' was', looks, ' and the', nature, ' was', looks, '.'), way(' A', looks, nature, does, ' near the', nature, '.'))
-feel = either(way(subject, ' felt', feeling, '.'), way(subject, ' was', feeling, ' now.'), way(' It made', him, ' feel', feeling, '.'))
-meal = either(way(subject, ' ate', food, ' with', his, family, '.'), way(His, family, ' gave', him, ' some', food, '.'), way(' Then', he, ' shared the', food, ' with', his, family, '.'))
-sky = either(way(' It was a', weather, ' day.'), way(' Soon it got', weather, '.'))
-startle = either(way(' Suddenly a', looks, nature, ' jumped at', him, '!', mood='startled'), way(' What was that noise?', mood='startled'))
-doubt = either(way(' Was', he, feeling, '?'), way(' Would', his, family, ' see the', nature, '?'), way(' Where was the', nature, '?'))
+walk = either(way(subject, moved, how, ' to the', nature, '.'), way(subject, how, moved, ' past the', nature, '.'),
+    way(' Then', he, moved, ' home and back to the', place, '.'))
 
-find = either(way(subject, ' found a', colour, new_thing, ' under the', nature, '.'), way(His, family, ' gave', him, ' a', colour, new_thing, '.'), way(' There was a', colour, new_thing, ' near the', nature, '.'))
-carry = either(way(subject, ' put the', thing, ' in', his, ' bag.'), way(' The', thing, ' was', looks, ' and', he, ' liked it.'), way(subject, ' played with the', thing, '.'))
-lose = either(way(' But then', he, ' lost the', thing, '.', lost=True, mood='sad'), way(' The', thing, ' fell behind the', nature, ' and was gone.', lost=True, mood='sad'))
-again = either(way(' At last', he, ' found the', thing, ' under the', nature, '.', lost=False, mood='glad'), way(' Then', his, family, ' gave the', thing, ' back to', him, '.', lost=False, mood='glad'))
+scene = either(way(' The', nature, does, how, '.'),
+    way(' The', nature, ' was', looks, ' and the', nature, ' was', looks, '.'),
+    way(' A', looks, nature, does, ' near the', nature, '.'))
+
+feel = either(way(subject, ' felt', feeling, '.'), way(subject, ' was', feeling, ' now.'),
+    way(' It made', him, ' feel', feeling, '.'))
+
+meal = either(way(subject, ' ate', food, ' with', his, family, '.'),
+    way(His, family, ' gave', him, ' some', food, '.'),
+    way(' Then', he, ' shared the', food, ' with', his, family, '.'))
+
+sky = either(way(' It was a', weather, ' day.'), way(' Soon it got', weather, '.'))
+
+startle = either(way(' Suddenly a', looks, nature, ' jumped at', him, '!', mood='startled'),
+    way(' What was that noise?', mood='startled'))
+
+# %% ../nbs/04_stories.ipynb #0ef3f223
+doubt = either(way(' Was', he, feeling, '?'), way(' Would', his, family, ' see the', nature, '?'),
+    way(' Where was the', nature, '?'))
+
+find = either(way(subject, ' found a', colour, new_thing, ' under the', nature, '.'),
+    way(His, family, ' gave', him, ' a', colour, new_thing, '.'),
+    way(' There was a', colour, new_thing, ' near the', nature, '.'))
+
+carry = either(way(subject, ' put the', thing, ' in', his, ' bag.'),
+    way(' The', thing, ' was', looks, ' and', he, ' liked it.'), way(subject, ' played with the', thing, '.'))
+
+lose = either(way(' But then', he, ' lost the', thing, '.', lost=True, mood='sad'),
+    way(' The', thing, ' fell behind the', nature, ' and was gone.', lost=True, mood='sad'))
+
+again = either(way(' At last', he, ' found the', thing, ' under the', nature, '.', lost=False, mood='glad'),
+    way(' Then', his, family, ' gave the', thing, ' back to', him, '.', lost=False, mood='glad'))
 
 def about_things(memory): # What can happen to the thing
     if not memory.thing: return [way(find)]
     return [way(again)] if memory.lost else [way(carry), way(lose, weight=2.)]
 
+# %% ../nbs/04_stories.ipynb #6312df61
 def heart(memory): # A sad or startled story dwells on it
-    return [way(feel), way(doubt)] if memory.mood!='glad' else [way(feel, weight=2.), way(startle, weight=2.), way(doubt)]
+    return [way(feel), way(doubt)] if memory.mood!='glad' else [way(feel, weight=2.), way(startle, weight=2.),
+        way(doubt)]
 
-HAPPENS = [(talk,5.), (message,5.5), (about_things,5.), (heart,4.), (scene,1.5), (walk,1.5), (meal,1.), (listing,.7), (sign,1.), (clock,1.), (bus,.8), (stretched,.7), (bracket,.9), (sky,.6)]
+HAPPENS = [(talk,5.), (message,5.5), (about_things,5.), (heart,4.), (scene,1.5), (walk,1.5), (meal,1.), (listing,.7),
+    (sign,1.), (clock,1.), (bus,.8), (stretched,.7), (bracket,.9), (sky,.6)]
 
 # %% ../nbs/04_stories.ipynb #a01afca3
 person = either(way(Token(' boy','child_m'), ' named', boy_named), way(Token(' girl','child_f'), ' named', girl_named))
-opening = either(way(' Once upon a time a', kind, person, ' lived near the', new_place, '.'), way(' One', weather, ' day', anyone, ' went to the', new_place, '.'),
-    way(anyone, ' was a', kind, child, '.', His, family, ' took', him, ' to the', new_place, '.'))
-company = either(way(weight=1.), way(He, ' had a friend called', new_friend, '.', weight=2.), way(' There', he, ' met', new_friend, '.', weight=2.))
-moral = either(*[way(' '+m, role='moral') for m in MORALS])
-closing = either(way(' In the end', he, ' learned that', moral, '.'), way(' That night', he, ' said that', moral, '.'), way(subject, ' never forgot that', moral, '.'))
-SHORTEST,LONGEST = 5,9  # Events in a story
 
+opening = either(way(' Once upon a time a', kind, person, ' lived near the', new_place, '.'),
+way(' One', weather, ' day', anyone, ' went to the', new_place, '.'),
+    way(anyone, ' was a', kind, child, '.', His, family, ' took', him, ' to the', new_place, '.'))
+
+company = either(way(weight=1.), way(He, ' had a friend called', new_friend, '.', weight=2.),
+    way(' There', he, ' met', new_friend, '.', weight=2.))
+
+moral = either(*[way(' '+m, role='moral') for m in MORALS])
+
+closing = either(way(' In the end', he, ' learned that', moral, '.'), way(' That night', he, ' said that', moral, '.'),
+    way(subject, ' never forgot that', moral, '.'))
+
+SHORTEST,LONGEST = 5,9  # Events in a story
 def event(memory): return [way(e, weight=w, events=memory.events+1) for e,w in HAPPENS]
+
+# %% ../nbs/04_stories.ipynb #236c6c61
 def events(memory):
     if memory.events<SHORTEST: return [way(event, events)]
     return [way(closing)] if memory.events==LONGEST else [way(event, events, weight=2.), way(closing)]
+
+# %% ../nbs/04_stories.ipynb #84aa150b
 def story(memory): return [way(opening, company, events)]
 
 # %% ../nbs/04_stories.ipynb #7f7ba5a9
 def book(memory): return [Way((EOS, story, book), learn=Memory(memory.held_out)._asdict())]
 
+# %% ../nbs/04_stories.ipynb #57473502
 def story_rows(
     n:int,               # Rows
     seq:int=128,         # Tokens per row
@@ -303,6 +405,7 @@ def story_rows(
     rng = random.Random(seed)
     return [list(islice(told(book, Memory(held_out), rng), seq)) for _ in range(n)]
 
+# %% ../nbs/04_stories.ipynb #5763572f
 def surprisal(
     row:list[Token],     # From `story_rows`
     held_out:bool=False, # As it was told
@@ -315,10 +418,12 @@ def surprisal(
 @cache
 def vocabulary()->tuple[str, ...]: # Token texts by id
     "`<eos>`, `<unk>`, and every token of the world in alphabetical order"
-    lists = [BOYS, GIRLS, PLACES, THINGS, FOOD, *FAMILY.values(), COLOURS, LOOKS, DOES, GLAD, SAD, STARTLED, KINDS, MOVED, HOW, SAID, ASKED, CRIED, WEATHER, DOING, *(v.split() for v in PLACES.values())]
+    lists = [BOYS, GIRLS, PLACES, THINGS, FOOD, *FAMILY.values(), COLOURS, LOOKS, DOES, GLAD, SAD, STARTLED, KINDS,
+        MOVED, HOW, SAID, ASKED, CRIED, WEATHER, DOING, *(v.split() for v in PLACES.values())]
     common = {t.text for row in story_rows(200) for t in row}-{EOS.text}
     return (EOS.text, '<unk>', *sorted(common|{' '+w for ws in lists for w in ws}))
 
+# %% ../nbs/04_stories.ipynb #c56c3ed2
 def story_tokenizer(): # A `PreTrainedTokenizerFast`
     "For `AutoTokenizer`, `generate` and everyone else"
     from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
@@ -327,7 +432,8 @@ def story_tokenizer(): # A `PreTrainedTokenizerFast`
     tok.normalizer = normalizers.Replace(Regex('^(?! )'), ' ')
     tok.pre_tokenizer = pre_tokenizers.Split(Regex(PIECE), 'isolated')
     tok.decoder = decoders.Sequence([decoders.Fuse(), decoders.Strip(' ', 1, 0)])
-    return PreTrainedTokenizerFast(tokenizer_object=tok, eos_token=EOS.text, bos_token=EOS.text, pad_token=EOS.text, unk_token='<unk>')
+    return PreTrainedTokenizerFast(tokenizer_object=tok, eos_token=EOS.text, bos_token=EOS.text, pad_token=EOS.text,
+        unk_token='<unk>')
 
 # %% ../nbs/04_stories.ipynb #ff84d339
 def stories(

@@ -10,13 +10,14 @@ from functools import reduce
 from operator import add
 from typing import Annotated
 import numpy as np, torch
-from fastcore.basics import patch
 from pydantic import ConfigDict, Field, TypeAdapter
 from traitlets import Bool, Dict, List, Unicode, validate
 from typing_extensions import TypedDict # pydantic reads that of `typing` from Python 3.12 only
 from .browser import Evidence, Name
 from .display import as_html, html_table, visible
-from .edit import Edit, before, scaled, u_replaced, write_token
+from .edit import Edit, scaled, u_replaced
+from .places import before
+from .learn import write_token
 from .harvest import Harvest
 from .tokenizers import unknown_words
 from .keys import Key
@@ -30,7 +31,8 @@ class Change(TypedDict):
     "What is done to a component"
     key:Name                                  # `site:c`
     factor:Annotated[float, Field(ge=-4, le=4)] # How much of it there is: 0 takes it out, 1 leaves it
-    token:Annotated[str, Field(max_length=200)] # What it writes instead of its own, as `write_token` has it; empty leaves that
+    # What it writes instead of its own, as `write_token` has it; empty leaves that
+    token:Annotated[str, Field(max_length=200)]
     strength:Annotated[float, Field(gt=0, le=10)] # Of the token
 
 Change.__pydantic_config__ = ConfigDict(extra='forbid', strict=True)
@@ -38,7 +40,7 @@ Changes = Annotated[list[Change], Field(max_length=32)]
 Text = Annotated[str, Field(min_length=1, max_length=20_000)]
 _changes = TypeAdapter(Changes)
 
-
+# %% ../nbs/35_studio.ipynb #dea49b82
 def edit_of(
     h:Harvest,            # A harvest, opened with its decomposition
     changes:list[Change], # At least one, of different components
@@ -47,13 +49,17 @@ def edit_of(
     "One edit of several changes"
     dm = h.needed_dm()
     factors = {c['key']:c['factor'] for c in changes if not c['token']}
-    if len({c['key'] for c in changes})<len(changes): raise ValueError("a component is changed twice")
+    if len({c['key'] for c in changes})<len(changes):
+        raise ValueError("a component is changed twice")
     edits = [scaled(dm, factors)] if factors else []
     for c in changes:
-        if c['token']: edits.append(u_replaced(dm, *Key.parse(c['key']), write_token(dm, c['key'], c['token'], c['strength'], h.contexts(c['key']), tokenizer=h.tokenizer)))
+        if c['token']:
+            edits.append(u_replaced(dm, *Key.parse(c['key']),
+                write_token(dm, c['key'], c['token'], c['strength'], h.contexts(c['key']), tokenizer=h.tokenizer)))
     e = reduce(add, edits)
     return Edit(dm, e.patches, e.about, ci_threshold=FIRES) if gate else e
 
+# %% ../nbs/35_studio.ipynb #fc3d68f2
 def code_of(
     changes:list[Change], # As for `edit_of`
     gate:bool=False,      # As for `edit_of`
@@ -61,7 +67,8 @@ def code_of(
     "The Python that makes the same edit"
     where = f', ci_threshold={FIRES}' if gate else ''
     factors = {c['key']:c['factor'] for c in changes if not c['token']}
-    def written(c): site,n = Key.parse(c['key']); return f"u_replaced(dm, {site!r}, {n}, write_token(dm, {c['key']!r}, {c['token']!r}, {c['strength']!r}, h.contexts({c['key']!r}), tokenizer=h.tokenizer){where})"
+    def written(c):
+        site,n = Key.parse(c['key']); return f"u_replaced(dm, {site!r}, {n}, write_token(dm, {c['key']!r}, {c['token']!r}, {c['strength']!r}, h.contexts({c['key']!r}), tokenizer=h.tokenizer){where})"
     parts = [f'scaled(dm, {factors!r}{where})']*bool(factors)+[written(c) for c in changes if c['token']]
     if not gate or len(parts)==1: return ' + '.join(parts)
     return f"edit_of(h, {changes!r}, gate=True)"
@@ -80,7 +87,8 @@ class EditStudio(Evidence):
         keys=(),    # Components to begin with, taken out
         **traits,   # `prompt`, `changes`, `gate`, `key`
     ):
-        if keys and 'changes' in traits: raise ValueError("give `keys`, which are taken out, or `changes`")
+        if keys and 'changes' in traits:
+            raise ValueError("give `keys`, which are taken out, or `changes`")
         self.dm,self.text,self.measured = h.needed_dm(),text,None
         super().__init__(h, **({'changes':[dict(key=str(k), factor=0., token='', strength=1.) for k in keys]} | traits))
 
@@ -98,11 +106,13 @@ class EditStudio(Evidence):
         return self._edit(self.changes, self.gate)
 
     def _edit(self, changes, gate):
-        if not changes: raise RuntimeError("nothing is edited yet: add a component, or set `changes`")
+        if not changes:
+            raise RuntimeError("nothing is edited yet: add a component, or set `changes`")
         return edit_of(self.h, changes, gate)
 
     @asked
-    def show(self, prompt:Text, changes:Changes, gate:bool, at:Annotated[int, Field(ge=0)]|None=None, follow:bool=False):
+    def show(self, prompt:Text, changes:Changes, gate:bool, at:Annotated[int, Field(ge=0)]|None=None,
+            follow:bool=False):
         "What an edit does to a text; both become the studio's, unless a display only follows another"
         answer = self._show(prompt, changes, gate, at)
         if not follow:
@@ -112,7 +122,9 @@ class EditStudio(Evidence):
     def _toks(self, prompt): return self.h.run(prompt)[0][None]
 
     def _logp(self, toks, changes, gate):
-        with torch.no_grad(): return self.dm.clean(toks).out[0].float().log_softmax(-1) if not changes else self._inside(edit_of(self.h, changes, gate), toks)
+        with torch.no_grad():
+            return self.dm.clean(toks).out[0].float().log_softmax(-1) if not changes else self._inside(edit_of(self.h,
+                changes, gate), toks)
 
     def _inside(self, e, toks):
         with e: return self.dm(toks)[0].float().log_softmax(-1)
@@ -124,32 +136,41 @@ class EditStudio(Evidence):
         most = torch.maximum(p[at], q[at]).topk(top).indices.tolist()
         unknown = [(t, visible(w)) for t,w in unknown_words(self.h.tokenizer, prompt, len(p))]
         return dict(at=at, unknown=unknown, tokens=[visible(t) for t in names_of([texts[i] for i in toks[0]])],
-            kl=kl_pq(p, q).tolist(), next=[(visible(texts[i]), p[at,i].exp().item(), q[at,i].exp().item()) for i in most])
+            kl=kl_pq(p, q).tolist(),
+            next=[(visible(texts[i]), p[at,i].exp().item(), q[at,i].exp().item()) for i in most])
 
     @asked
-    def dose(self, prompt:Text, changes:Changes, gate:bool, which:Annotated[int, Field(ge=0)], at:Annotated[int, Field(ge=0)]|None=None):
+    def dose(self, prompt:Text, changes:Changes, gate:bool, which:Annotated[int, Field(ge=0)],
+            at:Annotated[int, Field(ge=0)]|None=None):
         "The next token's probabilities as one change grows"
         doses = self._doses(prompt, changes, gate, which)
         return doses[-1 if at is None or at>=len(doses) else at]
 
     def _doses(self, prompt, changes, gate, which):
         "The curve at each position"
-        if which>=len(changes): raise ValueError(f"there are {len(changes)} changes, and none is number {which}")
+        if which>=len(changes):
+            raise ValueError(f"there are {len(changes)} changes, and none is number {which}")
         toks,c = self._toks(prompt),changes[which]
-        x = np.linspace(.25, max(3., c['strength']), 12) if c['token'] else np.linspace(min(-1., c['factor']), max(3., c['factor']), 17)
-        def one(v): return self._logp(toks, [*changes[:which], c|{'strength' if c['token'] else 'factor':float(v)}, *changes[which+1:]], gate).exp()
+        x = np.linspace(.25, max(3., c['strength']), 12) if c['token'] else np.linspace(min(-1., c['factor']),
+            max(3., c['factor']), 17)
+        def one(v):
+            return self._logp(toks,
+                [*changes[:which], c|{'strength' if c['token'] else 'factor':float(v)}, *changes[which+1:]], gate).exp()
         p = torch.stack([one(v) for v in x], 1) # S x vocab
-        return [dict(x=x, curves=[dict(name=visible(self.h.texts[i]), p=q[:,i].tolist()) for i in q.amax(0).topk(4).indices.tolist()]) for q in p]
+        return [dict(x=x, curves=[dict(name=visible(self.h.texts[i]), p=q[:,i].tolist())
+            for i in q.amax(0).topk(4).indices.tolist()]) for q in p]
 
     @asked
     def find(self, token:Annotated[str, Field(min_length=1, max_length=200)]):
         "Components that predict a token"
-        return [dict(key=k, pmi=r.pmi, label=visible(r.output_label or r.input_label)) for k,r in self.h.by_token(token).head(8).iterrows()]
+        return [dict(key=k, pmi=r.pmi, label=visible(r.output_label or r.input_label))
+            for k, r in self.h.by_token(token).head(8).iterrows()]
 
     @asked
     def write_on(self, prompt:Text, changes:Changes, gate:bool, n:Annotated[int, Field(ge=1, le=200)]):
         "How a text goes on, before and with an edit"
-        r = generations(self.dm, self._edit(changes, gate), prompt, n=n, samples=0, tokenizer=self.h.tokenizer).table.iloc[0]
+        r = generations(self.dm, self._edit(changes, gate), prompt, n=n, samples=0,
+            tokenizer=self.h.tokenizer).table.iloc[0]
         return dict(before=visible(r.before), after=visible(r.after))
 
     @asked
@@ -159,28 +180,32 @@ class EditStudio(Evidence):
         self._edit(changes, gate)
         line = code_of(changes, gate)
         names = [n for n in ('scaled','u_replaced','write_token') if f'{n}(' in line]
-        return (f"from spd_nb.edit import {', '.join(names)}\n" if names else "from spd_nb.studio import edit_of\n")+f'edit = {line}'
+        return (f"from spd_nb.edit import {', '.join(names)}\n" if names
+            else "from spd_nb.studio import edit_of\n")+f'edit = {line}'
 
     @asked
     def measure(self, changes:Changes, gate:bool, token:Annotated[str, Field(max_length=200)], prompt:Text=''):
         "Effect and cost of an edit on the studio's text, where this token comes next"
-        if self.text is None: raise RuntimeError("there is no text to measure on: give held-out token ids, `EditStudio(h, text=toks)`")
-        if not token: raise ValueError("which token? Write the one whose probability the edit should change")
+        if self.text is None:
+            raise RuntimeError("there is no text to measure on: give held-out token ids, `EditStudio(h, text=toks)`")
+        if not token:
+            raise ValueError("which token? Write the one whose probability the edit should change")
         ids = self.h.token_ids(token)
         places = before(self.dm, ids, self.text)
         if not places.at.any(): raise ValueError(f"{token!r} never comes in the text to measure on")
         self.measured = measure(self.dm, self._edit(changes, gate), places, ids, places, resamples=300)
-        return [dict(measure=k, value=r.value, low=r.low, high=r.high, what=r.what) for k,r in self.measured.table.iterrows()]
+        return [dict(measure=k, value=r.value, low=r.low, high=r.high, what=r.what)
+            for k, r in self.measured.table.iterrows()]
 
-# %% ../nbs/35_studio.ipynb #93f796f6
-@patch
-def recorded(self:EditStudio)->dict:
-    "The studio as it stands: what it edits cannot be changed without Python"
-    now = dict(prompt=self.prompt, changes=self.changes, gate=self.gate)
-    shown = [self._show(**now, at=t) for t in range(self._toks(self.prompt).shape[1])]
-    return jsonable(now|dict(key='', kept=dict(tokens=shown[0]['tokens'], unknown=shown[0]['unknown'], kl=shown[0]['kl'], next=[s['next'] for s in shown], doses=[self._doses(**now, which=i) for i in range(len(self.changes))], code=self.code() if self.changes else '')))
+    def recorded(self)->dict:
+        "The studio as it stands: what it edits cannot be changed without Python"
+        now = dict(prompt=self.prompt, changes=self.changes, gate=self.gate)
+        shown = [self._show(**now, at=t) for t in range(self._toks(self.prompt).shape[1])]
+        return jsonable(now|dict(key='', kept=dict(tokens=shown[0]['tokens'], unknown=shown[0]['unknown'],
+            kl=shown[0]['kl'], next=[s['next'] for s in shown],
+            doses=[self._doses(**now, which=i) for i in range(len(self.changes))], code=self.code() if self.changes
+            else '')))
 
-@patch
-def plain(self:EditStudio):
-    rows = [(t, f'{p:.1%}', f'{q:.1%}') for t,p,q in self._show(self.prompt, self.changes, self.gate)['next']]
-    return f'<p>{as_html(self.prompt)}</p><pre>{as_html(code_of(self.changes, self.gate)) if self.changes else ""}</pre>'+html_table(rows, ('next','before','edited'))
+    def plain(self):
+        rows = [(t, f'{p:.1%}', f'{q:.1%}') for t,p,q in self._show(self.prompt, self.changes, self.gate)['next']]
+        return f'<p>{as_html(self.prompt)}</p><pre>{as_html(code_of(self.changes, self.gate)) if self.changes else ""}</pre>'+html_table(rows, ('next','before','edited'))

@@ -9,7 +9,7 @@ __all__ = ['HARVEST_SCHEMA', 'COLUMNS', 'write_tables', 'Example', 'Tables']
 import hashlib, json, os, shutil, zipfile, zlib
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 if TYPE_CHECKING: import pandas as pd
 from .core import as_json, atomic, existing, provenance, recover
@@ -24,7 +24,8 @@ from .tokenizers import tokenizer_hash, tokenizer_of
 
 # %% ../nbs/20e_tables.ipynb #d51acad4
 HARVEST_SCHEMA = 2
-COLUMNS = {1: dict(components=dict(firings='count'), tokens=dict(firings='count'), token_totals=dict(times='count'))} # Schema version to table to the names that its columns had then
+# Schema version to table to the names that its columns had then
+COLUMNS = {1: dict(components=dict(firings='count'), tokens=dict(firings='count'), token_totals=dict(times='count'))}
 
 def _keyed(comp, keys):
     import pyarrow as pa
@@ -71,7 +72,7 @@ def _examples_out(stats, keys, comp, place):
     return pa.table(dict(
         key=_keyed(comp, keys), batch=e['batch'], position=e['at'],
         at=before.astype(np.int16 if window<2**15 else np.int32),
-        tokens=_lists(e['toks'][inside], length), ci=_lists(e['ci'][inside], length), act=_lists(e['act'][inside], length)))
+        **{to:_lists(e[name][inside], length) for to,name in (('tokens','toks'), ('ci','ci'), ('act','act'))}))
 
 def _cofiring_out(stats):
     "The upper half of the pair counts, a band of rows at a time so that memory stays small"
@@ -84,15 +85,18 @@ def _cofiring_out(stats):
 def _write_files(stats, folder, tokenizer, top)->dict[str,int]:
     "Write everything but the manifest; the number of rows of each table comes back"
     import pyarrow as pa, pyarrow.parquet as pq, scipy.sparse as sp
-    how = dict(compression='zstd', write_page_checksum=True, use_dictionary=['key','side','site'])
+    how:dict[str,Any] = dict(compression='zstd', write_page_checksum=True, use_dictionary=['key','side','site'])
     df = component_table(stats)
     keys = pa.array(df.key)
-    tables = dict(components=_components_out(stats, df), tokens=_tokens_out(stats, keys, top), token_totals=_totals_out(stats, tokenizer))
+    tables = dict(
+        components=_components_out(stats, df), tokens=_tokens_out(stats, keys, top),
+        token_totals=_totals_out(stats, tokenizer))
     for name,t in tables.items(): pq.write_table(t, folder/f'{name}.parquet', row_group_size=2**16, **how)
     comp,place = stats.examples.drawn()
     schema = _examples_out(stats, keys, comp[:0], place[:0]).schema
     with pq.ParquetWriter(folder/'examples.parquet', schema, **how) as out:
-        for i in range(0, len(comp), 2048): out.write_table(_examples_out(stats, keys, comp[i:i+2048], place[i:i+2048]))
+        for i in range(0, len(comp), 2048):
+            out.write_table(_examples_out(stats, keys, comp[i:i+2048], place[i:i+2048]))
     sp.save_npz(folder/'cofiring.npz', _cofiring_out(stats))
     return {name:t.num_rows for name,t in tables.items()}|dict(examples=len(comp))
 
@@ -108,11 +112,13 @@ def _manifest(stats, dm, folder, tokenizer, top, rows):
         tokens=stats.n, batches=len(stats.seen), top=top, **settings, files=files, **provenance())
 
 def _keep_other_files(old, new):
-    "Give a new folder what only the old one has, such as labels; as links, so that what is still being appended is not lost"
+    "Give a new folder what only the old one has, such as labels; as links, since they may still be appended to"
     for f in old.iterdir():
         if (new/f.name).exists(): continue
         try: os.link(f, new/f.name)
-        except OSError: (shutil.copytree if f.is_dir() else shutil.copy2)(f, new/f.name)  # a folder, or a disk without links
+        except OSError:  # a folder, or a disk without links
+            if f.is_dir(): shutil.copytree(f, new/f.name)
+            else: shutil.copy2(f, new/f.name)
 
 # %% ../nbs/20e_tables.ipynb #ca001632
 def write_tables(
@@ -167,7 +173,8 @@ class _Folder:
         "A file of this harvest, if it is still the one that was opened"
         f = self.path/name
         if f.exists() and f.stat().st_size!=self.manifest['files'][name]['bytes']:
-            raise ValueError(f"{f} has changed since the harvest was opened; open it again with `Harvest({str(self.path)!r})`")
+            raise ValueError(
+                f"{f} has changed since the harvest was opened; open it again with `Harvest({str(self.path)!r})`")
         return f
 
     def _checked(self, name, read):
@@ -176,18 +183,22 @@ class _Folder:
         self._file(f'{name}.parquet')
         try: return read(pq)
         except (pa.ArrowException, OSError) as e:
-            raise ValueError(f"{self.path/name}.parquet is damaged ({e}); copy the folder again, or harvest again") from e
+            raise ValueError(
+                f"{self.path/name}.parquet is damaged ({e}); copy the folder again, or harvest again") from e
 
     def _read(self, name, columns=None, **kw):
         "A table, with the names that its columns have now"
         then = COLUMNS.get(self.manifest['schema_version'], {}).get(name, {})
         columns = columns and [then.get(c, c) for c in columns]
-        t = self._checked(name, lambda pq: pq.read_table(self.path/f'{name}.parquet', columns=columns, page_checksum_verification=True, **kw))
+        how = dict(columns=columns, page_checksum_verification=True)|kw
+        t = self._checked(name, lambda pq: pq.read_table(self.path/f'{name}.parquet', **how))
         now = {old:new for new,old in then.items()}
         return t.rename_columns([now.get(c, c) for c in t.column_names])
 
 # %% ../nbs/20e_tables.ipynb #983375bc
-_SHOWN = 'key site c firings density mean_ci max_ci act_mean act_sd fired_mean fired_sd positive act_min act_max'.split()
+_SHOWN = [
+    'key', 'site', 'c', 'firings', 'density', 'mean_ci', 'max_ci', 'act_mean', 'act_sd', 'fired_mean', 'fired_sd',
+    'positive', 'act_min', 'act_max']
 
 class _Rows(_Folder):
     "Components and tokens, a row each"
@@ -233,13 +244,14 @@ class _Rows(_Folder):
 
     def _labelled(self, df, **how):
         "A table by key, with the last label of each component"
-        return df.join(self.labels.frame()[['input_label','output_label']], **how).fillna(dict(input_label='', output_label=''))
+        labels = self.labels.frame()[['input_label','output_label']]
+        return df.join(labels, **how).fillna(dict(input_label='', output_label=''))
 
 # %% ../nbs/20e_tables.ipynb #b36fcaba
 class Example(NamedTuple):
     "A place where a component fires, with the text around it"
     tokens:list[int] # Ids
-    texts:list[str]  # Text of each token; joined they are the text, and a token that does not complete a character has none (see `assembled`)
+    texts:list[str]  # Text of each token, empty if it does not complete a character (see `assembled`)
     ci:np.ndarray    # Importance at each token
     act:np.ndarray   # Activation at each token, times the norm of `U`
     at:int           # Index of the token where the component fires
@@ -280,9 +292,11 @@ class _Examples(_Rows):
             for toks,text,g,a,at in zip(tokens, texts, ci, act, t.column('at').to_pylist())]
 
     def _example_rows(self, start, end):
-        first,last = np.searchsorted(self._groups, start, side='right')-1,np.searchsorted(self._groups, end, side='left')
-        def read(pq):  # a file that stayed open could not be removed on Windows, nor a harvest be sent to another process
-            with pq.ParquetFile(self.path/'examples.parquet', metadata=self._footer, page_checksum_verification=True) as f:
+        first = np.searchsorted(self._groups, start, side='right')-1
+        last = np.searchsorted(self._groups, end, side='left')
+        file,how = self.path/'examples.parquet',dict(metadata=self._footer, page_checksum_verification=True)
+        def read(pq):  # an open file could not be removed on Windows, nor the harvest be sent to another process
+            with pq.ParquetFile(file, **how) as f:
                 return f.read_row_groups(list(range(first, last)), columns=['at','tokens','ci','act'])
         return self._checked('examples', read).slice(start-self._groups[first], end-start)
 
@@ -331,9 +345,9 @@ class _Listed(_Examples):
     def tops(self,
         n:int=4,             # Number of tokens
         least:float=.005,    # Least precision of a token
-    )->dict[str,np.ndarray]: # Side to token ids, components × n, in the order of `components`; -1 where there are fewer
+    )->dict[str,np.ndarray]: # Side to token ids, components × n, in the order of `components`; -1 if there are fewer
         "The first tokens of every component"
-        return {side:_first_tokens(*listed, n, least) for side,listed in self._listed.items()}
+        return {side:_first_tokens(columns, start, n, least) for side,(columns,start) in self._listed.items()}
 
 # %% ../nbs/20e_tables.ipynb #8cf7a368
 class Tables(_Listed):
@@ -345,15 +359,16 @@ class Tables(_Listed):
 
     def __repr__(self):
         fire = int((self._components.firings>0).sum())
-        return f"{type(self).__name__}({self._given!r}: {self.manifest['tokens']:,} tokens, {len(self.keys):,} components, {fire:,} of which fire)"
+        has = f"{self.manifest['tokens']:,} tokens, {len(self.keys):,} components, {fire:,} of which fire"
+        return f"{type(self).__name__}({self._given!r}: {has})"
 
     @cached_property
     def _histograms(self): return self._read('components', columns=['histogram','fired_histogram'])
 
     def activations(self,
         key:Key|str,   # A component
-    )->'pd.DataFrame': # A row per bin: low, high (activation), sampled (count in a sample of all positions), fired (count of firings)
-        "Histogram of a component's activation, at all positions and where it fires"
+    )->'pd.DataFrame': # A row per bin: low and high (its edges), sampled and fired (counts)
+        "Histogram of a component's activation, at a sample of all positions and where it fires"
         import pandas as pd
         i,edges = self.at(key),act_edges()
         sampled,fired = (self._histograms[name][i].as_py() for name in ('histogram','fired_histogram'))
@@ -365,5 +380,6 @@ class Tables(_Listed):
         import scipy.sparse as sp
         try: half = sp.load_npz(self._file('cofiring.npz'))
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as e:
-            raise ValueError(f"{self.path/'cofiring.npz'} is damaged ({e}); copy the folder again, or harvest again") from e
+            raise ValueError(
+                f"{self.path/'cofiring.npz'} is damaged ({e}); copy the folder again, or harvest again") from e
         return (half+sp.triu(half, 1).T).tocsr()

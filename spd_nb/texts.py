@@ -15,7 +15,10 @@ from .keys import nearest
 
 # %% ../nbs/19_texts.ipynb #6d548f0b
 _BYTE = re.compile('⟨([0-9A-F]{2})⟩')
-_PLAIN = [b for b in range(256) if chr(b).isprintable() and chr(b)!=' '] # byte-level tokenizers write the others as characters from 256 on
+
+# byte-level tokenizers write the others as characters from 256 on
+_PLAIN = [b for b in range(256) if chr(b).isprintable() and chr(b)!=' ']
+
 _BYTE_LEVEL = {chr(b):b for b in _PLAIN}|{chr(256+i):b for i,b in enumerate(sorted({*range(256)}-{*_PLAIN}))}
 
 def _written(raw):
@@ -23,16 +26,20 @@ def _written(raw):
     text = raw.decode(errors='surrogateescape').replace('\ufffd', '⟨FFFD⟩')
     return ''.join(f'⟨{ord(c)-0xDC00:02X}⟩' if '\udc80'<=c<='\udcff' else c for c in text)
 
+# %% ../nbs/19_texts.ipynb #256759e9
 def _raw(piece, text):
     "The bytes of a token that the tokenizer calls `piece` and decodes as `text`; none where they are not known"
     if isinstance(piece, bytes): return piece
     if m := re.fullmatch('<0x([0-9A-F]{2})>', piece): return bytes.fromhex(m[1])
-    for raw in (bytes(_BYTE_LEVEL.get(c, 0) for c in piece), piece.encode('latin-1', 'replace'), piece.encode(errors='replace')):
+    for raw in (bytes(_BYTE_LEVEL.get(c, 0) for c in piece), piece.encode('latin-1', 'replace'),
+            piece.encode(errors='replace')):
         if text in (raw.decode(errors='replace'), raw.decode(errors='ignore')): return raw
     return b''
 
+# %% ../nbs/19_texts.ipynb #1d09fc0c
 def _decoded(tokenizer, ids, known):
-    "Each token as it reads next to another: behind it or, where the end of a word is marked instead of its beginning, before it"
+    """Each token as it reads next to another: behind it or, where the end of a word is marked instead of its
+    beginning, before it"""
     def read(rows): return tokenizer.batch_decode(rows, clean_up_tokenization_spaces=False)
     def is_word(i, most): return len(t := read([[i]])[0])<=most and t.isascii() and t.isalnum()
     f = next((i for most in (1,99) for i in known if is_word(i, most)), None)
@@ -44,6 +51,7 @@ def _decoded(tokenizer, ids, known):
     led,trailed = [front+t+behind([f])[0] for t in behind(some)],[before([f])[0]+t+front for t in before(some)]
     return before(ids) if both==trailed and both!=led else behind(ids)
 
+# %% ../nbs/19_texts.ipynb #e80544fe
 def _read(tokenizer, ids):
     vocab = tokenizer.get_vocab()
     known = sorted(vocab.values())
@@ -51,15 +59,19 @@ def _read(tokenizer, ids):
     def one(i, text):
         if '\ufffd' in text or not text: return _written(_raw(tokenizer.convert_ids_to_tokens(i), text)) or f'<{i}>'
         is_byte = len(text)==1 and text.isascii() and re.fullmatch('<0x..>', tokenizer.convert_ids_to_tokens(i))
-        if is_byte and {text, text.replace(' ', '▁')}&vocab.keys(): return f'⟨{ord(text):02X}⟩'  # another token reads like this byte
+        # another token reads like this byte
+        if is_byte and {text, text.replace(' ', '▁')}&vocab.keys(): return f'⟨{ord(text):02X}⟩'
         return _BYTE.sub(r'⟨27E8⟩\1⟩', text)  # what only looks like a byte
     texts = {i:one(i, t) for i,t in zip(own, _decoded(tokenizer, own, known))}
     return [texts.get(i, f'<{i}>') for i in ids]
 
+# %% ../nbs/19_texts.ipynb #2687e63f
 def texts_of(
     tokenizer, # Of `transformers`
     vocab:int, # Of the model; ids that the tokenizer lacks, and tokens that decode to nothing, read `<id>`
-)->list[str]:  # By id, with the space before it (or after it, where the tokenizer marks the ends of words); bytes that are not characters as ⟨E7⟩
+# By id, with the space before it (or after it, where the tokenizer marks the ends of words); bytes that are not
+# characters as ⟨E7⟩
+)->list[str]:
     "What each token reads by itself"
     return _read(tokenizer, range(vocab))
 
@@ -67,7 +79,8 @@ def texts_of(
 def assembled(
     texts:Sequence[str], # Of consecutive tokens, from `texts_of`
 )->list[str]:            # One each; joined they are the text
-    "Texts of tokens in a row: a character of several tokens stands at the one that completes it, and those before it read as nothing"
+    """Texts of tokens in a row: a character of several tokens stands at the one that completes it, and those before
+    it read as nothing"""
     out,run = ['']*len(texts),[]
     def put():
         at = 0
@@ -84,6 +97,7 @@ def assembled(
     put()
     return out
 
+# %% ../nbs/19_texts.ipynb #deb2e358
 def pieces_of(
     tokenizer, # Of `transformers`
     ids,       # Of consecutive tokens
@@ -91,6 +105,7 @@ def pieces_of(
     "What the tokens of a text read in it"
     return assembled(_read(tokenizer, [int(i) for i in ids]))
 
+# %% ../nbs/19_texts.ipynb #0b90813e
 def decoded(
     tokenizer, # Of `transformers`
     ids,       # Of consecutive tokens
@@ -99,17 +114,23 @@ def decoded(
     text = tokenizer.decode(ids)
     return ''.join(pieces_of(tokenizer, ids)) if '\ufffd' in text else text
 
+# %% ../nbs/19_texts.ipynb #f8be35fc
 def names_of(
     texts:Sequence[str], # Of consecutive tokens, from `texts_of`
 )->list[str]:            # None of them empty, unless its text is
     "A name for each token of a text: what it reads there, or its bytes where the character is not complete"
     return [a or t for a,t in zip(assembled(texts), texts)]
 
-def _extends(text): return text!='' and all(category(c) in ('Mn','Mc','Me') or c=='\u200d' or '\U0001f3fb'<=c<='\U0001f3ff' for c in text)
+def _extends(text):
+    return text!='' and all(category(c) in ('Mn','Mc','Me') or c=='\u200d' or '\U0001f3fb'<=c<='\U0001f3ff'
+        for c in text)
 
+# %% ../nbs/19_texts.ipynb #d1aef859
 def spans(
     pieces:Sequence[str], # From `assembled`
-)->list[range]:           # Which tokens make each: those that read as nothing and the one that completes the character, with accents, skin tones and what is joined to it
+# Which tokens make each: those that read as nothing and the one that completes the character, with accents, skin tones
+# and what is joined to it
+)->list[range]:
     "Groups of tokens that are read as one character, and cannot be shown apart"
     ends = [i+1 for i,p in enumerate(pieces) if p or i+1==len(pieces)]
     found = []
@@ -118,6 +139,7 @@ def spans(
         found[-1:] = [range(found[-1].start, b)] if joins else [*found[-1:], range(a, b)]
     return found
 
+# %% ../nbs/19_texts.ipynb #31632359
 def marked(
     pieces:Sequence[str],             # From `assembled`
     on,                               # For each token, whether to mark it
@@ -130,7 +152,9 @@ def marked(
     return ''.join(map(one, spans(pieces)))
 
 # %% ../nbs/19_texts.ipynb #de690704
-def _bytes(text): return b''.join(bytes.fromhex(p) if i%2 else p.encode(errors='surrogatepass') for i,p in enumerate(_BYTE.split(text)))
+def _bytes(text):
+    return b''.join(bytes.fromhex(p) if i%2 else p.encode(errors='surrogatepass')
+        for i, p in enumerate(_BYTE.split(text)))
 
 def _split(text, texts):
     "Ids of the longest tokens that make a text up, one after the other; none where there are no such tokens"
@@ -144,18 +168,24 @@ def _split(text, texts):
 
 def _listed(ids, texts): return ', '.join(f'{texts[i]!r} ({i})' for i in ids)
 
+# %% ../nbs/19_texts.ipynb #4470e81e
 def _not_one(text, texts, tokenizer):
     "What is wrong with a text that is not one token"
     own = [] if tokenizer is None else [i for i in tokenizer(text, add_special_tokens=False).input_ids if i<len(texts)]
-    if ''.join(assembled([texts[i] for i in own])).strip()!=text.strip(): own = _split(text, texts) or _split(f' {text}', texts)
+    if ''.join(assembled([texts[i] for i in own])).strip()!=text.strip():
+        own = _split(text, texts) or _split(f' {text}', texts)
     like = [i for i,t in enumerate(texts) if t.strip()==text.strip()!='']
     if like: return f"no token reads {text!r}; did you mean {' or '.join(f'{texts[i]!r} ({i})' for i in like[:5])}?"
-    if len(own)>1: return f"{text!r} is {len(own)} tokens, {_listed(own, texts)}; give one of them, as its text or its id"
+    if len(own)>1:
+        return f"{text!r} is {len(own)} tokens, {_listed(own, texts)}; give one of them, as its text or its id"
     return f"{text!r} is no token of this vocabulary{nearest(text, texts)}"
 
+# %% ../nbs/19_texts.ipynb #af7030db
 def ids_named(
     texts:Sequence[str], # By id, from `texts_of`
-    tokens,              # A text, an id, or several of them; a text is the token that reads so, or where none does, the one with a space before (or after) it
+    # A text, an id, or several of them; a text is the token that reads so, or where none does, the one with a space
+    # before (or after) it
+    tokens,
     tokenizer=None,      # Says how a text falls into tokens, for the error; `None` takes the longest tokens that fit
 )->list[int]:            # Each once; `ValueError` for a text of several tokens or none, and for an id that is not there
     "The ids that texts stand for, everywhere in this package"
@@ -168,7 +198,8 @@ def ids_named(
             written = {form, form.replace('\ufffd', '⟨FFFD⟩')}
             if hits := [i for i,x in enumerate(texts) if x in written]: return hits
         raise ValueError(_not_one(t, texts, tokenizer))
-    tokens = [tokens] if isinstance(tokens, str) or not isinstance(tokens, Iterable) or getattr(tokens, 'ndim', 1)==0 else list(tokens)
+    tokens = [tokens] if isinstance(tokens, str) or not isinstance(tokens, Iterable) or getattr(tokens, 'ndim',
+        1)==0 else list(tokens)
     if not tokens: raise ValueError("no token given")
     return list(dict.fromkeys(i for t in tokens for i in one(t)))
 
@@ -177,8 +208,10 @@ def quoted(
     text:str, # Anything
 )->str:       # One line; `json.loads` gives the text back
     "A text as a JSON string, with line ends, controls and changes of direction written as codes"
-    return re.sub('[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]', lambda m: f'\\u{ord(m[0]):04x}', json.dumps(text, ensure_ascii=False))
+    return re.sub('[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]', lambda m: f'\\u{ord(m[0]):04x}',
+        json.dumps(text, ensure_ascii=False))
 
+# %% ../nbs/19_texts.ipynb #c5f738cf
 def marks_for(
     rows:Iterable[tuple], # Pairs of pieces and which of them to mark, as for `marked`
 )->tuple[str,str]:
@@ -193,4 +226,5 @@ def marks_for(
                 else: parts[-1] += text
             return re.split('('+'|'.join(map(re.escape, marks))+')', marked(pieces, on, marks))==parts
         return all(one(*r) for r in rows)
-    return next(m for m in chain((('<<','>>'), ('[[',']]'), ('{{','}}')), ((f'<<{k}:', f':{k}>>') for k in count(1))) if reads(m))
+    return next(m for m in chain((('<<','>>'), ('[[',']]'), ('{{','}}')), ((f'<<{k}:', f':{k}>>') for k in count(1)))
+        if reads(m))

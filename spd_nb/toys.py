@@ -55,9 +55,11 @@ class TMS(nn.Module):
         if identity: self.hidden.weight = nn.Parameter(torch.eye(d), requires_grad=False)
         self.linear2 = TiedLinear(self.linear1)
 
-    def forward(self, x:Float[Tensor, "*batch n"])->Float[Tensor, "*batch n"]: return F.relu(self.linear2(self.hidden(self.linear1(x))))
+    def forward(self, x:Float[Tensor, "*batch n"])->Float[Tensor, "*batch n"]:
+        return F.relu(self.linear2(self.hidden(self.linear1(x))))
     def loss(self, x:Float[Tensor, "*batch n"])->Float[Tensor, ""]: return (self(x)-x).square().mean()
-    def batches(self, batch:int=1024, seed:int=0, **kw)->Batches: return sparse_features(self.spec['n'], batch, seed=seed, **kw)
+    def batches(self, batch:int=1024, seed:int=0, **kw)->Batches:
+        return sparse_features(self.spec['n'], batch, seed=seed, **kw)
 
 # %% ../nbs/03_toys.ipynb #c12ab2a4
 def fit_toy(
@@ -70,7 +72,9 @@ def fit_toy(
     seed:int=0,           # Of the data
 )->list[float]:           # The loss at every hundredth step
     "Train a toy in place, then freeze it in evaluation mode"
-    opt,batches,losses = AdamW([p for p in toy.parameters() if p.requires_grad], lr=lr, weight_decay=weight_decay, fused=True),toy.batches(batch, seed=seed),[]
+    opt = AdamW([p for p in toy.parameters() if p.requires_grad], lr=lr, weight_decay=weight_decay, fused=True)
+    batches = toy.batches(batch, seed=seed)
+    losses = []
     toy.train()
     for i in range(steps):
         if cosine: opt.param_groups[0]['lr'] = lr*(1+math.cos(math.pi*i/steps))/2
@@ -92,6 +96,7 @@ class MLP(nn.Module):
         nn.init.normal_(self.mlp_out.weight, std=1/math.sqrt(d_mlp))
     def forward(self, x): return self.mlp_out(F.relu(self.mlp_in(x)))
 
+# %% ../nbs/03_toys.ipynb #bccafde1
 class ResidMLP(nn.Module):
     "Residual MLP that computes `x + relu(x)` for more features than it has neurons, in a wide residual stream"
     def __init__(self,
@@ -102,7 +107,8 @@ class ResidMLP(nn.Module):
         seed:int=0,       # Of the embedding and the initial weights
     ):
         super().__init__()
-        if d_mlp%n_layers: raise ValueError(f"`d_mlp`={d_mlp} neurons do not split evenly over `n_layers`={n_layers}")
+        if d_mlp%n_layers:
+            raise ValueError(f"`d_mlp`={d_mlp} neurons do not split evenly over `n_layers`={n_layers}")
         self.spec = dict(kind='resid_mlp', n=n, d=d, d_mlp=d_mlp, n_layers=n_layers, seed=seed)
         with seeded(seed):
             self.register_buffer('W_E', F.normalize(torch.randn(n, d), dim=1))  # n d
@@ -113,7 +119,8 @@ class ResidMLP(nn.Module):
         for layer in self.layers: r = r+layer(r)
         return r@self.W_E.T
     def loss(self, x:Float[Tensor, "*batch n"])->Float[Tensor, ""]: return (self(x)-(x+F.relu(x))).square().mean()
-    def batches(self, batch:int=2048, seed:int=0, p:float=.01, **kw)->Batches: return sparse_features(self.spec['n'], batch, p=p, low=-1., seed=seed, **kw)
+    def batches(self, batch:int=2048, seed:int=0, p:float=.01, **kw)->Batches:
+        return sparse_features(self.spec['n'], batch, p=p, low=-1., seed=seed, **kw)
 
 # %% ../nbs/03_toys.ipynb #f0f35d72
 def rotary(
@@ -122,7 +129,8 @@ def rotary(
 )->Float[Tensor, "*batch S d"]:    # Turned; coordinates `i` and `i+d/2` are a pair
     "Rotary positions: products of turned queries and keys depend on how far apart they stand, not on where"
     half = x.shape[-1]//2
-    angle = torch.arange(x.shape[-2], device=x.device)[:,None]*base**(-torch.arange(half, device=x.device)/half)  # S half
+    # S half
+    angle = torch.arange(x.shape[-2], device=x.device)[:,None]*base**(-torch.arange(half, device=x.device)/half)
     cos,sin = angle.cos().to(x),angle.sin().to(x)
     a,b = x.split(half, -1)
     return torch.cat([a*cos-b*sin, a*sin+b*cos], -1)
@@ -147,8 +155,10 @@ class Attention(nn.Module):
         v = rearrange(self.v(x), 'B S (h d) -> B h S d', h=self.heads)
         return self.o(rearrange(self.pattern(x)@v, 'B h S d -> B S (h d)'))
 
+# %% ../nbs/03_toys.ipynb #33283cf4
 class InductionHead(nn.Module):
-    "Two layers of attention and nothing else: one looks at the previous token, the other finds where the current one was said before and copies what followed"
+    """Two layers of attention and nothing else: one looks at the previous token, the other finds where the current
+    one was said before and copies what followed"""
     def __init__(self,
         vocab:int=32,     # Tokens
         half:int=12,      # Length of what is said twice
@@ -160,7 +170,8 @@ class InductionHead(nn.Module):
         seed:int=0,       # Of the initial weights
     ):
         super().__init__()
-        self.spec = dict(kind='induction', vocab=vocab, half=half, gap=gap, d=d, heads=heads, d_head=d_head, base=base, seed=seed)
+        self.spec = dict(kind='induction', vocab=vocab, half=half, gap=gap, d=d, heads=heads, d_head=d_head, base=base,
+            seed=seed)
         with seeded(seed):
             self.embed = nn.Embedding(vocab, d)
             self.blocks = nn.ModuleList(Attention(d, heads, d_head, base) for _ in range(2))
@@ -184,8 +195,10 @@ class InductionHead(nn.Module):
     def predictable(self, t:Tensor)->Tensor: # The same at the `half-1` positions whose next token was said before
         "Of anything per position, the part that can be known"
         return t[:, -self.spec['half']:-1]
-    def loss(self, x:Int[Tensor, "B S"])->Float[Tensor, ""]: return F.cross_entropy(self.predictable(self(x)).mT, self.predictable(x.roll(-1, 1)))
-    def accuracy(self, x:Int[Tensor, "B S"])->float: return (self.predictable(self(x)).argmax(-1)==self.predictable(x.roll(-1, 1))).float().mean().item()
+    def loss(self, x:Int[Tensor, "B S"])->Float[Tensor, ""]:
+        return F.cross_entropy(self.predictable(self(x)).mT, self.predictable(x.roll(-1, 1)))
+    def accuracy(self, x:Int[Tensor, "B S"])->float:
+        return (self.predictable(self(x)).argmax(-1)==self.predictable(x.roll(-1, 1))).float().mean().item()
     def scores(self,
         x:Int[Tensor, "B S"], # Rows of its `batches`
     )->dict[str,float]:       # Attention in [0,1] of each layer's best head, mean over positions
@@ -194,8 +207,10 @@ class InductionHead(nn.Module):
         first,second = self.patterns(x)
         after = (x[:,start:-1,None]==x[:,None,:start]).int().argmax(-1)+1  # B half-1
         match = second[:,:,start:-1].gather(-1, after[:,None,:,None].expand(-1, second.shape[1], -1, 1))
-        return dict(previous=first.diagonal(-1, 2, 3).mean((0,2)).max().item(), induction=match.mean((0,2,3)).max().item())
-    def batches(self, batch:int=256, seed:int=0, **kw)->Batches: return repeated_tokens(self.spec['vocab'], self.spec['half'], batch, self.spec['gap'], seed=seed, **kw)
+        return dict(previous=first.diagonal(-1, 2, 3).mean((0,2)).max().item(),
+            induction=match.mean((0,2,3)).max().item())
+    def batches(self, batch:int=256, seed:int=0, **kw)->Batches:
+        return repeated_tokens(self.spec['vocab'], self.spec['half'], batch, self.spec['gap'], seed=seed, **kw)
 
 # %% ../nbs/03_toys.ipynb #66700131
 def toy_from(
@@ -211,12 +226,14 @@ def toy_from(
 # %% ../nbs/03_toys.ipynb #577d39be
 def ground_truth(
     toy:nn.Module,                 # A `TMS` or a `ResidMLP`
-)->dict[str,list[Tensor]|int]:     # Site to its mechanisms as `d_out d_in` matrices, or to the rank of the one block they form
+# Site to its mechanisms as `d_out d_in` matrices, or to the rank of the one block they form
+)->dict[str,list[Tensor]|int]:
     "The mechanisms a toy is known to have, site by site"
     if isinstance(toy, TMS):
         W = toy.linear1.weight.detach()
         columns = [W*F.one_hot(torch.tensor(j), W.shape[1]) for j in range(W.shape[1])]
-        return dict(linear1=columns, linear2=[m.T for m in columns]) | (dict(hidden=W.shape[0]) if toy.spec['identity'] else {})
+        return dict(linear1=columns, linear2=[m.T for m in columns]) | (dict(hidden=W.shape[0]) if toy.spec['identity']
+            else {})
     if isinstance(toy, ResidMLP):
         pinv = torch.linalg.pinv(toy.W_E)  # d n, so that W_E @ pinv is the identity
         known = {}
@@ -225,4 +242,6 @@ def ground_truth(
             known[f'layers.{i}.mlp_in'] = [torch.outer(W@e, p) for e,p in zip(toy.W_E, pinv.T)]
             known[f'layers.{i}.mlp_out'] = W.shape[0]
         return known
-    raise TypeError(f"ground truth is known for TMS and ResidMLP, not for {type(toy).__name__}; see the induction tutorial for its heads")
+    raise TypeError(
+        f"ground truth is known for TMS and ResidMLP, not for {type(toy).__name__}; see the induction tutorial "
+        "for its heads")

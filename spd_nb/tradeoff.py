@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from .core import seeded
 from .data import begun
 from .display import as_html, html_table
-from .edit import Edit, Places, ablated, scaled, token_ids
+from .edit import Edit, ablated, scaled
+from .places import Places, token_ids
 from .eval import relative_change
 from .tokenizers import tokenizer_of
 from .hooks import without_hooks
@@ -42,9 +43,13 @@ class Shift(NamedTuple):
     nll_after:Float[Tensor, "N S"]        # The same with the edit
 
     def __repr__(self):
-        means = [('KL', self.kl), ('KL back', self.kl_back), *((f'p {k} {when}', p[k]) for k in self.before for when,p in (('before', self.before), ('after', self.after)))]
-        return f"Shift({len(self.toks):,} rows of {self.toks.shape[1]} tokens; on average {', '.join(f'{k} {x.mean():.3g}' for k,x in means)})"
+        means = [('KL', self.kl), ('KL back', self.kl_back), *((f'p {k} {when}', p[k]) for k in self.before
+            for when, p in (('before', self.before), ('after', self.after)))]
+        return (
+            f"Shift({len(self.toks):,} rows of {self.toks.shape[1]} tokens; on average "
+            f"{', '.join(f'{k} {x.mean():.3g}' for k,x in means)})")
 
+# %% ../nbs/32_tradeoff.ipynb #c9e3ad3b
 def _edited(dm, edit, x):
     if isinstance(edit, nn.Module): return output_of(edit(x), dm.output)
     if isinstance(edit, Edit) and edit.by_row:
@@ -53,10 +58,12 @@ def _edited(dm, edit, x):
             "positions, or by importance")
     with edit if isinstance(edit, Edit) else edit(): return dm(x)
 
+# %% ../nbs/32_tradeoff.ipynb #cd809815
 @torch.no_grad()
 def shift(
     dm:Decomposed,           # Decomposed language model
-    edit,                    # An `Edit`; an edited model; or a function that gives a context, such as `lambda: dm.masked(masks)`
+    # An `Edit`; an edited model; or a function that gives a context, such as `lambda: dm.masked(masks)`
+    edit,
     toks:Int[Tensor, "N S"], # Text
     groups:dict[str,list[int]]={}, # Names to token ids whose probabilities are added up
     rows:int=16,             # At a time; fewer for long rows and large vocabularies
@@ -64,9 +71,11 @@ def shift(
     "Compare the target with and without an edit"
     return _shifted(dm, edit, toks, groups, rows)[0]
 
+# %% ../nbs/32_tradeoff.ipynb #0b414094
 @torch.no_grad()
 def _shifted(dm, edit, toks, groups, rows, where=None):
-    "The shift, and for each token of the vocabulary its probability and by how much it changes, added up over the positions `where` of each row"
+    """The shift, and for each token of the vocabulary its probability and by how much it changes, added up over the
+    positions `where` of each row"""
     parts,had,moved = [],0.,[]
     for i,x in enumerate(toks.split(rows)):
         p,q = dm.clean(x).out.float().log_softmax(-1),_edited(dm, edit, x).float().log_softmax(-1)
@@ -79,7 +88,8 @@ def _shifted(dm, edit, toks, groups, rows, where=None):
         parts.append(Shift(x, named(p), named(q), kl_pq(p, q), kl_pq(q, p), next_(p), next_(q)))
     def whole(f): return torch.cat([getattr(o, f) for o in parts])
     def each(f): return {k:torch.cat([getattr(o, f)[k] for o in parts]) for k in groups}
-    return Shift(whole('toks'), each('before'), each('after'), *map(whole, ('kl','kl_back','nll_before','nll_after'))),had,moved and np.concatenate(moved)
+    return Shift(whole('toks'), each('before'), each('after'),
+        *map(whole, ('kl','kl_back','nll_before','nll_after'))),had,moved and np.concatenate(moved)
 
 # %% ../nbs/32_tradeoff.ipynb #63769d5c
 class Interval(NamedTuple):
@@ -88,20 +98,24 @@ class Interval(NamedTuple):
     low:float  # 2.5 % of the bootstrap are below
     high:float # 2.5 % are above
 
+# %% ../nbs/32_tradeoff.ipynb #db3a07c8
 def draws(
     n:int,               # Rows
     resamples:int=1000,  # How often rows are drawn
     seed:int=0,          # Of the draws
 )->Float[np.ndarray, "_R {n}"]: # How often each row is drawn; the first draw is each once
     "Rows drawn with replacement"
-    return np.concatenate([np.ones((1,n)), np.random.default_rng(seed).multinomial(n, np.full(n, 1/max(n, 1)), resamples)])
+    return np.concatenate([np.ones((1,n)),
+        np.random.default_rng(seed).multinomial(n, np.full(n, 1/max(n, 1)), resamples)])
 
+# %% ../nbs/32_tradeoff.ipynb #5bba5abb
 def interval(
     samples:Float[np.ndarray, " R"], # The number itself, then what the bootstrap gives
 )->Interval:                         # NaN where there was nothing to measure
     "The middle 95 % of a bootstrap"
     some = samples[1:][np.isfinite(samples[1:])] if np.isfinite(samples[0]) else []
-    return Interval(float(samples[0]), *(map(float, np.percentile(some, [2.5,97.5])) if len(some) else (float('nan'),)*2))
+    return Interval(float(samples[0]),
+        *(map(float, np.percentile(some, [2.5,97.5])) if len(some) else (float('nan'),)*2))
 
 # %% ../nbs/32_tradeoff.ipynb #ca2dd234
 class Measured(NamedTuple):
@@ -109,30 +123,40 @@ class Measured(NamedTuple):
     table:object    # DataFrame by measure: value, low, high, n, what
     on:Shift        # Position by position, on the text with the places
     elsewhere:Shift # The same on the other text
-    lost:object=None   # DataFrame by token, the tokens that lost most at the places of `elsewhere_kl`: before, after (mean probability there), change, low, high
+    # DataFrame by token, the tokens that lost most at the places of `elsewhere_kl`: before, after (mean probability
+    # there), change, low, high
+    lost:object=None
     gained:object=None # The same of those that gained most
 
     def __getitem__(self, k): return self.table.value[k] if isinstance(k, str) else tuple.__getitem__(self, k)
     def row(self)->dict[str,float]: # Measure to value
         "For a line of a larger table"
         return self.table.value.to_dict()
-    def figures(self)->dict: # Measure to value, low, high; `lost` and `gained`, each a list of tokens with their numbers
-        "The figures stored with an exported edit"
-        return self.table[['value','low','high']].to_dict('index') | {k:df.reset_index().to_dict('records') for k,df in self._moved()}
-    def _moved(self): return [(k,df) for k,df in (('lost',self.lost), ('gained',self.gained)) if df is not None and len(df)]
+    def figures(self)->dict:
+        """The figures stored with an exported edit
+
+        Measure to value, low, high; `lost` and `gained`, each a list of tokens with their numbers
+        """
+        return self.table[['value','low','high']].to_dict('index') | {k:df.reset_index().to_dict('records')
+            for k, df in self._moved()}
+    def _moved(self):
+        return [(k,df) for k,df in (('lost',self.lost), ('gained',self.gained)) if df is not None and len(df)]
     def __repr__(self):
         def said(df): return ', '.join(f'{t!r} {x:+.2g}' for t,x in df.change.items())
         table = self.table.drop(columns='what').to_string(float_format='{:.4g}'.format)
         return '\n'.join([table, *(f'{k} most elsewhere: {said(df)}' for k,df in self._moved())])
     def _repr_html_(self):
         tables = [html_table(self.table.reset_index().itertuples(index=False), ['measure', *self.table.columns])]
-        return ''.join(tables+[html_table(df.reset_index().itertuples(index=False), [f'{k} most elsewhere', *df.columns]) for k,df in self._moved()])
+        return ''.join(tables+[html_table(df.reset_index().itertuples(index=False),
+            [f'{k} most elsewhere', *df.columns]) for k,df in self._moved()])
 
+# %% ../nbs/32_tradeoff.ipynb #bb0ea8de
 class _Bootstrap:
     "Ratios of sums over positions, for every draw of rows"
     def __init__(self, text, toks, resamples, seed): self.shift,self.drawn = text,draws(len(toks), resamples, seed)
     def ratio(self, top, bottom, where):
-        def sums(x): return np.where(where.cpu().numpy(), x.cpu().double().numpy() if isinstance(x, Tensor) else x, 0.).sum(1)
+        def sums(x):
+            return np.where(where.cpu().numpy(), x.cpu().double().numpy() if isinstance(x, Tensor) else x, 0.).sum(1)
         with np.errstate(invalid='ignore', divide='ignore'): return (self.drawn@sums(top))/(self.drawn@sums(bottom))
     def mean(self, x, where): return self.ratio(x, np.ones(1), where)
     def change(self, before, after, where): return relative_change(self.mean(before, where), self.mean(after, where))
@@ -143,6 +167,7 @@ def _names(dm, tokenizer, vocab):
     try: return texts_of(tokenizer or tokenizer_of(dm.target), vocab)
     except (ValueError, OSError): return [f'<{i}>' for i in range(vocab)]
 
+# %% ../nbs/32_tradeoff.ipynb #832608bc
 def _moved_most(had, moved, n, drawn, names, top):
     "The tokens that lost and gained most, two tables"
     import pandas as pd
@@ -153,10 +178,12 @@ def _moved_most(had, moved, n, drawn, names, top):
         return dict(before=had[i]/total, after=had[i]/total+x.value, change=x.value, low=x.low, high=x.high)
     def table(order):
         some = [i for i in order[:top] if abs(mean[i])>1e-6] # less is rounding
-        return pd.DataFrame([row(i) for i in some], columns=columns, index=pd.Index([names[i] for i in some], name='token', dtype=object))
+        return pd.DataFrame([row(i) for i in some], columns=columns,
+            index=pd.Index([names[i] for i in some], name='token', dtype=object))
     order = mean.argsort(kind='stable')
     return table([i for i in order if mean[i]<0]),table([i for i in order[::-1] if mean[i]>0])
 
+# %% ../nbs/32_tradeoff.ipynb #254dbfc9
 def measure(
     dm:Decomposed,           # Decomposed language model
     edit,                    # As for `shift`
@@ -164,7 +191,8 @@ def measure(
     tokens,                  # Tokens (ids, or as they are written) whose probability it should change there
     elsewhere:Places,        # Other text; what is at its places is told apart from the rest
     groups:dict={},          # Names to further tokens, to look for side effects where they come in `elsewhere`
-    domains:dict[str,Bool[Tensor, "N S"]]={}, # Parts of `elsewhere`, by name, to give the perplexity of: positions whose next token is in them
+    # Parts of `elsewhere`, by name, to give the perplexity of: positions whose next token is in them
+    domains:dict[str,Bool[Tensor, "N S"]]={},
     near:int=20,             # A place is surrounded by so many tokens on both sides
     resamples:int=1000,      # Of the bootstrap
     seed:int=0,              # Of the bootstrap
@@ -182,28 +210,37 @@ def measure(
     A,B = _Bootstrap(a, on.toks, resamples, seed),_Bootstrap(b, elsewhere.toks, resamples, seed+1)
     table = {}
     def put(name, samples, where, what):
-        if name in table: raise ValueError(f"two groups or domains are called {name.split(' ', 1)[1]!r}; give one another name")
+        if name in table:
+            raise ValueError(f"two groups or domains are called {name.split(' ', 1)[1]!r}; give one another name")
         table[name] = dict(interval(samples)._asdict(), n=int(where.sum()), what=what)
     put('p_before', A.mean(a.before['it'], at), at, 'probability of the tokens at the places')
     put('p_after', A.mean(a.after['it'], at), at, 'the same with the edit')
-    put('change', A.change(a.before['it'], a.after['it'], at), at, 'p_after/p_before-1; NaN where p_before is below 1e-6')
+    put('change', A.change(a.before['it'], a.after['it'], at), at,
+        'p_after/p_before-1; NaN where p_before is below 1e-6')
     around = nn.functional.max_pool1d(at[:,None].float(), 2*near+1, 1, near)[:,0].bool()&on.other
-    for name,X,where,what in (('near',A,around,f'up to {near} tokens from a place'), ('elsewhere',B,other,'other text, not at its places'), ('anywhere',B,other|elsewhere.at,'other text, its places too')):
+    for name,X,where,what in (('near',A,around,f'up to {near} tokens from a place'),
+            ('elsewhere',B,other,'other text, not at its places'),
+            ('anywhere',B,other|elsewhere.at,'other text, its places too')):
         put(f'{name}_kl', X.mean(X.shift.kl, where), where, f'KL(clean‖edited) in nats, {what}')
         put(f'{name}_kl_back', X.mean(X.shift.kl_back, where), where, f'KL(edited‖clean) in nats, {what}')
     lost = {}
-    for name,X,where,what in (('target',A,at&on.scored,'tokens that come at the places'), ('elsewhere',B,other&elsewhere.scored,'other text, not at its places'), ('anywhere',B,elsewhere.scored,'other text, its places too')):
+    for name,X,where,what in (('target',A,at&on.scored,'tokens that come at the places'),
+            ('elsewhere',B,other&elsewhere.scored,'other text, not at its places'),
+            ('anywhere',B,elsewhere.scored,'other text, its places too')):
         lost[name] = X.lost(where)
         put(f'ppl_{name}', np.expm1(lost[name]), where, f'relative change of perplexity, {what}')
-    put('specificity', np.exp(lost['target']-lost['elsewhere']), at&on.scored, 'factor on perplexity at the places, over that elsewhere')
+    put('specificity', np.exp(lost['target']-lost['elsewhere']), at&on.scored,
+        'factor on perplexity at the places, over that elsewhere')
     for k,where in domains.items():
         where = where&elsewhere.scored
         put(f'ppl {k}', np.expm1(B.lost(where)), where, f'relative change of perplexity, {k}')
     for k,i in groups.items():
-        where = nn.functional.pad(torch.isin(elsewhere.toks[:,1:], torch.tensor(i, device=elsewhere.toks.device)), (0,1))&elsewhere.scored
+        where = nn.functional.pad(torch.isin(elsewhere.toks[:,1:], torch.tensor(i, device=elsewhere.toks.device)),
+            (0,1))&elsewhere.scored
         put(f'p {k}', B.mean(b.before[k], where), where, f'probability of {k} where it comes')
         put(f'change {k}', B.change(b.before[k], b.after[k], where), where, 'and by how much it changes')
-    return Measured(pd.DataFrame.from_dict(table, orient='index', columns=['value','low','high','n','what']).rename_axis('measure'), a, b,
+    return Measured(pd.DataFrame.from_dict(table, orient='index',
+    columns=['value','low','high','n','what']).rename_axis('measure'), a, b,
         *_moved_most(had, moved, other.sum(1).cpu().numpy(), B.drawn, _names(dm, tokenizer, len(had)), top))
 
 # %% ../nbs/32_tradeoff.ipynb #31d68528
@@ -217,39 +254,53 @@ def token_changes(
     "What an edit changes, and where"
     import pandas as pd
     if toks.ndim!=1: raise ValueError(f"`toks` is one text, S ids, got shape {tuple(toks.shape)}")
-    with torch.no_grad(): p,q = (out[0].float().log_softmax(-1) for out in (dm.clean(toks[None]).out, _edited(dm, edit, toks[None])))
+    with torch.no_grad():
+        p,q = (out[0].float().log_softmax(-1) for out in (dm.clean(toks[None]).out, _edited(dm, edit, toks[None])))
     names = texts_of(tokenizer or tokenizer_of(dm.target), p.shape[-1])
     most = (q.exp()-p.exp()).abs().topk(top).indices
-    def said(t): return '\n'.join(f'{names[i]!r} {p[t,i].exp():.3f} → {q[t,i].exp():.3f}' for i in most[t].tolist() if (q[t,i].exp()-p[t,i].exp()).abs()>=5e-4)
+    def said(t):
+        return '\n'.join(f'{names[i]!r} {p[t,i].exp():.3f} → {q[t,i].exp():.3f}' for i in most[t].tolist()
+            if (q[t,i].exp()-p[t,i].exp()).abs()>=5e-4)
     return pd.DataFrame(dict(token=names_of([names[i] for i in toks.tolist()]), kl=kl_pq(p, q).tolist(),
         kl_back=kl_pq(q, p).tolist(), changes=[said(t) for t in range(len(toks))])).rename_axis('position')
 
+# %% ../nbs/32_tradeoff.ipynb #29d04a73
 def changes_heatmap(
     df,          # From `token_changes`
     zmax=1.,     # Nats at the darkest
     title='',    # Above the figure
 ): # A `go.Figure`: how far the next token's distribution moved at each token, what changed on hover
     "The cost of an edit on a text"
-    return token_heatmap(list(df.token), df.kl, zmax=zmax, title=title, z_title='KL of the next token (nats)', hover=list(df.changes))
+    return token_heatmap(list(df.token), df.kl, zmax=zmax, title=title, z_title='KL of the next token (nats)',
+        hover=list(df.changes))
 
 # %% ../nbs/32_tradeoff.ipynb #341b6867
 class Generations(NamedTuple):
     "Texts written without and with an edit"
     table:object # DataFrame: prompt, how, before, after; where tokens are counted also count_before, count_after
 
-    def __repr__(self): return '\n\n'.join(f'{r.prompt!r}, {r.how}\n  before: {r.before!r}\n  after:  {r.after!r}' for r in self.table.itertuples())
+    def __repr__(self):
+        return '\n\n'.join(f'{r.prompt!r}, {r.how}\n  before: {r.before!r}\n  after:  {r.after!r}'
+            for r in self.table.itertuples())
     def _repr_html_(self):
-        def cell(v): return f'<td style="text-align:left;vertical-align:top;white-space:pre-wrap">{chr(10).join(map(as_html, str(v).splitlines()))}</td>'
+        def cell(v):
+            return (
+                '<td '
+                f'style="text-align:left;vertical-align:top;white-space:pre-wrap">{chr(10).join(map(as_html, str(v).splitlines()))}</td>')
         head = ''.join(f'<th style="text-align:left">{as_html(c)}</th>' for c in self.table.columns)
-        return f'<table><tr>{head}</tr>'+''.join('<tr>'+''.join(map(cell, r))+'</tr>' for r in self.table.itertuples(index=False))+'</table>'
+        return f'<table><tr>{head}</tr>'+''.join('<tr>'+''.join(map(cell, r))+'</tr>'
+            for r in self.table.itertuples(index=False))+'</table>'
 
+# %% ../nbs/32_tradeoff.ipynb #9ca5d371
 def _written(model, x, how):
     "What a model writes, whatever generation settings it comes with; only its end of text is kept"
     from transformers import GenerationConfig
-    plain = copy.copy(model)  # shares weights and hooks; `generate` fills what is not set in its argument from the model's own settings
+    # shares weights and hooks; `generate` fills what is not set in its argument from the model's own settings
+    plain = copy.copy(model)
     plain.generation_config = GenerationConfig(eos_token_id=model.generation_config.eos_token_id, **how)
     return plain.generate(x, attention_mask=torch.ones_like(x), generation_config=plain.generation_config)
 
+# %% ../nbs/32_tradeoff.ipynb #736d2929
 def generations(
     dm:Decomposed,         # Decomposed causal language model of `transformers`
     edit,                  # An `Edit`, or an edited model
@@ -264,7 +315,8 @@ def generations(
 )->Generations:
     "What the model writes without and with an edit"
     import pandas as pd
-    if not hasattr(dm.target, 'generate'): raise TypeError(f"{type(dm.target).__name__} has no `generate`; models of `transformers` do")
+    if not hasattr(dm.target, 'generate'):
+        raise TypeError(f"{type(dm.target).__name__} has no `generate`; models of `transformers` do")
     tok,rows = tokenizer or tokenizer_of(dm.target),[]
     counted = set() if tokens is None else set(token_ids(dm, tokens, tok))
     local = isinstance(edit, Edit) and edit.local
@@ -276,9 +328,12 @@ def generations(
         x = torch.tensor([begun(tok, prompt, bos)], device=dm.device)
         for i in range(samples+1):
             with without_hooks(): before = write(dm.target, x, i)
-            with nullcontext() if isinstance(edit, nn.Module) else edit: after = write(edit if isinstance(edit, nn.Module) else dm.target, x, i)
-            counts = dict(count_before=sum(t in counted for t in before), count_after=sum(t in counted for t in after)) if counted else {}
-            rows.append(dict(prompt=prompt, how=f'drawn, seed {seed+i}' if i else 'greedy', before=decoded(tok, before), after=decoded(tok, after), **counts))
+            with nullcontext() if isinstance(edit, nn.Module) else edit:
+                after = write(edit if isinstance(edit, nn.Module) else dm.target, x, i)
+            counts = dict(count_before=sum(t in counted for t in before),
+                count_after=sum(t in counted for t in after)) if counted else {}
+            rows.append(dict(prompt=prompt, how=f'drawn, seed {seed+i}' if i else 'greedy',
+                before=decoded(tok, before), after=decoded(tok, after), **counts))
     return Generations(pd.DataFrame(rows))
 
 # %% ../nbs/32_tradeoff.ipynb #f1c0181a
@@ -288,6 +343,7 @@ def grid(
     "All settings of a sweep"
     return [dict(zip(lists, values)) for values in product(*lists.values())]
 
+# %% ../nbs/32_tradeoff.ipynb #5355cef4
 def sweep(
     make:Callable,       # Keyword arguments to an edit, as for `shift`
     settings:list[dict], # From `grid`, or a list of your own
@@ -301,10 +357,12 @@ def sweep(
     for s in tqdm(settings, disable=not progress, unit='edit'):
         found = judge(make(**s))
         found = found.row() if isinstance(found, Measured) else found
-        if both := set(s)&set(found): raise ValueError(f"{min(both)!r} is a setting and a measure; call one of them something else")
+        if both := set(s)&set(found):
+            raise ValueError(f"{min(both)!r} is a setting and a measure; call one of them something else")
         rows.append(s|found)
     return pd.DataFrame(rows)
 
+# %% ../nbs/32_tradeoff.ipynb #ad1db939
 def front(
     df,                  # From `sweep`
     x:str,               # Column of the cost
@@ -320,6 +378,7 @@ def front(
     parts = [some] if group is None else [d for _,d in some.groupby(group, sort=False, dropna=False, observed=True)]
     return pd.concat([d.iloc[on_front(d[x].to_numpy(), d[y].to_numpy(), x_better, y_better)] for d in parts])
 
+# %% ../nbs/32_tradeoff.ipynb #56128bda
 def dose_response(
     dm:Decomposed,              # Decomposed model
     keys:Iterable[Key|str],     # Components, the most important first
@@ -330,7 +389,8 @@ def dose_response(
     "More and more of an edit"
     keys,n = list(dict.fromkeys(keys_of(keys))),list(n)
     if max(n)>len(keys): raise ValueError(f"{max(n)} components of {len(keys)}")
-    return sweep(lambda n, strength: scaled(dm, dict.fromkeys(keys[:n], 1.-strength)), grid(n=n, strength=strengths), judge, progress=False)
+    return sweep(lambda n, strength: scaled(dm, dict.fromkeys(keys[:n], 1.-strength)), grid(n=n, strength=strengths),
+        judge, progress=False)
 
 # %% ../nbs/32_tradeoff.ipynb #62b98dbe
 @torch.no_grad()
@@ -340,7 +400,9 @@ def select(
     keys:Iterable[Key|str], # Components to choose from
     n:int=6,                # How many
     progress:bool=True,     # Show a progress bar?
-):                          # DataFrame, in the order of choice: key, cost (with it and those before taken out), gain (how much lower than without it; go no further than it is worth)
+# DataFrame, in the order of choice: key, cost (with it and those before taken out), gain (how much lower than without
+# it; go no further than it is worth)
+):
     "Choose components to take out, one after the other"
     import pandas as pd
     from tqdm.auto import tqdm
@@ -352,13 +414,15 @@ def select(
             for k in left:
                 with ablated(dm, [r['key'] for r in rows]+[k]): costs[k] = float(cost())
                 bar.update()
-            if not all(map(np.isfinite, costs.values())): raise ValueError("the cost is not a finite number for some component")
+            if not all(map(np.isfinite, costs.values())):
+                raise ValueError("the cost is not a finite number for some component")
             best = min(costs, key=costs.get)
             rows.append(dict(key=str(best), cost=costs[best], gain=last-costs[best]))
             last = costs[best]
             left.remove(best)
     return pd.DataFrame(rows)
 
+# %% ../nbs/32_tradeoff.ipynb #9dd1bc37
 def density_matched(
     keys:Iterable[Key|str], # Components of an edit
     density,                # Series by key, such as `h.components.density`: how often each fires
@@ -371,7 +435,8 @@ def density_matched(
     if missing := [k for k in keys if k not in density.index or not density[k]>0]:
         raise SiteError(f"the density of {missing[0]} is not known, or it never fires")
     rng,others = np.random.default_rng(seed),density[(density>0)&~density.index.isin(keys)]
-    if min(pool, len(others))<len(keys): raise ValueError(f"{len(keys)} different components cannot be drawn from {min(pool, len(others))}")
+    if min(pool, len(others))<len(keys):
+        raise ValueError(f"{len(keys)} different components cannot be drawn from {min(pool, len(others))}")
     like = {k:(np.log(others)-np.log(density[k])).abs().nsmallest(pool).index for k in keys}
     def one():
         chosen = []

@@ -16,7 +16,6 @@ from math import isfinite
 from pathlib import Path
 from typing import NamedTuple
 import torch
-from fastcore.basics import patch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -53,7 +52,8 @@ class Step(NamedTuple):
         seat = (self.dm.seats or {}).get(site)
         if self.weight is not None and self.weight.ndim==2 and seat is not None and seat.layout is None:
             raise ValueError(
-                f"this batch is padded, and {site!r} has positions of its own, {seat.shape} for two rows, which its mask "
+                f"this batch is padded, and {site!r} has positions of its own, {seat.shape} for two rows, which its "
+                "mask "
                 "says nothing of; give rows of one length, or leave that site out")
         return weight_for(self.weight, x.shape[:-1])
 
@@ -63,6 +63,7 @@ class Step(NamedTuple):
         w = self.weights(self.clean.out)
         return float(self.clean.out.shape[:-1].numel() if w is None else w.sum())
 
+# %% ../nbs/15_train.ipynb #f22c0261
 def _masked_error(step, masks, route, measure):
     with step.run.masked(masks, route): return measure(step.run(step.x), step.clean.out, step.weights(step.clean.out))
 
@@ -84,16 +85,20 @@ def faithful(
     "The faithfulness loss"
     return faithfulness(step.dm.deltas())
 
+# %% ../nbs/15_train.ipynb #38582f37
 def sparse(
     step:Step,        # What this step is about
     p:float|tuple=2., # Exponent, or its first and last value for a straight line between
     beta:float=0.,    # Weight of the frequency term
-    n_ref:int|None=None, # Positions that term counts in; `None` takes the batch's, so another batch size presses differently
+    # Positions that term counts in; `None` takes the batch's, so another batch size presses differently
+    n_ref:int|None=None,
 )->Tensor:            # Components per position
     "The importance-minimality loss over all sites, with a frequency term"
     q = anneal(step.t, *p) if isinstance(p, tuple) else p
-    return sum(importance_minimality(g, q, weight=step.weights(g, s), beta=beta, n_ref=n_ref) for s,g in step.ci.upper.items())
+    return sum(importance_minimality(g, q, weight=step.weights(g, s), beta=beta, n_ref=n_ref)
+        for s, g in step.ci.upper.items())
 
+# %% ../nbs/15_train.ipynb #b0f64890
 def smooth_sparse(
     step:Step,                     # What this step is about
     gamma:float|tuple=(1.,.01),    # Width, or its first and last value for a straight line between
@@ -104,6 +109,7 @@ def smooth_sparse(
     w = anneal(step.t, *gamma) if isinstance(gamma, tuple) else gamma
     return sum(smooth_l0(g, w, step.weights(g, s), beta, n_ref) for s,g in step.ci.upper.items())
 
+# %% ../nbs/15_train.ipynb #ff9cec51
 def stochastic(
     step:Step,                       # What this step is about
     measure:Callable=mse,            # `mse` or `kl`
@@ -114,6 +120,7 @@ def stochastic(
     "Reconstruction with a random part of the unimportant components"
     return recon(step, stochastic_masks(step.ci.lower, source, delta), route, measure)
 
+# %% ../nbs/15_train.ipynb #af8b931c
 def layerwise(
     step:Step,            # What this step is about
     measure:Callable=mse, # `mse` or `kl`
@@ -123,6 +130,7 @@ def layerwise(
     masks = stochastic_masks(step.ci.lower, delta=delta)
     return sum(recon(step, masks, one_site(s), measure) for s in masks)/len(masks)
 
+# %% ../nbs/15_train.ipynb #2ad0ef95
 class Adversarial:
     "Reconstruction under a persistent adversary"
     def __init__(self,
@@ -141,13 +149,16 @@ class Adversarial:
     def after_backward(self,
         coef:float, # What this loss was multiplied by in the total
     ):
-        "Use the gradient that the total loss left in the sources for one more ascent; there is none where this loss was not in the total"
+        """Use the gradient that the total loss left in the sources for one more ascent; there is none where this
+        loss was not in the total"""
         if abs(coef)<torch.finfo(torch.float32).tiny: return
-        self.adversary.ascend({s:torch.zeros_like(r) if r.grad is None else r.grad/coef for s,r in self.adversary.sources.items()})
+        self.adversary.ascend({s:torch.zeros_like(r) if r.grad is None else r.grad/coef
+            for s, r in self.adversary.sources.items()})
 
     def state_dict(self): return self.adversary.state_dict()
     def load_state_dict(self, state): self.adversary.load_state_dict(state)
-    def __repr__(self): return f'Adversarial({self.adversary!r}, measure={_named(self.measure)}, route={_named(self.route)})'
+    def __repr__(self):
+        return f'Adversarial({self.adversary!r}, measure={_named(self.measure)}, route={_named(self.route)})'
 
 # %% ../nbs/15_train.ipynb #0867d412
 Losses = dict[str,tuple[float,Callable]]  # Name to coefficient and loss; with coefficient 0 a loss is only logged
@@ -164,6 +175,7 @@ def spd_losses(
     return dict(faithfulness=(faith, faithful), stochastic=(stoch, partial(stochastic, measure=measure)),
         layerwise=(layer, partial(layerwise, measure=measure)), sparsity=(sparsity, partial(sparse, p=p)))
 
+# %% ../nbs/15_train.ipynb #8340327b
 def vpd_losses(
     sparsity:float=2e-4,       # Coefficient of importance minimality
     beta:float=.5,             # Of the frequency term, relative to it
@@ -176,8 +188,10 @@ def vpd_losses(
     n_ref:int|None=None,       # Positions the frequency term counts in, as for `sparse`
 )->Losses:
     "The losses of VPD, with its coefficients for a 67M-parameter language model"
-    return dict(faithfulness=(faith, faithful), stochastic=(stoch, partial(stochastic, measure=measure, route=subset, delta=True)),
-        adversarial=(adv, Adversarial(adversary or PersistentPGD(), measure)), sparsity=(sparsity, partial(sparse, p=p, beta=beta, n_ref=n_ref)))
+    return dict(faithfulness=(faith, faithful),
+    stochastic=(stoch, partial(stochastic, measure=measure, route=subset, delta=True)),
+        adversarial=(adv, Adversarial(adversary or PersistentPGD(), measure)),
+        sparsity=(sparsity, partial(sparse, p=p, beta=beta, n_ref=n_ref)))
 
 # %% ../nbs/15_train.ipynb #c9a93889
 def warm_up(
@@ -198,23 +212,30 @@ def warm_up(
 def _shape(x): return {k:tuple(v.shape) for k,v in x.items()} if isinstance(x, dict) else tuple(x.shape)
 
 def _named(f):
-    if isinstance(f, partial): return f'{_named(f.func).lstrip("_")}('+', '.join(f'{k}={_named(v) if callable(v) else v}' for k,v in f.keywords.items())+')'
+    if isinstance(f, partial):
+        return f'{_named(f.func).lstrip("_")}('+', '.join(f'{k}={_named(v) if callable(v) else v}'
+            for k, v in f.keywords.items())+')'
     return getattr(f, '__name__', _said(f))
 
 def _said(x): return re.sub(' at 0x[0-9a-f]+', '', repr(x))  # an address is another in each process
 
 def _described(loss):
-    if isinstance(loss, partial): return dict(loss=_named(loss.func), **{k:_named(v) if callable(v) else v for k,v in loss.keywords.items()})
+    if isinstance(loss, partial):
+        return dict(loss=_named(loss.func), **{k:_named(v) if callable(v) else v for k,v in loss.keywords.items()})
     return dict(loss=_named(loss))
 
+# %% ../nbs/15_train.ipynb #72aaaffd
 def _classifies(target):
     "Is it a model of `transformers` that answers with logits of one class?"
     config = getattr(target, 'config', None)
-    return 'Classification' in type(target).__name__ and getattr(config, 'problem_type', None) in (None,'single_label_classification') and getattr(config, 'num_labels', 1)>1
+    return 'Classification' in type(target).__name__ and getattr(config, 'problem_type', None) in (None,
+        'single_label_classification') and getattr(config, 'num_labels', 1)>1
 
+# %% ../nbs/15_train.ipynb #d299111f
 def measure_for(
     dm:Decomposed, # Any decomposed model
-    x=None,        # What the target reads, which decides for models of plain torch: logits of token ids, numbers of numbers
+    # What the target reads, which decides for models of plain torch: logits of token ids, numbers of numbers
+    x=None,
 )->Callable:       # `kl` where the answer is logits, else `mse`
     "How to compare outputs where nothing else is said"
     if not hasattr(dm.target, 'main_input_name'):
@@ -223,16 +244,19 @@ def measure_for(
     logits = _classifies(dm.target) or dm.target.get_output_embeddings() is not None
     return kl if logits and dm.output in (None,'logits') else mse
 
+# %% ../nbs/15_train.ipynb #5cb40cf6
 def preset(
     dm:Decomposed, # Any decomposed model
     x=None,        # As for `measure_for`
-)->Losses:         # `vpd_losses()` for a language model whose logits are meant, else `spd_losses()` of the measure that fits
+# `vpd_losses()` for a language model whose logits are meant, else `spd_losses()` of the measure that fits
+)->Losses:
     "The losses to start from when none are given"
     measure = measure_for(dm, x)
     return vpd_losses() if is_lm(dm.target) and measure is kl else spd_losses(measure=measure)
 
 _COLUMNS = 'step','total','l0' # Of the history, beside the losses
 
+# %% ../nbs/15_train.ipynb #7d954c12
 class Learner:
     "A run: the model, its losses, optimiser and data, and how far it is"
     def __init__(self,
@@ -246,7 +270,8 @@ class Learner:
         weight_decay:float=0.,  # Of AdamW
         seed:int=0,             # Of masks, routes and the batches' order
         view:Callable|None=None, # From `dm` to an equal model that is cheaper to run, such as `feature_space`
-        autocast:torch.dtype|None=None, # Precision of masked runs, e.g. `torch.bfloat16`; parameters, importances and the target's own run keep theirs
+        # Precision of masked runs, e.g. `torch.bfloat16`; parameters, importances and the target's own run keep theirs
+        autocast:torch.dtype|None=None,
         recompute:bool=False,    # Less memory for more time, see `Step`
         compile:bool=False,      # Run components and importances through `torch.compile`?
     ):
@@ -257,21 +282,36 @@ class Learner:
                     f"a loss cannot be called {k!r}: the history has a column of that name, beside "
                     f"{', '.join(c for c in _COLUMNS if c!=k)}; give it another name")
         if autocast==torch.float16:
-            raise ValueError("under autocast to float16 gradients below 6e-8 vanish unless losses are scaled up, which is not done here; use `torch.bfloat16`")
+            raise ValueError(
+                "under autocast to float16 gradients below 6e-8 vanish unless losses are scaled up, which is not "
+                "done here; use `torch.bfloat16`")
         adversaries = {k:id(f.adversary) for k,(_,f) in losses.items() if isinstance(f, Adversarial)}
         if len({*adversaries.values()})<len(adversaries):
-            raise ValueError(f"the losses {', '.join(map(repr, adversaries))} share an adversary, which would climb for each of them; give each its own")
-        self.dm,self.losses,self.steps,self.lr,self.schedule,self.clip,self.view,self.autocast,self.recompute = dm,copy.deepcopy(losses),steps,lr,schedule,clip,view,autocast,recompute
-        args = dict(losses={k:dict(coefficient=c, **_described(f)) for k,(c,f) in losses.items()}, steps=steps, lr=lr, schedule=_named(schedule), clip=clip,
+            raise ValueError(
+                f"the losses {', '.join(map(repr, adversaries))} share an adversary, which would climb for each "
+                "of them; give each its own")
+        self.dm = dm
+        self.losses = copy.deepcopy(losses)
+        self.steps = steps
+        self.lr = lr
+        self.schedule = schedule
+        self.clip = clip
+        self.view = view
+        self.autocast = autocast
+        self.recompute = recompute
+        args = dict(losses={k:dict(coefficient=c, **_described(f)) for k,(c,f) in losses.items()}, steps=steps, lr=lr,
+        schedule=_named(schedule), clip=clip,
             weight_decay=weight_decay, seed=seed, view=_named(view) if view else None,
             autocast=str(autocast) if autocast else None, recompute=recompute, compile=compile)
         self.args = json.loads(as_json(args, default=_said))  # as it is saved, so that it compares
         if compile:
-            for m in (dm.ci_fn, *dm.components.values()): m.compile()  # not the target: a compiled module would not notice that `masked` changes its hooks
+            # not the target: a compiled module would not notice that `masked` changes its hooks
+            for m in (dm.ci_fn, *dm.components.values()): m.compile()
         self.feed,self.step = Feed(batches, seed),0
         self.opt = AdamW(dm.learnt(), lr=lr, weight_decay=weight_decay, fused=True)
         self.history,self.asked,self.path = [],[],None  # `fit` sets the folder of the run
-        self.ci,self.l0 = {},{} # of the newest row of the history: importances at the positions that count, and components in use per position
+        # of the newest row of the history: importances at the positions that count, and components in use per position
+        self.ci,self.l0 = {},{}
 
     def batch(self)->tuple: # What the target reads, and how often each position counts, or `None`
         "The next step's batch, on the model's device, checked"
@@ -287,7 +327,8 @@ class Learner:
         run = self.view(self.dm) if self.view else self.dm
         try: clean = run.clean(x)
         except (RuntimeError, IndexError) as e:
-            raise ValueError(f"{type(self.dm.target).__name__} cannot run batch {self.step} of shape {_shape(x)}: {e}") from e
+            raise ValueError(
+                f"{type(self.dm.target).__name__} cannot run batch {self.step} of shape {_shape(x)}: {e}") from e
         return Step(self.dm, run, x, weight, clean, run.ci(clean=clean), self.step/max(1, self.steps-1), self.recompute)
 
     def one(self)->tuple[dict,Step]: # Losses without coefficients, and what they looked at
@@ -296,7 +337,8 @@ class Learner:
             now = self.now()
             values = {name:loss(now) for name,(_,loss) in self.losses.items()}
         total = sum(coef*values[name] for name,(coef,_) in self.losses.items() if coef)
-        if not isinstance(total, Tensor): raise ValueError("no loss has a coefficient other than 0, so there is nothing to learn")
+        if not isinstance(total, Tensor):
+            raise ValueError("no loss has a coefficient other than 0, so there is nothing to learn")
         self.opt.zero_grad()
         total.backward()
         for coef,loss in self.losses.values():
@@ -310,7 +352,8 @@ class Learner:
     def look(self, now:Step)->dict: # Site to components in use per position
         "Keep what a monitor shows of a step"
         with torch.no_grad():
-            self.ci = {s:g.detach() if now.weight is None else g.detach().flatten(0,-2)[now.weights(g, s).flatten()>0] for s,g in now.ci.lower.items()}
+            self.ci = {s:g.detach() if now.weight is None else g.detach().flatten(0,-2)[now.weights(g, s).flatten()>0]
+                for s,g in now.ci.lower.items()}
             self.l0 = {s:l0({s:g}, weight=now.weights(g, s))[s] for s,g in now.ci.lower.items()}
         return self.l0
 
@@ -323,13 +366,13 @@ class Learner:
         import pandas as pd
         return pd.DataFrame(self.history)
 
-    def __repr__(self): return f'Learner(step {self.step} of {self.steps}, '+', '.join(f'{k} {v:.3g}' for k,v in (self.history[-1] if self.history else {}).items() if k!='step')+')'
+    def __repr__(self):
+        return f'Learner(step {self.step} of {self.steps}, '+', '.join(f'{k} {v:.3g}'
+            for k, v in (self.history[-1] if self.history else {}).items() if k!='step')+')'
 
-# %% ../nbs/15_train.ipynb #20dccba7
-@patch
-def _repr_html_(self:Learner):
-    last = self.history[-1] if self.history else {}
-    return f'<p>step {self.step:,} of {self.steps:,}</p>'+(html_table([last.values()], last.keys()) if last else '')
+    def _repr_html_(self):
+        last = self.history[-1] if self.history else {}
+        return f'<p>step {self.step:,} of {self.steps:,}</p>'+(html_table([last.values()], last.keys()) if last else '')
 
 # %% ../nbs/15_train.ipynb #c7c65b7f
 def save_checkpoint(
@@ -347,12 +390,15 @@ def save_checkpoint(
     meta = dict(schema_version='1', step=str(learner.step), args=as_json(learner.args))
     with atomic(path) as f: save_file({k:v.contiguous() for k,v in tensors.items()}, f, metadata=meta)
 
+# %% ../nbs/15_train.ipynb #6fa78b73
 def load_checkpoint(
-    learner:Learner, # A fresh run with the same arguments; `steps` may be another number, `view`, `recompute` and `compile` are free
+    # A fresh run with the same arguments; `steps` may be another number, `view`, `recompute` and `compile` are free
+    learner:Learner,
     path:str|Path,   # From `save_checkpoint`
 ):
     "Put a run back where it was"
-    with safe_open(recover(path), 'pt') as f: meta,tensors = f.metadata(),{k:f.get_tensor(k).clone() for k in f.keys()}  # the optimiser would keep the file mapped, and Windows replaces no such file
+    # the optimiser would keep the file mapped, and Windows replaces no such file
+    with safe_open(recover(path), 'pt') as f: meta,tensors = f.metadata(),{k:f.get_tensor(k).clone() for k in f.keys()}
     learner.step = int(meta['step'])
     _continued(learner, json.loads(meta['args']), Path(path).parent)
     part = lambda p: {k[len(p)+1:]:v for k,v in tensors.items() if k.startswith(p+'/')}
@@ -364,10 +410,13 @@ def load_checkpoint(
         state.setdefault(int(i), {})[name] = v
     learner.opt.load_state_dict(dict(state=state, param_groups=learner.opt.state_dict()['param_groups']))
     for name,(_,loss) in learner.losses.items():
-        if hasattr(loss, 'load_state_dict'): loss.load_state_dict({k:v.to(learner.dm.device) for k,v in part(f'loss/{name}').items()})
+        if hasattr(loss, 'load_state_dict'):
+            loss.load_state_dict({k:v.to(learner.dm.device) for k,v in part(f'loss/{name}').items()})
     restore_rng(part('rng'))
 
-_FREE = 'steps','view','recompute','compile'  # what a run may change on its way: its length, and how the same numbers are computed
+# %% ../nbs/15_train.ipynb #1afead63
+# what a run may change on its way: its length, and how the same numbers are computed
+_FREE = 'steps','view','recompute','compile'
 
 def _differences(then, now, name=''):
     "What differs between two nested dictionaries, argument by argument"
@@ -376,6 +425,7 @@ def _differences(then, now, name=''):
         if isinstance(a, dict) and isinstance(b, dict): yield from _differences(a, b, f'{name}{k}.')
         elif a!=b: yield f"{name}{k} was {a!r}, now {b!r}"
 
+# %% ../nbs/15_train.ipynb #3fbd743c
 def _jumps(learner, then):
     "What moves along with the run and jumps where a run planned for `then` steps becomes one of `learner.steps`"
     last,here = min(1., (learner.step-1)/max(1, then-1)),learner.step/max(1, learner.steps-1)
@@ -384,8 +434,10 @@ def _jumps(learner, then):
     for name,(_,loss) in learner.losses.items():
         if getattr(loss, 'func', loss) not in (sparse, smooth_sparse): continue
         pairs = {k:p.default for k,p in inspect.signature(loss).parameters.items() if isinstance(p.default, tuple)}
-        for k,pair in pairs.items(): yield f'{k} of {name!r} from {anneal(last, *pair):.3g} to {anneal(here, *pair):.3g}'
+        for k,pair in pairs.items():
+            yield f'{k} of {name!r} from {anneal(last, *pair):.3g} to {anneal(here, *pair):.3g}'
 
+# %% ../nbs/15_train.ipynb #580e010e
 def _continued(learner, then, path):
     "Check the arguments of a run against those of its checkpoint; another number of steps is allowed, and noted"
     def fixed(args): return {k:v for k,v in args.items() if k in then and k in learner.args and k not in _FREE}
@@ -393,19 +445,24 @@ def _continued(learner, then, path):
         raise ValueError(f"the run in {path} was made with other arguments: {'; '.join(changed)}. Give the same ones, "
             f"or start a new run from what this one has learnt: `fit(load({str(path)!r}), ...)` with another `path`")
     if learner.steps<learner.step:
-        raise ValueError(f"the run in {path} has done {learner.step} steps; `steps` is the number in all, so give at least {learner.step}")
+        raise ValueError(
+            f"the run in {path} has done {learner.step} steps; `steps` is the number in all, so give at least "
+            f"{learner.step}")
     if before := then.get('extended', []): learner.args['extended'] = before
     if learner.steps in (then['steps'], learner.step): return
     learner.args['extended'] = [*before, [learner.step, then['steps']]]
     if jumps := list(_jumps(learner, then['steps'])):
-        warnings.warn(f"the run in {path} was planned for {then['steps']} steps and goes on at step {learner.step} as one of {learner.steps}: "
+        warnings.warn(
+            f"the run in {path} was planned for {then['steps']} steps and goes on at step {learner.step} as one of "
+            f"{learner.steps}: "
             f"{', '.join(jumps)}. It will differ from a run of {learner.steps} steps from the start; "
             "only with `schedule=constant` and fixed exponents is it the same", stacklevel=4)
 
 # %% ../nbs/15_train.ipynb #07e99c20
 def _started(dm, batches):
     "The losses to start from on these batches"
-    known = hasattr(dm.target, 'main_input_name') or isinstance(batches, Iterator)  # an iterator would lose its first batch
+    # an iterator would lose its first batch
+    known = hasattr(dm.target, 'main_input_name') or isinstance(batches, Iterator)
     return preset(dm, None if known else unpacked(Feed(batches)[0], dm.target)[0])
 
 def _in_notebook():
@@ -413,13 +470,15 @@ def _in_notebook():
     shell = ip and ip.get_ipython()
     return shell is not None and hasattr(shell, 'kernel')
 
+# %% ../nbs/15_train.ipynb #4a1578d8
 @contextmanager
 def _told(learner, callbacks, path):
     "Say to the callbacks that want to know how a run ended"
     state,note = 'finished',''
     try:
         yield
-        if learner.step<learner.steps: state,note = 'stopped',f"`fit` with `path={str(path)!r}, resume=True` goes on from here."
+        if learner.step<learner.steps:
+            state,note = 'stopped',f"`fit` with `path={str(path)!r}, resume=True` goes on from here."
     except BaseException as e:
         state,note = 'failed',f'{type(e).__name__}: {e}'
         raise
@@ -427,10 +486,12 @@ def _told(learner, callbacks, path):
         for f in callbacks:
             if hasattr(f, 'ended'): f.ended(state, note)
 
+# %% ../nbs/15_train.ipynb #661417f5
 def fit(
     dm:Decomposed,                 # Moved in place; usable whenever the cell stops
     batches,                       # `Batches`, a list, a `DataLoader`, anything that gives the target's input
-    losses:Losses|None=None,       # `spd_losses()`, `vpd_losses()` or your own; `None` takes `preset` of the model and its first batch
+    # `spd_losses()`, `vpd_losses()` or your own; `None` takes `preset` of the model and its first batch
+    losses:Losses|None=None,
     steps:int=10_000,              # How many in all
     lr:float=1e-3,                 # Peak learning rate of AdamW
     schedule:Callable=cosine,      # `cosine`, `quarter_cosine`, `constant`, or from [0,1] to a factor
@@ -438,22 +499,33 @@ def fit(
     clip:float=0.,                 # Largest gradient norm of the components; 0 does not clip
     weight_decay:float=0.,         # Of AdamW
     seed:int=0,                    # Of masks, routes and the batches' order
-    path:str|Path|None=None,       # Folder of the run, which `load` opens: target and settings, history, checkpoint; `None` makes a dated one below `runs`
-    resume:bool=False,             # Go on from the checkpoint in `path`, if there is one; with more `steps` than it was planned for, the run becomes longer
+    # Folder of the run, which `load` opens: target and settings, history, checkpoint; `None` makes a dated one below
+    # `runs`
+    path:str|Path|None=None,
+    # Go on from the checkpoint in `path`, if there is one; with more `steps` than it was planned for, the run becomes
+    # longer
+    resume:bool=False,
     every:int=100,                 # Steps between rows of the history
     save_every:int=1000,           # Steps between checkpoints
     view:Callable|None=None,       # An equal model that is cheaper to run, such as `feature_space`
-    callbacks:Iterable[Callable]=(), # Called with the `Learner` after each row of the history; those that have an `ended` hear how it ended
-    progress:bool=True,            # Show a progress bar, or in a notebook the `TrainingMonitor` of `callbacks`, or else a new one?
-    autocast:torch.dtype|None=None, # Precision of masked runs, e.g. `torch.bfloat16` on a GPU; for TF32 see `torch.set_float32_matmul_precision`
+    # Called with the `Learner` after each row of the history; those that have an `ended` hear how it ended
+    callbacks:Iterable[Callable]=(),
+    # Show a progress bar, or in a notebook the `TrainingMonitor` of `callbacks`, or else a new one?
+    progress:bool=True,
+    # Precision of masked runs, e.g. `torch.bfloat16` on a GPU; for TF32 see `torch.set_float32_matmul_precision`
+    autocast:torch.dtype|None=None,
     recompute:bool=False,          # Less memory for more time: run masked models again in the backward pass
-    compile:bool=False,            # Run components and importances through `torch.compile`? It takes a minute first, and a CPU gains nothing
+    # Run components and importances through `torch.compile`? It takes a minute first, and a CPU gains nothing
+    compile:bool=False,
 )->Learner:                        # The run: `.history`, `.frame()`, `.step`, `.path`
     "Learn components and importances; stop it at any time, and `resume=True` goes on as if it had never stopped"
     from tqdm.auto import tqdm
-    learner,run = Learner(dm, batches, losses or _started(dm, batches), steps, lr, schedule, clip, weight_decay, seed, view, autocast, recompute, compile),Run(path)
+    learner = Learner(dm, batches, losses or _started(dm, batches), steps, lr, schedule, clip, weight_decay, seed,
+        view, autocast, recompute, compile)
+    run = Run(path)
     checkpoint,callbacks = run/'checkpoint.safetensors',list(callbacks)
-    if (run/'components.safetensors').exists(): raise ValueError(f"{run.path} holds a saved decomposition; give the run another `path`")
+    if (run/'components.safetensors').exists():
+        raise ValueError(f"{run.path} holds a saved decomposition; give the run another `path`")
     learner.args['warm'],dm.report = warm,{}  # a report is about what was learnt before
     watched = progress and _in_notebook()
     if watched:
@@ -468,7 +540,8 @@ def fit(
             run.rewind(learner.step)
             learner.history = run.history
             if 'extended' in learner.args: run.record(**learner.args, sites=dm.C, target=type(dm.target).__name__)
-        elif checkpoint.exists(): raise ValueError(f"{run.path} already holds a run; give another `path`, or `resume=True` to go on with it")
+        elif checkpoint.exists():
+            raise ValueError(f"{run.path} already holds a run; give another `path`, or `resume=True` to go on with it")
         else:
             tensors_of(dm.ci_fn)  # what cannot be saved says so before the training
             describe(dm, run.path, run.path)
@@ -481,12 +554,16 @@ def fit(
                 try: values,now = learner.one()
                 except RuntimeError as e:
                     if not out_of_memory(e): raise
-                    raise RuntimeError(f"out of memory at step {learner.step}: {_LOWER}; `plan` says what a step takes. {_kept(run)}") from e
+                    raise RuntimeError(
+                        f"out of memory at step {learner.step}: {_LOWER}; `plan` says what a step takes. "
+                        f"{_kept(run)}") from e
                 done = learner.step==steps
                 if (learner.step-1)%every==0 or done:
                     row = dict(step=learner.step-1, **{k:v.item() for k,v in values.items()})
                     if not all(map(isfinite, row.values())):
-                        raise RuntimeError(f"a loss is not finite at step {row['step']}: {row}; try a lower `lr` or a `clip`. {_kept(run)}")
+                        raise RuntimeError(
+                            f"a loss is not finite at step {row['step']}: {row}; try a lower `lr` or a `clip`. "
+                            f"{_kept(run)}")
                     row['l0'] = sum(learner.look(now).values())
                     run.log(row)
                     learner.history.append(row)
@@ -499,9 +576,11 @@ def fit(
     if signal.SIGTERM in asked: raise SystemExit(143)
     return learner
 
+# %% ../nbs/15_train.ipynb #2fb68477
 def _kept(run):
     "What can be done after an error"
-    if not (run/'checkpoint.safetensors').exists(): return f'Nothing was saved yet, so {run.path} is free for another try'
+    if not (run/'checkpoint.safetensors').exists():
+        return f'Nothing was saved yet, so {run.path} is free for another try'
     return (f'The last good state is in {run.path}: `resume=True` goes on with it, also with another `recompute`, '
         'and `load` opens it for a new run with other settings')
 
@@ -515,28 +594,42 @@ class Plan(NamedTuple):
     memory:float        # Peak of the process (or of the GPU), in MB, see `peak_memory`
     warnings:list[str]  # What may go wrong
 
-    def _costs(self): return f'{self.seconds*1e3:.3g} ms', f'{self.total/60:.3g} minutes', f'{self.memory:.0f} MB' if self.memory==self.memory else 'memory unknown'
+    def _costs(self):
+        return (f'{self.seconds*1e3:.3g} ms', f'{self.total/60:.3g} minutes', f'{self.memory:.0f} MB'
+            if self.memory==self.memory else 'memory unknown')
     def __repr__(self):
         step,total,memory = self._costs()
         return '\n'.join([f'{step} per step, {total} in all, {memory}', *(f'warning: {w}' for w in self.warnings)])
     def _repr_html_(self):
         cost = html_table([self._costs()], ['per step','in all','memory'])
-        return (cost if self.seconds==self.seconds else '')+''.join(f'<p style="border-left:.3em solid #c98a00;padding-left:.6em;margin:.4em 0"><b>warning</b> {as_html(w)}</p>' for w in self.warnings)
+        return (cost if self.seconds==self.seconds else '')+''.join(
+            '<p style="border-left:.3em solid #c98a00;padding-left:.6em;margin:.4em '
+            f'0"><b>warning</b> {as_html(w)}</p>' for w in self.warnings)
 
+# %% ../nbs/15_train.ipynb #577feb29
 def _concerns(dm, now):
     "Reasons to doubt a run before it starts"
     for s,cs in dm.components.items():
         rank = int(torch.linalg.matrix_rank(weight_of(get_site(dm.target, s)).detach().float()))
-        if cs.C<rank: yield f"{s} has {cs.C} components for a weight of rank {rank}: they cannot sum to it; give at least {rank}"
+        if cs.C<rank:
+            yield f"{s} has {cs.C} components for a weight of rank {rank}: they cannot sum to it; give at least {rank}"
     own = {}
     for s in dm.sites: own.setdefault(weight_of(get_site(dm.target, s)).untyped_storage().data_ptr(), []).append(s)
     for group in own.values():
         loose = [s for s in group if not isinstance(dm.at(s), TiedComponents)]
-        if len(loose)>1: yield f"{' and '.join(loose)} share one weight but have components of their own; `tied={{{loose[1]!r}: {loose[0]!r}}}` shares those too"
-    if not torch.equal(now.run(now.x), now.clean.out): yield "the target answers differently when run twice on one batch, so no decomposition can reproduce it"
+        if len(loose)>1:
+            yield (
+                f"{' and '.join(loose)} share one weight but have components of their own; "
+                f"`tied={{{loose[1]!r}: {loose[0]!r}}}` shares those too")
+    if not torch.equal(now.run(now.x), now.clean.out):
+        yield "the target answers differently when run twice on one batch, so no decomposition can reproduce it"
     for s,seat in dm.audit(now.x).items():
-        if seat.elsewhere!=seat.elsewhere and get_site(dm.target, s)._parameters.get('weight') is not None: yield f"{s} does not move the output, or not by a gradient, so training would find all of its components unimportant; leave it out, or name another part of the answer with `output`"
+        if seat.elsewhere!=seat.elsewhere and get_site(dm.target, s)._parameters.get('weight') is not None:
+            yield (
+                f"{s} does not move the output, or not by a gradient, so training would find all of its components "
+                "unimportant; leave it out, or name another part of the answer with `output`")
 
+# %% ../nbs/15_train.ipynb #363e5d76
 def plan(
     dm:Decomposed,           # Left as it was
     batches,                 # As for `fit`

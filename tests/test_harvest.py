@@ -29,7 +29,7 @@ def with_manifest(h, folder, **wrong):
     "A copy of a harvest with another manifest"
     folder.mkdir()
     for f in h.path.iterdir(): (folder/f.name).write_bytes(f.read_bytes())
-    (folder/'manifest.json').write_text(json.dumps(h.manifest|wrong))
+    (folder/'manifest.json').write_text(json.dumps(h.manifest|wrong), encoding='utf-8')
     return folder
 
 def test_at_most_twice_top_tokens_are_listed(dm, stats, tmp_path):
@@ -97,11 +97,11 @@ def test_columns_hide_no_method_of_a_table(h, key):
 def test_files_beside_a_harvest_stay_with_the_extended_one(tmp_path):
     old,new = tmp_path/'old',tmp_path/'new'
     for folder in (old, new): folder.mkdir()
-    (old/'labels.jsonl').write_text('a')
+    (old/'labels.jsonl').write_text('a', encoding='utf-8')
     (old/'notes').mkdir()
     _keep_other_files(old, new)
-    with open(old/'labels.jsonl', 'a') as f: f.write('b')  # another process, before the new folder replaces the old one
-    assert (new/'labels.jsonl').read_text()=='ab' and (new/'notes').is_dir()
+    with open(old/'labels.jsonl', 'a', encoding='utf-8') as f: f.write('b')  # another process, before the new folder replaces the old one
+    assert (new/'labels.jsonl').read_text(encoding='utf-8')=='ab' and (new/'notes').is_dir()
 
 def test_completion_sees_every_method():
     "Editors look at classes, and none of a harvest's methods is added later"

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest, torch
 from spd_nb.ci import GlobalCI, ScalarCI, SharedCI, TransformerCI, VectorCI
 from spd_nb.data import TokenBatches, repeated_tokens, sparse_features
-from spd_nb.edit import ablated, avoids, says
+from spd_nb.edit import ablated
+from spd_nb.places import avoids, says
 from spd_nb.harvest import Harvest
 from spd_nb.count import count
 from spd_nb.lms import StoryLM

@@ -3,7 +3,8 @@ import sys
 from pathlib import Path
 import numpy as np, pandas as pd, pytest, torch
 from spd_nb.autointerp import evidence_label
-from spd_nb.edit import ablated, u_replaced, write_token
+from spd_nb.edit import ablated, u_replaced
+from spd_nb.learn import write_token
 from spd_nb.eval import without_masks
 from spd_nb.harvest import Harvest
 from spd_nb.lms import by_role

@@ -96,7 +96,7 @@ def test_views_show_characters_and_name_their_parts(made):
     for view in (browser, studio, diff): assert '\ufffd' not in json.dumps(view.recorded(), ensure_ascii=False)
 
 def test_an_edit_names_the_tokens_of_a_character(made):
-    from spd_nb.edit import token_id, token_ids
+    from spd_nb.places import token_id, token_ids
     dm,h,row = made
     with pytest.raises(ValueError, match=r"'⟨E7⟩' \((\d+)\)") as e: token_id(dm, '猫', h.tokenizer)
     assert token_ids(dm, ['⟨E7⟩','⟨8C⟩'], h.tokenizer)==h.token_ids(['⟨E7⟩','⟨8C⟩']) and str(h.token_ids('⟨E7⟩')[0]) in str(e.value)

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from zoo import LANGUAGE_MODELS, OTHER_MODELS, ROWS, STEPS, TRAPS
 from spd_nb.ci import ScalarCI, SharedCI, TransformerCI
 from spd_nb.keys import match_sites
-from spd_nb.edit import ablated, baked, u_replaced
+from spd_nb.edit import ablated, u_replaced
+from spd_nb.export import baked
 from spd_nb.eval import report
 from spd_nb.count import count
 from spd_nb.lms import linear_sites, load_lm

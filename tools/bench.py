@@ -149,7 +149,8 @@ def edited(name, n):
     "CPU seconds of a forward pass under each kind of edit, of that of the target in the same round (medians); of a step of LoRA and of one measurement"
     import torch
     from contextlib import nullcontext
-    from spd_nb.edit import Places, ablated, only, says, u_replaced
+    from spd_nb.places import Places, says
+    from spd_nb.edit import ablated, only, u_replaced
     from spd_nb.eval import without_masks
     from spd_nb.lora import lora
     from spd_nb.tradeoff import measure

@@ -6,7 +6,9 @@ from spd_nb.browser import ComponentBrowser
 from spd_nb.components import gaussian
 from spd_nb.keys import Key
 from spd_nb.diff import EditDiff
-from spd_nb.edit import Places, ablated, u_replaced, write_token
+from spd_nb.places import Places
+from spd_nb.edit import ablated, u_replaced
+from spd_nb.learn import write_token
 from spd_nb.eval import alive, identity_error, mask_table, mean_over, ml2r, mmcs, one_hots, report, spectrum, steps_of
 from spd_nb.harvest import Harvest
 from spd_nb.lens import PromptLens

@@ -9,7 +9,10 @@ import pandas as pd, torch
 from spd_nb.keys import Key
 from spd_nb.core import atomic
 from spd_nb.hooks import hooked
-from spd_nb.edit import Places, ablated, baked, fit_u, says, u_replaced, windows, write_token
+from spd_nb.places import Places, says, windows
+from spd_nb.edit import ablated, u_replaced
+from spd_nb.export import baked
+from spd_nb.learn import fit_u, write_token
 from spd_nb.measures import kl_pq
 from spd_nb.eval import auc, single_ablations, without_masks
 from spd_nb.harvest import Harvest

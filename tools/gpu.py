@@ -19,7 +19,10 @@ from spd_nb.browser import ComponentBrowser
 from spd_nb.ci import GlobalCI, ScalarCI, SharedCI, TransformerCI, VectorCI, private_gates
 from spd_nb.compute import peak_memory
 from spd_nb.core import provenance, seeded
-from spd_nb.edit import Places, ablated, baked, before, fit_u, says, scaled, u_replaced, v_replaced
+from spd_nb.places import Places, before, says
+from spd_nb.edit import ablated, scaled, u_replaced, v_replaced
+from spd_nb.export import baked
+from spd_nb.learn import fit_u
 from spd_nb.feature_space import feature_space
 from spd_nb.harvest import Harvest
 from spd_nb.count import count
