@@ -331,7 +331,7 @@ class Harvest(_PlaceSearch):
     def component(self,
         key:Key|str, # A component
         n:int=8,     # Number of examples
-    )->Component:    # Shows itself in a notebook
+    )->Component:    # Displayed as tables and texts in a notebook
         "Everything about one component"
         i,key = self.at(key),str(Key.parse(key))
         return Component(
@@ -344,7 +344,7 @@ class Harvest(_PlaceSearch):
         rows = self._components.assign(fire=self._components.firings>0)
         labels = ', '.join(f'{n:,} {s}' for s,n in self.labels.counts().items())
         about = [
-            ('harvest', self._given), ('tokens', f"{self.manifest['tokens']:,}"),
+            ('harvest', self._name), ('tokens', f"{self.manifest['tokens']:,}"),
             ('fires above', str(self.manifest['threshold'])), ('labels', labels or 'none'),
             ('decomposition', 'not open' if self.dm is None else 'open')]
         by_site = rows.groupby('site', sort=False, observed=True)
@@ -396,7 +396,9 @@ def harvest(
     "Gather evidence about every component in one pass over text; the same call resumes a stopped or killed harvest"
     path,tokenizer = recover(path),tokenizer or tokenizer_of(dm.target)  # before the work, so that it is not in vain
     if {'rank','world'}&set(options):
-        raise ValueError("a harvest is whole; let each process `count` its share, and `write` the sum")
+        raise ValueError(
+            "`harvest` counts in one process, without `rank` and `world`; let each process `count` its share, and "
+            "`write` the sum")
     counts,exists = path.with_name(f'{path.name}.counts'),path.exists()
     if exists:
         h,end = Harvest(path, dm, tokenizer),Feed(batches).how_many(n)

@@ -165,7 +165,7 @@ def _read_manifest(path):
 class _Folder:
     "Files of a harvest, verified when they are opened and when they are read"
     def __init__(self, path:str|Path):
-        self.path,self._given = existing(path),str(path)
+        self.path,self._name = existing(path),str(path)
         self.manifest = _read_manifest(self.path)
         self.labels = Labels(self.path/'labels.jsonl')
 
@@ -196,14 +196,14 @@ class _Folder:
         return t.rename_columns([now.get(c, c) for c in t.column_names])
 
 # %% ../nbs/20e_tables.ipynb #983375bc
-_SHOWN = [
+_COMPONENT_COLUMNS = [
     'key', 'site', 'c', 'firings', 'density', 'mean_ci', 'max_ci', 'act_mean', 'act_sd', 'fired_mean', 'fired_sd',
     'positive', 'act_min', 'act_max']
 
 class _Rows(_Folder):
     "Components and tokens, a row each"
     @cached_property
-    def _components(self)->'pd.DataFrame': return self._read('components', columns=_SHOWN).to_pandas()
+    def _components(self)->'pd.DataFrame': return self._read('components', columns=_COMPONENT_COLUMNS).to_pandas()
 
     @cached_property
     def _totals(self)->'pd.DataFrame': return self._read('token_totals').to_pandas()
@@ -360,7 +360,7 @@ class Tables(_Listed):
     def __repr__(self):
         fire = int((self._components.firings>0).sum())
         has = f"{self.manifest['tokens']:,} tokens, {len(self.keys):,} components, {fire:,} of which fire"
-        return f"{type(self).__name__}({self._given!r}: {has})"
+        return f"{type(self).__name__}({self._name!r}: {has})"
 
     @cached_property
     def _histograms(self): return self._read('components', columns=['histogram','fired_histogram'])
