@@ -18,7 +18,7 @@ from traitlets import Any, TraitType, observe, validate
 from .data import begun
 from .display import as_html, html_table, visible
 from .edit import Edit
-from .harvest import tokenizer_of, unknown_words
+from .tokenizers import tokenizer_of, unknown_words
 from .model import Decomposed
 from .pickers import place
 from .sites import output_of

@@ -15,7 +15,8 @@ from torch import Tensor
 from .compute import AdamW
 from .display import brief
 from .edit import Edit, scaled, u_replaced
-from .harvest import direct_logits, tokenizer_of
+from .logit_lens import direct_logits
+from .tokenizers import tokenizer_of
 from .hooks import open_sites
 from .keys import Key, keys_of, weight_of
 from .measures import FIRES, kl_pq

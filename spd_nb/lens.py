@@ -13,7 +13,8 @@ from pydantic import Field
 from traitlets import Unicode
 from .browser import Evidence
 from .display import as_html, html_table, visible
-from .harvest import Harvest, unknown_words
+from .harvest import Harvest
+from .tokenizers import unknown_words
 from .keys import Key
 from .texts import names_of
 from .widgets import asked, jsonable

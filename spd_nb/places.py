@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from .harvest import tokenizer_of
+from .tokenizers import tokenizer_of
 from .model import Decomposed
 from .texts import ids_named, texts_of
 

@@ -18,7 +18,8 @@ from torch import Tensor
 from .autointerp import in_label, in_thread, last_object, unfinished
 from .batches import Feed
 from .eval import relative_change, single_ablations, without_masks
-from .harvest import Harvest, ids_of
+from .harvest import Harvest
+from .count import ids_of
 from .keys import Key
 from .measures import next_token_nll
 from .texts import assembled, marked, marks_for, quoted

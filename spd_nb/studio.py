@@ -18,7 +18,8 @@ from .display import as_html, html_table, visible
 from .edit import Edit, scaled, u_replaced
 from .places import before
 from .learn import write_token
-from .harvest import Harvest, unknown_words
+from .harvest import Harvest
+from .tokenizers import unknown_words
 from .keys import Key
 from .measures import FIRES, kl_pq
 from .texts import names_of

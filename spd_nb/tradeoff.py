@@ -22,7 +22,7 @@ from .display import as_html, html_table
 from .edit import Edit, ablated, scaled
 from .places import Places, token_ids
 from .eval import relative_change
-from .harvest import tokenizer_of
+from .tokenizers import tokenizer_of
 from .hooks import without_hooks
 from .keys import Key, SiteError, keys_of
 from .measures import kl_pq, next_token_nll

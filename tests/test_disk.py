@@ -6,7 +6,9 @@ from spd_nb.core import Run, atomic
 from spd_nb.data import tokens
 from spd_nb.edit import ablated
 from spd_nb.eval import report
-from spd_nb.harvest import Harvest, Labels, count, harvest
+from spd_nb.harvest import Harvest, harvest
+from spd_nb.labels import Labels
+from spd_nb.count import count
 from spd_nb.lms import StoryLM, load_lm
 from spd_nb.model import decompose, load, save
 from spd_nb.stats import load_stats

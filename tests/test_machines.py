@@ -8,7 +8,8 @@ from spd_nb.ci import GlobalCI, ScalarCI, SharedCI, TransformerCI, VectorCI
 from spd_nb.data import TokenBatches, repeated_tokens, sparse_features
 from spd_nb.edit import ablated
 from spd_nb.places import avoids, says
-from spd_nb.harvest import Harvest, count
+from spd_nb.harvest import Harvest
+from spd_nb.count import count
 from spd_nb.lms import StoryLM
 from spd_nb.masks import Mask, PersistentPGD, binomial, one_site, per_position
 from spd_nb.model import decompose, load

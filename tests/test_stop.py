@@ -4,7 +4,8 @@ from contextlib import contextmanager
 from pathlib import Path
 import pytest, torch
 from spd_nb.components import aligned
-from spd_nb.harvest import Harvest, Labels, harvest
+from spd_nb.harvest import Harvest, harvest
+from spd_nb.labels import Labels
 from spd_nb.model import decompose, load, save
 from spd_nb.stories import stories
 from spd_nb.toys import TMS, fit_toy

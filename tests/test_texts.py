@@ -121,7 +121,8 @@ def data_of(prompt):
     return lines[start+1:end],said and said.groups()
 
 def component(texts, at):
-    from spd_nb.harvest import Component, Example
+    from spd_nb.harvest import Component
+    from spd_nb.tables import Example
     ci = np.zeros(len(texts))
     side = pd.DataFrame(dict(token=range(len(texts)), text=texts, pmi=1., precision=.5, recall=.5, count=9.))
     return Component('a.b:0', dict(density=.1), side, side, [Example(list(range(len(texts))), texts, ci, ci, at)], pd.Series(1., texts), None)

@@ -16,7 +16,7 @@ from spd_nb.keys import match_sites
 from spd_nb.edit import ablated, u_replaced
 from spd_nb.export import baked
 from spd_nb.eval import report
-from spd_nb.harvest import count
+from spd_nb.count import count
 from spd_nb.lms import linear_sites, load_lm
 from spd_nb.masks import Mask
 from spd_nb.model import decompose, load, save

@@ -108,7 +108,8 @@ def harvested(ci, rows):
     from transformers import ArceeConfig, ArceeForCausalLM
     from spd_nb.ci import TransformerCI
     from spd_nb.compute import peak_memory
-    from spd_nb.harvest import count, write
+    from spd_nb.count import count
+    from spd_nb.harvest import write
     from spd_nb.model import decompose
     from spd_nb.stories import story_tokenizer
     torch.manual_seed(0)

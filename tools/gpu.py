@@ -24,7 +24,8 @@ from spd_nb.edit import ablated, scaled, u_replaced, v_replaced
 from spd_nb.export import baked
 from spd_nb.learn import fit_u
 from spd_nb.feature_space import feature_space
-from spd_nb.harvest import Harvest, count
+from spd_nb.harvest import Harvest
+from spd_nb.count import count
 from spd_nb.lens import PromptLens
 from spd_nb.lms import StoryLM
 from spd_nb.lora import lora, project
