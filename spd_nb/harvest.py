@@ -24,14 +24,15 @@ from .compute import out_of_memory, stoppable
 from .core import as_json, atomic, existing, opened_from, path_of, provenance, recover
 from .data import begun
 from .display import as_html, html_table
-from .hooks import without_hooks, hooked
+from .hooks import hooked, without_hooks
 from .keys import Key, SiteError, get_site, nearest
 from .lms import check_tokens, is_lm, vocab_of
 from .measures import FIRES
-from .model import Decomposed, fingerprint, reference
+from .model import Decomposed
 from .sites import matrices
 from .stats import BINS, Stats, act_edges, component_table, counts_size, load_stats, pmi, save_stats, token_table
 from .stories import story_tokenizer
+from .targets import fingerprint, reference
 from .texts import assembled, ids_named, marked, names_of, spans, texts_of
 
 # %% ../nbs/21_harvest.ipynb #04573628

@@ -19,25 +19,27 @@ from spd_nb.browser import ComponentBrowser
 from spd_nb.ci import GlobalCI, ScalarCI, SharedCI, TransformerCI, VectorCI, private_gates
 from spd_nb.compute import peak_memory
 from spd_nb.core import provenance, seeded
-from spd_nb.places import Places, before, says
 from spd_nb.edit import ablated, scaled, u_replaced, v_replaced
 from spd_nb.export import baked
-from spd_nb.learn import fit_u
 from spd_nb.feature_space import feature_space
 from spd_nb.harvest import Harvest, count
+from spd_nb.learn import fit_u
 from spd_nb.lens import PromptLens
 from spd_nb.lms import StoryLM
 from spd_nb.lora import lora, project
 from spd_nb.losses import cosine
-from spd_nb.measures import kl, mse
 from spd_nb.masks import PersistentPGD, ci_masks, one_site, stochastic_masks
+from spd_nb.measures import kl, mse
 from spd_nb.model import decompose, load, save
+from spd_nb.objectives import Adversarial, faithful, recon, smooth_sparse, sparse, spd_losses, stochastic, vpd_losses
+from spd_nb.places import Places, before, says
+from spd_nb.planning import plan
 from spd_nb.stats import Stats
 from spd_nb.stories import stories
 from spd_nb.studio import EditStudio
-from spd_nb.toys import TMS, ResidMLP
+from spd_nb.toys import ResidMLP, TMS
 from spd_nb.tradeoff import measure
-from spd_nb.train import Adversarial, Learner, faithful, fit, plan, recon, smooth_sparse, sparse, spd_losses, stochastic, vpd_losses
+from spd_nb.train import Learner, fit
 
 class Row(NamedTuple):
     "One line of the table"
@@ -106,8 +108,8 @@ def losses(dm, x):
 def gradient(dm, x, loss, autocast=None):
     "A loss on a batch, and its gradient"
     learner = Learner(dm, [x], {'it':(1.,loss)}, 10, 1e-3, cosine)
-    with torch.autocast(dm.device.type, autocast, enabled=autocast is not None): value = loss(learner.now())
-    return value.item(),torch.autograd.grad(value, dm.learnt(), materialize_grads=True)
+    with torch.autocast(dm.device.type, autocast, enabled=autocast is not None): value = loss(learner.observe())
+    return value.item(),torch.autograd.grad(value, dm.trainable_parameters(), materialize_grads=True)
 
 def gradients(at):
     "Every loss and its gradient, against float64 on the CPU"
@@ -239,8 +241,8 @@ def resumed(at):
             whole,a = run(f'{tmp}/whole', autocast)
             run(f'{tmp}/cut', autocast, callbacks=[lambda l: l.stop() if l.step==5 else None])
             again,b = run(f'{tmp}/cut', autocast, resume=True)
-        equal = a.history==b.history and all(torch.equal(p, q) for p,q in zip(whole.learnt(), again.learnt()))
-        yield Row('resumed'+(' in bf16' if autocast else ''), 'equal number for number' if equal else f'off by {close(list(whole.learnt()), list(again.learnt())):.1e}', equal)
+        equal = a.history==b.history and all(torch.equal(p, q) for p,q in zip(whole.trainable_parameters(), again.trainable_parameters()))
+        yield Row('resumed'+(' in bf16' if autocast else ''), 'equal number for number' if equal else f'off by {close(list(whole.trainable_parameters()), list(again.trainable_parameters())):.1e}', equal)
 
 def moved(at):
     "Models, saves and checkpoints move between devices"
