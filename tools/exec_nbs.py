@@ -50,6 +50,12 @@ def constants(source):
     def public(t): return all(map(public, t.elts)) if isinstance(t, ast.Tuple) else isinstance(t, ast.Name) and t.id[0]!='_'
     return '\n'.join('\n'.join(lines[o.lineno-1:o.end_lineno]) for o in ast.parse(source).body if isinstance(o, ast.Assign) and all(map(public, o.targets)))
 
+def typing_imports(nb):
+    "The imports of a page that only type checkers see"
+    sources = [c.source for c in nb.cells if c.cell_type=='code' and EXPORT.search(c.source)]
+    blocks = [o for s in sources for o in ast.parse(s).body if isinstance(o, ast.If) and ast.unparse(o.test)=='TYPE_CHECKING']
+    return [ast.unparse(i) for b in blocks for i in b.body]
+
 def site_copy(nb, page, root):
     "`nb`, at `page` below `root`, as nbdev and Quarto should get it"
     cfg = get_config()
@@ -60,8 +66,9 @@ def site_copy(nb, page, root):
         # to document a page nbdev runs its exports and imports once more: a lesson that imports would run without the lessons before it
         if IMPORT.search(c.source) and not EXPORT.search(c.source) and not SKIP.search(c.source): c.source = '#| eval: false\n'+c.source
         c.outputs = [o for o in map(without_scripts, c.outputs) if o]
-    # ... a signature may name a class that comes later on the page
-    for i,m in [(i,m[1]) for i,c in enumerate(nb.cells) if (m := MODULE.search(c.source))]: nb.cells.insert(i+1, new_code_cell(f'#| hide\nfrom {cfg.lib_path.name}.{m} import *'))
+    # ... a signature may name a class that comes later on the page, or one that only type checkers import
+    for i,m in [(i,m[1]) for i,c in enumerate(nb.cells) if (m := MODULE.search(c.source))]:
+        nb.cells.insert(i+1, new_code_cell('\n'.join(['#| hide', f'from {cfg.lib_path.name}.{m} import *', *typing_imports(nb)])))
     for i,c in reversed(list(enumerate(nb.cells))):
         if c.cell_type=='code' and EXPORT.search(c.source) and (shown := constants(c.source)): nb.cells.insert(i+1, new_code_cell(shown))
     return nb
