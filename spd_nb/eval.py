@@ -8,8 +8,6 @@ __all__ = ['Verdict', 'evaluate', 'mean_over', 'spectrum', 'alive', 'mask_table'
 
 # %% ../nbs/16_eval.ipynb #64750830
 from collections.abc import Callable, Iterable
-from functools import reduce
-from operator import add
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 import numpy as np
@@ -50,17 +48,20 @@ def mean_over(
 )->_T:                     # The mean over the positions of all batches
     "Mean over batches, each weighted by the number of its positions that count"
     total = sum(o.positions for o in evals)
-    return reduce(add, (f(o)*(o.positions/total) for o in evals))
+    first,*others = (f(o)*(o.positions/total) for o in evals)
+    return sum(others, start=first)
 
 # %% ../nbs/16_eval.ipynb #b7dc7f92
 def _counted(g, weight):
     "Importances at the positions that count, in a row"
-    return g.flatten(0, -2) if weight is None else g[weight_for(weight, g.shape[:-1])>0]
+    weight = weight_for(weight, g.shape[:-1])
+    return g.flatten(0, -2) if weight is None else g[weight>0]
 
 def _site_spectrum(site, cs, evals, threshold):
     "The rows of `spectrum` of one site"
     import pandas as pd
-    def mean(f): return mean_over(lambda o: position_mean(f(o.ci.lower[site]), o.weights(o.ci.lower[site], site)), evals)
+    def weight(o): return o.weights(o.ci.lower[site], site)
+    def mean(f): return mean_over(lambda o: position_mean(f(o.ci.lower[site]), weight(o)), evals)
     return pd.DataFrame(dict(
         key=[f'{site}:{c}' for c in range(cs.C)], site=site, c=range(cs.C),
         norm=(cs.V.norm(dim=0)*cs.U.norm(dim=1)).tolist(),
@@ -88,9 +89,10 @@ def alive(
     ci:float=1e-6,       # Alive by importance: mean above this (VPD)
 )->'pd.DataFrame':       # By site: C, and how many are alive by norm, by mean_ci and by firing
     "Number of living components by three definitions, since papers differ in theirs"
+    import pandas as pd
     longest = spec.groupby('site', observed=True).norm.transform('max')
     counts = spec[['site']].assign(C=1, norm=spec.norm>norm*longest, mean_ci=spec.mean_ci>ci, fires=spec.rate>0)
-    return counts.groupby('site', sort=False, observed=True).sum()
+    return pd.DataFrame(counts.groupby('site', sort=False, observed=True).sum())
 
 # %% ../nbs/16_eval.ipynb #a7118c30
 def _tokens(step): return step.x['input_ids'] if isinstance(step.x, dict) else step.x

@@ -153,7 +153,8 @@ class _Run(_Audited):
             if self.seats is None or self._one_position: self._check_batch(batch_of(self.target, args, kw))
             lead[:] = [lead_of(args, kw)]
             if first is not None: first(args, kw)
-        return hooked(self.target, {s:partial(self._call_laid_out, s, f, lead) for s,f in hooks.items()}, note_lead, last)
+        placed = {s:partial(self._call_laid_out, s, f, lead) for s,f in hooks.items()}
+        return hooked(self.target, placed, note_lead, last)
 
     def _call_laid_out(self, site, f, lead, x, out):
         "Call a hook on tensors laid out as the batch is"
@@ -241,7 +242,8 @@ class Decomposed(_Masked):
     def new_ci(self)->Callable: # From components to a fresh causal-importance function
         "Makes another importance function like this one, untrained"
         if not type(self.ci_fn).__module__.startswith('spd_nb.'): return self._ci_factory
-        return partial(type(self.ci_fn), **{k:v for k,v in self.ci_fn.spec.items() if k!='kind'})
+        spec:Any = self.ci_fn.spec
+        return partial(type(self.ci_fn), **{k:v for k,v in spec.items() if k!='kind'})
 
     def train(self,
         mode:bool=True, # Of components and importance function; the target stays in evaluation mode

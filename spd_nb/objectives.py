@@ -41,8 +41,8 @@ class Step(NamedTuple):
         seat = self.dm.seats.get(site) if self.dm.seats and site is not None else None
         if self.weight is not None and self.weight.ndim==2 and seat is not None and seat.layout is None:
             raise ValueError(
-                f"this batch is padded, and {site!r} has positions of its own, {seat.shape} for two rows, which its mask "
-                "says nothing of; give rows of one length, or leave that site out")
+                f"this batch is padded, and {site!r} has positions of its own, {seat.shape} for two rows, which its "
+                "mask says nothing of; give rows of one length, or leave that site out")
         return weight_for(self.weight, x.shape[:-1])
 
     @property
@@ -169,7 +169,8 @@ class Adversarial:
     def state_dict(self)->dict: return self.adversary.state_dict()
     def load_state_dict(self, state:dict)->None: self.adversary.load_state_dict(state)
     def __repr__(self):
-        return f'Adversarial({self.adversary!r}, measure={callable_name(self.measure)}, route={callable_name(self.route)})'
+        measure,route = callable_name(self.measure),callable_name(self.route)
+        return f'Adversarial({self.adversary!r}, measure={measure}, route={route})'
 
 # %% ../nbs/14a_objectives.ipynb #0867d412
 Losses = dict[str,tuple[float,Callable]]  # Name to coefficient and loss; a loss with coefficient 0 is only logged
@@ -225,7 +226,8 @@ def measure_for(
     if not hasattr(dm.target, 'main_input_name'):
         x = next((v for v in x.values() if isinstance(v, Tensor)), None) if isinstance(x, dict) else x
         return mse if x is None or x.is_floating_point() else kl
-    logits = _classifies(dm.target) or dm.target.get_output_embeddings() is not None
+    target:Any = dm.target
+    logits = _classifies(target) or target.get_output_embeddings() is not None
     return kl if logits and dm.output in (None,'logits') else mse
 
 # %% ../nbs/14a_objectives.ipynb #5cb40cf6

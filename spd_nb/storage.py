@@ -34,10 +34,10 @@ def tensors_of(
 # %% ../nbs/13b_storage.ipynb #c1627663
 def read_tensors(
     path:Path, # A safetensors file
-)->tuple[dict[str,Tensor],dict|None]: # Name to tensor, and the metadata of the file
+)->tuple[dict[str,Tensor],dict[str,str]]: # Name to tensor, and the metadata of the file
     "Tensors and metadata of a safetensors file"
     try:
-        with safe_open(path, 'pt') as f: return {k:f.get_tensor(k) for k in f.keys()},f.metadata()
+        with safe_open(path, 'pt') as f: return {k:f.get_tensor(k) for k in f.keys()},f.metadata() or {}
     except (SafetensorError, OSError) as e:
         raise ValueError(
             f"{path} is missing or damaged ({e}); copy the folder again, or save the decomposition again") from e

@@ -30,7 +30,8 @@ def _state_entries(name, value)->Iterator[tuple[str,Any]]:
     if not isinstance(value, (dict,list,tuple)):
         yield name,value
         return
-    for k,v in value.items() if isinstance(value, dict) else enumerate(value): yield from _state_entries(f'{name}.{k}', v)
+    for k,v in value.items() if isinstance(value, dict) else enumerate(value):
+        yield from _state_entries(f'{name}.{k}', v)
 
 # %% ../nbs/13a_targets.ipynb #6c4e65f3
 def fingerprint(
