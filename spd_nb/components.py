@@ -9,6 +9,7 @@ __all__ = ['Components', 'EmbeddingComponents', 'TiedComponents', 'gaussian', 'a
 # %% ../nbs/10_components.ipynb #11a827b9
 import copy
 from collections.abc import Callable
+from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -157,15 +158,15 @@ class SiteDict(nn.ModuleDict):
         modules=(), # By site: a dict, or pairs
     ): super().__init__(modules)
     def _key(self, s): return s.replace('.', '/')
-    def __getitem__(self, s): return super().__getitem__(self._key(s))
+    def __getitem__(self, s)->Any: return super().__getitem__(self._key(s))
     def __setitem__(self, s, m):
         if '/' in s: raise ValueError(f"site {s!r} has a slash, which stands for a dot here")
         self._modules[self._key(s)] = m  # not by `add_module`, which refuses sites called `keys` or `values`
     def __delitem__(self, s): super().__delitem__(self._key(s))
     def __contains__(self, s): return super().__contains__(self._key(s))
     def __iter__(self): return iter(self.keys())
-    def keys(self): return [k.replace('/', '.') for k in self._modules]
-    def items(self): return list(zip(self.keys(), self._modules.values()))
+    def keys(self)->list[str]: return [k.replace('/', '.') for k in self._modules]
+    def items(self)->list[tuple[str,Any]]: return list(zip(self.keys(), self._modules.values()))
 
 # %% ../nbs/10_components.ipynb #c8566941
 class Identified(nn.Module):

@@ -19,7 +19,8 @@ from .core import recover
 from .keys import SiteError
 from .lms import is_lm, vocab_of
 from .measures import FIRES
-from .model import Decomposed, fingerprint
+from .model import Decomposed
+from .targets import fingerprint
 from .stats import Stats, counts_size, load_stats, save_stats
 
 # %% ../nbs/20d_count.ipynb #e899f495

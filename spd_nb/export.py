@@ -22,8 +22,9 @@ from .edit import Edit
 from .hooks import open_sites
 from .keys import as_stored, get_site, scale_of
 from .lms import vocab_of
-from .model import Decomposed, fingerprint, reference
+from .model import Decomposed
 from .sites import output_of
+from .targets import fingerprint, reference
 
 # %% ../nbs/30c_export.ipynb #557780b7
 def _as_weights(e):

@@ -24,7 +24,8 @@ from .keys import Key
 from .labels import Side, check_side
 from .lms import check_tokens
 from .logit_lens import direct_logits, direct_reads
-from .model import Decomposed, fingerprint
+from .model import Decomposed
+from .targets import fingerprint
 from .pmi import pmi
 from .stats import Stats
 from .tables import Example, Tables, write_tables

@@ -16,7 +16,8 @@ from .core import as_json, atomic, existing, provenance, recover
 from .firings import BINS, act_edges
 from .keys import Key, SiteError, nearest
 from .labels import Labels, Side, check_side
-from .model import Decomposed, fingerprint
+from .model import Decomposed
+from .targets import fingerprint
 from .pmi import component_table, token_table
 from .stats import Stats
 from .texts import assembled, marked, texts_of

@@ -9,7 +9,7 @@ __all__ = ['tokenizer_of', 'tokenizer_hash', 'unknown_words']
 import hashlib, json
 from torch import nn
 from .core import opened_from
-from .model import reference
+from .targets import reference
 from .stories import story_tokenizer
 
 # %% ../nbs/19a_tokenizers.ipynb #04573628

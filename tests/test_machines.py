@@ -16,7 +16,7 @@ from spd_nb.model import decompose, load
 from spd_nb.stats import load_stats
 from spd_nb.stories import stories
 from spd_nb.toys import TMS, InductionHead, ResidMLP
-from spd_nb.train import Adversarial, Step, smooth_sparse, spd_losses, stochastic, vpd_losses
+from spd_nb.objectives import Adversarial, Step, smooth_sparse, spd_losses, stochastic, vpd_losses
 
 ROOT = Path(__file__).parent.parent
 stood_in = pytest.mark.skipif(sys.platform!='linux', reason='tests/windows.py stands in for Windows on Linux')

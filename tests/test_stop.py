@@ -42,7 +42,7 @@ def test_sigterm_leaves_a_checkpoint_and_a_resumed_run_is_the_same(tmp_path):
         assert p.wait(60)==143
     dm,learner = train(tmp_path/'cut', resume=True)
     assert learner.step==STEPS
-    assert all(torch.equal(a, b) for a,b in zip(whole.learnt(), dm.learnt()))
+    assert all(torch.equal(a, b) for a,b in zip(whole.trainable_parameters(), dm.trainable_parameters()))
 
 def test_a_killed_save_leaves_a_whole_one(tmp_path):
     "Kill a process that saves over and over at many moments; what is there always opens"

@@ -4,24 +4,26 @@ from pathlib import Path
 import torch
 from spd_nb.browser import ComponentBrowser
 from spd_nb.components import gaussian
-from spd_nb.keys import Key
 from spd_nb.diff import EditDiff
-from spd_nb.places import Places
 from spd_nb.edit import ablated, u_replaced
-from spd_nb.learn import write_token
-from spd_nb.eval import alive, identity_error, mask_table, mean_over, ml2r, mmcs, one_hots, report, spectrum, steps_of
+from spd_nb.eval import alive, evaluate, mask_table, mean_over, report, spectrum
+from spd_nb.ground_truth import identity_error, ml2r, mmcs, one_hots
 from spd_nb.harvest import Harvest
+from spd_nb.keys import Key
+from spd_nb.learn import write_token
 from spd_nb.lens import PromptLens
-from spd_nb.measures import kl
 from spd_nb.losses import quarter_cosine
+from spd_nb.measures import kl
 from spd_nb.model import decompose, load
+from spd_nb.objectives import spd_losses
 from spd_nb.pickers import HeatmapPicker, ParetoPicker
+from spd_nb.places import Places
 from spd_nb.plots import lines, points, vectors2d
 from spd_nb.scoring import shortlist, watch
 from spd_nb.stories import stories, story_rows, vocabulary
 from spd_nb.toys import TMS, fit_toy
 from spd_nb.tradeoff import generations, grid, measure, sweep
-from spd_nb.train import fit, spd_losses
+from spd_nb.train import fit
 from spd_nb.widgets import write_page
 
 root = Path(__file__).resolve().parent.parent
@@ -48,9 +50,9 @@ print(trust)
 print('3/5  opening a shipped decomposition: a language model that tells stories')
 opened = time.time()
 lm = load(root/'data'/'story')
-steps = steps_of(lm, stories(16, 128, seed=77, held_out=True), 3)
-masks,living = mask_table(steps, kl),alive(spectrum(steps))
-needed = {s:mean_over(lambda o: (o.ci.lower[s]>0).float().sum(-1).mean(), steps).item() for s in lm.sites}
+evals = evaluate(lm, stories(16, 128, seed=77, held_out=True), 3)
+masks,living = mask_table(evals, kl),alive(spectrum(evals))
+needed = {s:mean_over(lambda o: (o.ci.lower[s]>0).float().sum(-1).mean(), evals).item() for s in lm.sites}
 told = [f'Opened and measured in {time.time()-opened:.1f} s: {sum(needed.values()):.1f} of {sum(lm.C.values()):,} components at a time; with only those the next-token distribution is {masks.kl["rounded"]:.3f} nats from the model\'s (with none of them, {masks.kl["zero"]:.1f})']
 row = story_rows(1, 110, seed=19, held_out=True)[0]
 ids = {t:i for i,t in enumerate(vocabulary())}

@@ -6,19 +6,20 @@ import argparse
 from functools import cache
 from pathlib import Path
 import pandas as pd, torch
-from spd_nb.keys import Key
 from spd_nb.core import atomic
-from spd_nb.hooks import hooked
-from spd_nb.places import Places, says, windows
 from spd_nb.edit import ablated, u_replaced
+from spd_nb.eval import single_ablations, without_masks
 from spd_nb.export import baked
-from spd_nb.learn import fit_u, write_token
-from spd_nb.measures import kl_pq
-from spd_nb.eval import auc, single_ablations, without_masks
+from spd_nb.ground_truth import auc
 from spd_nb.harvest import Harvest
+from spd_nb.hooks import hooked
+from spd_nb.keys import Key
+from spd_nb.learn import fit_u, write_token
 from spd_nb.lora import lora
 from spd_nb.masks import Mask
+from spd_nb.measures import kl_pq
 from spd_nb.model import load
+from spd_nb.places import Places, says, windows
 from spd_nb.scoring import shortlist, watch
 from spd_nb.stories import MOUTHS, stories, story_rows, vocabulary
 from spd_nb.tradeoff import density_matched, generations, measure, select
