@@ -17,7 +17,7 @@ from .core import restore_rng, rng_state
 from .data import Weighted
 from .hooks import without_hooks
 from .lms import check_tokens, vocab_of
-from .sites import output_of
+from .layouts import output_of
 
 # %% ../nbs/09_batches.ipynb #44905d4d
 def _end_of(batches):

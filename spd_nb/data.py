@@ -7,18 +7,14 @@ __all__ = ['Batches', 'Weighted', 'merged_zeros', 'sparse_features', 'repeated_t
            'tokens', 'TokenStream']
 
 # %% ../nbs/02_data.ipynb #e3861d52
-import gzip, json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from glob import glob
 from itertools import islice
-from os import PathLike
-from pathlib import Path
 from typing import NamedTuple
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from .core import path_of
+from .documents import documents
 
 # %% ../nbs/02_data.ipynb #ada9bbe4
 class Batches:
@@ -185,110 +181,6 @@ class TokenBatches:
     def __repr__(self):
         return f'TokenBatches({len(self.rows)} rows of {self.rows.shape[1]} tokens, {self.batch} at a time)'
 
-# %% ../nbs/02_data.ipynb #7be0301a
-def _column(column, row, where):
-    "Which column of a table holds the documents"
-    if column is not None and column not in row:
-        raise ValueError(f"{where} has no column {column!r}; there are {', '.join(row)}")
-    known = [c for c in ([column] if column else ('input_ids','text')) if c in row] or [c for c,v in row.items()
-        if isinstance(v, str)]
-    if len(known)<1 or len(known)>1 and 'input_ids' not in known:
-        raise ValueError(f"{where} has no column 'input_ids' or 'text'; name one of {', '.join(row)} with `column`")
-    return known[0]
-
-def _open(f):
-    return gzip.open(f, 'rt', encoding='utf-8-sig', newline='') if f.suffix=='.gz' else open(f, encoding='utf-8-sig',
-        newline='')
-
-# %% ../nbs/02_data.ipynb #385d8d1f
-def _json_rows(f):
-    with _open(f) as file:
-        for i,line in enumerate(file):
-            if not line.strip(): continue
-            try: row = json.loads(line)
-            except ValueError as e:
-                raise ValueError(
-                    f"line {i+1} of {f} is not JSON ({e}); a .jsonl file has an object on each line") from e
-            if row is not None: yield row if isinstance(row, dict) else dict(text=row)
-
-# %% ../nbs/02_data.ipynb #d8d5c34f
-def _csv_rows(f, delimiter):
-    import pandas as pd
-    with pd.read_csv(f, sep=delimiter, dtype=str, keep_default_na=False, encoding='utf-8-sig', chunksize=1000) as parts:
-        for part in parts:
-            if len(part.columns)==1 and set(part.columns[0])&set(',;\t|'):
-                raise ValueError(
-                    f"{f} has the one column {part.columns[0]!r}; its columns are not parted by {delimiter!r}, so "
-                    "read it "
-                    "with pandas and pass a list of texts")
-            yield from part.to_dict('records')
-
-def _parquet_rows(f):
-    import pyarrow.parquet as pq
-    for part in pq.ParquetFile(f).iter_batches(): yield from part.to_pylist()
-
-# %% ../nbs/02_data.ipynb #0c63e12d
-def _text_rows(f):
-    with _open(f) as file: yield from (dict(text=l.rstrip('\r\n')) for l in file if l.strip())
-
-# %% ../nbs/02_data.ipynb #f729ddd1
-_READERS = {'.parquet':_parquet_rows, '.txt':_text_rows, '.jsonl':_json_rows, '.ndjson':_json_rows,
-    '.csv':partial(_csv_rows, delimiter=','), '.tsv':partial(_csv_rows, delimiter='\t')}
-
-def _file_rows(f):
-    kind = Path(f.stem).suffix if f.suffix=='.gz' else f.suffix
-    if kind not in _READERS:
-        raise ValueError(
-            f"{f} is a {kind or 'nameless'} file, and its markup would be read as text; {', '.join(_READERS)} can "
-            "be read, all but .parquet also as .gz")
-    return _READERS[kind](f)
-
-# %% ../nbs/02_data.ipynb #83c76fc9
-def _cells(rows, column, where):
-    "The documents of a table's rows"
-    name = None
-    for i,row in enumerate(rows):
-        name = _column(column, row, where) if name is None else name
-        if name not in row:
-            raise ValueError(f"row {i} of {where} has no {name!r}; it has {', '.join(map(repr, row)) or 'nothing'}")
-        if name=='input_ids' and isinstance(row[name], str):
-            raise ValueError(
-                f"the column 'input_ids' of {where} holds text, {row[name][:40]!r}; give ids as a list of "
-                "numbers, or name another column")
-        yield row[name]
-
-# %% ../nbs/02_data.ipynb #f4c5e529
-def _documents(source, column, tokenizer):
-    "Documents as lists of ids, one after the other"
-    if isinstance(source, (str,PathLike)):
-        source = path_of(source)
-        files = sorted(map(Path, glob(str(source)))) if '*' in str(source) else [source]
-        if not files or not all(f.is_file() for f in files):
-            raise FileNotFoundError(
-                f"no file {str(source)!r}; give a file ({', '.join(_READERS)}), a pattern, a list of strings or a "
-                "data set")
-        readers = [(f, _file_rows(f)) for f in files]  # all are looked at before any is read
-        for f,rows in readers: yield from _ids(_cells(rows, column, f), tokenizer)
-    elif isinstance(source, Mapping):
-        raise TypeError(
-            f"a {type(source).__name__} of {', '.join(map(repr, source))} is several data sets; choose one of them")
-    elif hasattr(source, 'column_names') or hasattr(source, 'features'):
-        yield from _ids(_cells(source, column, 'the data set'), tokenizer)
-    else: yield from _ids(source, tokenizer)
-
-# %% ../nbs/02_data.ipynb #6d733e30
-def _ids(docs, tokenizer):
-    for doc in docs:
-        if doc is None or isinstance(doc, float) and doc!=doc: continue  # null, also as pandas has it
-        if isinstance(doc, str):
-            if not doc.strip(): continue
-            if tokenizer is None:
-                raise ValueError("text needs a `tokenizer`, such as `load_lm(...).tokenizer`")
-            doc = tokenizer(doc, add_special_tokens=False).input_ids
-        elif not isinstance(doc, Iterable) or isinstance(doc, Mapping):
-            raise TypeError(f"a document is a text or a list of token ids, got {type(doc).__name__}: {str(doc)[:60]!r}")
-        yield doc
-
 # %% ../nbs/02_data.ipynb #8df905bd
 def tokens(
     # A .parquet, .jsonl, .csv, .tsv or .txt file (a document per line), a pattern, a list of strings or of ids, a
@@ -307,7 +199,7 @@ def tokens(
     world:int=1,         # ... of this many
 )->TokenBatches:
     "Token rows of whatever there is, in memory"
-    rows = list(packed(_documents(source, column, tokenizer), seq, bos, eos, each_row))
+    rows = list(packed(documents(source, tokenizer, column), seq, bos, eos, each_row))
     if not rows: raise ValueError(f"{str(source)[:80]!r} is less than one row of {seq} tokens")
     return TokenBatches(torch.tensor(rows, dtype=torch.int32), batch, seed, shuffle, rank, world)
 
@@ -330,7 +222,7 @@ class TokenStream:
         self.bos,self.eos,self.each_row,self.rank,self.world = bos,eos,each_row,rank,world
 
     def __iter__(self)->Iterator[Int[Tensor, "B S"]]:
-        rows = packed(_documents(self.source, self.column, self.tokenizer), self.seq, self.bos, self.eos, self.each_row)
+        rows = packed(documents(self.source, self.tokenizer, self.column), self.seq, self.bos, self.eos, self.each_row)
         for i,group in enumerate(iter(lambda: list(islice(rows, self.batch)), [])):
             if len(group)<self.batch: return
             if i%self.world==self.rank: yield torch.tensor(group)

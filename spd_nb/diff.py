@@ -21,7 +21,7 @@ from .edit import Edit
 from .harvest import tokenizer_of, unknown_words
 from .model import Decomposed
 from .pickers import place
-from .sites import output_of
+from .layouts import output_of
 from .texts import names_of, texts_of
 from .tradeoff import Measured, generations, shift
 from .widgets import View, asked, jsonable

@@ -18,7 +18,8 @@ from .core import located, seeded
 from .keys import get_site, weight_of
 from .measures import next_token_ce, next_token_nll
 from .sites import Seat, audit, matrices
-from .stories import Token, surprisal, vocabulary
+from .grammar import Token
+from .stories import surprisal, vocabulary
 
 # %% ../nbs/08_lms.ipynb #fc43eed1
 class LM(NamedTuple):

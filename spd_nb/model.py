@@ -31,7 +31,8 @@ from .hooks import without_hooks, cached, hooked
 from .keys import SiteError, get_site, match_sites, scale_of, weight_of
 from .lms import StoryLM, pretrained, sample_batch
 from .masks import Mask, everywhere
-from .sites import Seat, audit, batch_of, laid_out, lead_of, output_of, refuse_row, two_rows
+from .sites import Seat, audit, refuse_row, two_rows
+from .layouts import batch_of, laid_out, lead_of, output_of
 from .toys import InductionHead, ResidMLP, TMS, toy_from
 
 # %% ../nbs/14_model.ipynb #05bdbf55

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
-from .autointerp import in_label, in_thread, last_object, unfinished
+from .autointerp import in_label
+from .llm import run_in_thread, last_json_object, unfinished_hint
 from .batches import Feed
 from .eval import relative_change, single_ablations, without_masks
 from .harvest import Harvest, ids_of
@@ -177,9 +178,9 @@ def asked(
             for v in allowed:
                 if said==str(v).lower(): return v
             raise ValueError(f"`answer` is {got.get('answer')!r}")
-        try: return last_object(a.text, read)
+        try: return last_json_object(a.text, read)
         except ValueError as e:
-            if a.ended=='length': raise ValueError(f'{e}{unfinished(a, ask)}') from e
+            if a.ended=='length': raise ValueError(f'{e}{unfinished_hint(a, ask)}') from e
     return judge
 
 # %% ../nbs/23_scoring.ipynb #c9cb7bba
@@ -201,7 +202,7 @@ def score(
         async def one(q):
             async with gate: return await a if inspect.isawaitable(a := judge(q)) else a
         return await asyncio.gather(*map(one, qs))
-    answers = in_thread(all_of_them)
+    answers = run_in_thread(all_of_them)
     right = {a:[x==q.answer for q,x in zip(qs, answers) if q.answer is a] for a in (True, False)}
     if qs and qs[0].kind=='intruder':
         return Score(float(np.mean([x==q.answer for q,x in zip(qs, answers)])), .2, len(qs))
