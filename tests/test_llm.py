@@ -133,10 +133,10 @@ def test_a_longer_answer_is_the_cure(h, keys, server):
     assert not label(h, Chat('talks too long', server.url, max_tokens=300), keys[:1], tries=1, progress=False).failed
 
 def test_a_judge_reads_answers_alike(server):
-    from spd_nb.scoring import Question, Text, asked
+    from spd_nb.scoring import Question, Text, llm_judge
     q = Question('detection', LABEL, [Text([1], ['a'], [])], True)
-    with pytest.raises(ValueError, match='give `Chat` a larger one'): run_in_thread(lambda: asked(Chat('talks too long', server.url, max_tokens=5))(q))
-    assert run_in_thread(lambda: asked(Chat('declines', server.url))(q)) is None
+    with pytest.raises(ValueError, match='give `Chat` a larger one'): run_in_thread(lambda: llm_judge(Chat('talks too long', server.url, max_tokens=5))(q))
+    assert run_in_thread(lambda: llm_judge(Chat('declines', server.url))(q)) is None
 
 def test_a_refused_prompt_is_named_and_the_others_go_on(h, keys, server):
     done = label(h, Chat('too long', server.url), keys, progress=False)
