@@ -25,11 +25,11 @@ class Way(NamedTuple):
 
 # %% ../nbs/03a_grammar.ipynb #2317d82e
 def sampled(
-    rule:Callable,     # Where to begin
-    memory,            # A `NamedTuple`, what is known at the start
+    rule:Callable,     # The rule to begin with
+    memory,            # A `NamedTuple`, the memory at the start
     rng:random.Random, # Draws the ways
-)->Iterator[Token]:    # As many as the rule gives
-    "Follow a rule at random"
+)->Iterator[Token]:    # As many tokens as the rule gives
+    "Draw a text from a grammar"
     stack = [rule]
     while stack:
         item = stack.pop()
@@ -41,36 +41,40 @@ def sampled(
             if way.learn: memory = memory._replace(**way.learn)
 
 # %% ../nbs/03a_grammar.ipynb #2ac60769
+def _next_states(states):
+    """By token that can come next, the states after it with their probabilities; a state is the memory and a linked
+    list of what is still to be written"""
+    todo,after = list(states.items()),{}
+    while todo:
+        (memory,stack),p = todo.pop()
+        if stack is None: continue
+        item,rest = stack
+        if isinstance(item, Token):
+            ends = after.setdefault(item.text, {})
+            ends[memory,rest] = ends.get((memory,rest), 0.)+p
+            continue
+        ways = item(memory)
+        total = sum(w.weight for w in ways)
+        for w in ways:
+            then = rest
+            for x in reversed(w.items): then = (x,then)
+            todo.append(((memory._replace(**w.learn) if w.learn else memory, then), p*w.weight/total))
+    return after
+
+# %% ../nbs/03a_grammar.ipynb #a48c7a36
 def oracle(
-    rule:Callable,       # Where to begin
-    memory,              # A `NamedTuple`, what is known at the start
-    texts:Iterable[str], # Tokens, one after the other
-# Before each of them, and after the last, token text to its exact probability; empty where nothing can follow
-)->Iterator[dict]:
-    "The next-token distribution at every position, over all the ways that agree with what came before"
-    now = {(memory, (rule,None)):1.}  # memory and what is still to be sampled, to its probability
-    def step():
-        todo,after = list(now.items()),{}
-        while todo:
-            (memory,stack),p = todo.pop()
-            if stack is None: continue
-            item,rest = stack
-            if isinstance(item, Token):
-                ends = after.setdefault(item.text, {})
-                ends[memory,rest] = ends.get((memory,rest), 0.)+p
-                continue
-            ways = item(memory)
-            total = sum(w.weight for w in ways)
-            for w in ways:
-                then = rest
-                for x in reversed(w.items): then = (x,then)
-                todo.append(((memory._replace(**w.learn) if w.learn else memory, then), p*w.weight/total))
-        return after
+    rule:Callable,           # The rule to begin with
+    memory,                  # A `NamedTuple`, the memory at the start
+    texts:Iterable[str],     # The tokens of a text
+)->Iterator[dict[str,float]]: # Before each token and after the last: exact probability by token, empty at an end
+    "The exact next-token distribution at every position of a text"
+    def totals(after)->dict[str,float]: return {k:sum(ends.values()) for k,ends in after.items()}
+    states = {(memory, (rule,None)):1.}
     for t in texts:
-        after = step()
-        yield {k:sum(ends.values()) for k,ends in after.items()}
+        after = _next_states(states)
+        yield totals(after)
         if t not in after:
             raise ValueError(f"{t!r} cannot follow here; {', '.join(map(repr, sorted(after)[:8])) or 'nothing'} can")
         total = sum(after[t].values())
-        now = {k:p/total for k,p in after[t].items()}
-    yield {k:sum(ends.values()) for k,ends in step().items()}
+        states = {k:p/total for k,p in after[t].items()}
+    yield totals(_next_states(states))
