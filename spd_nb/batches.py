@@ -96,7 +96,9 @@ class Feed:
             raise ValueError("these batches are infinite or of unknown number; pass `n`, the number of batches to use")
         if n is not None and self.end is not None and n>self.end:
             raise ValueError(f"`n` is {n}, but there are {self.end} batches, and none should count twice")
-        return self.end if n is None else n
+        if n is not None: return n
+        assert self.end is not None
+        return self.end
 
     def once(self,
         i:int, # Which batch

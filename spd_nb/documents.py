@@ -7,27 +7,29 @@ __all__ = ['documents']
 
 # %% ../nbs/01a_documents.ipynb #ad57359a
 import gzip, json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from glob import glob
 from os import PathLike
 from pathlib import Path
 from .core import path_of
 
+# %% ../nbs/01a_documents.ipynb #ef0654d9
+def _open(f):
+    "A text file, perhaps compressed, without its byte-order mark"
+    if f.suffix=='.gz': return gzip.open(f, 'rt', encoding='utf-8-sig', newline='')
+    return open(f, encoding='utf-8-sig', newline='')
+
 # %% ../nbs/01a_documents.ipynb #7be0301a
 def _column(column, row, where):
     "Which column of a table holds the documents"
     if column is not None and column not in row:
         raise ValueError(f"{where} has no column {column!r}; there are {', '.join(row)}")
-    known = [c for c in ([column] if column else ('input_ids','text')) if c in row] or [c for c,v in row.items()
-        if isinstance(v, str)]
+    known = [c for c in ([column] if column else ('input_ids','text')) if c in row]
+    if not known: known = [c for c,v in row.items() if isinstance(v, str)]
     if len(known)<1 or len(known)>1 and 'input_ids' not in known:
         raise ValueError(f"{where} has no column 'input_ids' or 'text'; name one of {', '.join(row)} with `column`")
     return known[0]
-
-def _open(f):
-    return gzip.open(f, 'rt', encoding='utf-8-sig', newline='') if f.suffix=='.gz' else open(f, encoding='utf-8-sig',
-        newline='')
 
 # %% ../nbs/01a_documents.ipynb #385d8d1f
 def _json_rows(f):
@@ -48,10 +50,10 @@ def _csv_rows(f, delimiter):
             if len(part.columns)==1 and set(part.columns[0])&set(',;\t|'):
                 raise ValueError(
                     f"{f} has the one column {part.columns[0]!r}; its columns are not separated by {delimiter!r}, so "
-                    "read it "
-                    "with pandas and pass a list of texts")
+                    "read it with pandas and pass a list of texts")
             yield from part.to_dict('records')
 
+# %% ../nbs/01a_documents.ipynb #d6181c7f
 def _parquet_rows(f):
     import pyarrow.parquet as pq
     for part in pq.ParquetFile(f).iter_batches(): yield from part.to_pylist()
@@ -61,10 +63,13 @@ def _text_rows(f):
     with _open(f) as file: yield from (dict(text=l.rstrip('\r\n')) for l in file if l.strip())
 
 # %% ../nbs/01a_documents.ipynb #f729ddd1
-_READERS = {'.parquet':_parquet_rows, '.txt':_text_rows, '.jsonl':_json_rows, '.ndjson':_json_rows,
+_READERS = {
+    '.parquet':_parquet_rows, '.txt':_text_rows, '.jsonl':_json_rows, '.ndjson':_json_rows,
     '.csv':partial(_csv_rows, delimiter=','), '.tsv':partial(_csv_rows, delimiter='\t')}
 
+# %% ../nbs/01a_documents.ipynb #d9b5da30
 def _file_rows(f):
+    "The rows of a file, as dictionaries"
     kind = Path(f.stem).suffix if f.suffix=='.gz' else f.suffix
     if kind not in _READERS:
         raise ValueError(
@@ -87,7 +92,8 @@ def _cells(rows, column, where):
         yield row[name]
 
 # %% ../nbs/01a_documents.ipynb #6d733e30
-def _ids(docs, tokenizer):
+def _ids(docs, tokenizer)->Iterator[Iterable[int]]:
+    "Documents as token ids, without null ones and empty texts"
     for doc in docs:
         if doc is None or isinstance(doc, float) and doc!=doc: continue  # null, also as pandas has it
         if isinstance(doc, str):
@@ -99,6 +105,15 @@ def _ids(docs, tokenizer):
             raise TypeError(f"a document is a text or a list of token ids, got {type(doc).__name__}: {str(doc)[:60]!r}")
         yield doc
 
+# %% ../nbs/01a_documents.ipynb #2245cf63
+def _files(source):
+    "The files that a path or pattern names"
+    source = path_of(source)
+    files = sorted(map(Path, glob(str(source)))) if '*' in str(source) else [source]
+    if files and all(f.is_file() for f in files): return files
+    raise FileNotFoundError(
+        f"no file {str(source)!r}; give a file ({', '.join(_READERS)}), a pattern, a list of strings or a data set")
+
 # %% ../nbs/01a_documents.ipynb #f4c5e529
 def documents(
     # A .parquet, .jsonl, .csv, .tsv or .txt file (a document per line), a pattern, a list of strings or of ids, a
@@ -106,16 +121,10 @@ def documents(
     source,
     tokenizer=None,         # For text; called with `add_special_tokens=False`
     column:str|None=None,   # Of a table or data set; `None` takes `input_ids`, else `text`, else the one column of text
-)->Iterator[Sequence[int]]: # Token ids of one document after the other
+)->Iterator[Iterable[int]]: # Token ids of one document after the other
     "Documents as token ids, whatever they are stored in"
     if isinstance(source, (str,PathLike)):
-        source = path_of(source)
-        files = sorted(map(Path, glob(str(source)))) if '*' in str(source) else [source]
-        if not files or not all(f.is_file() for f in files):
-            raise FileNotFoundError(
-                f"no file {str(source)!r}; give a file ({', '.join(_READERS)}), a pattern, a list of strings or a "
-                "data set")
-        readers = [(f, _file_rows(f)) for f in files]  # all are looked at before any is read
+        readers = [(f, _file_rows(f)) for f in _files(source)] # refuses other kinds of files before any is read
         for f,rows in readers: yield from _ids(_cells(rows, column, f), tokenizer)
     elif isinstance(source, Mapping):
         raise TypeError(

@@ -41,7 +41,7 @@ def sampled(
             if way.learn: memory = memory._replace(**way.learn)
 
 # %% ../nbs/03a_grammar.ipynb #2ac60769
-def _next_states(states):
+def _next_states(states)->dict[str,dict[tuple,float]]:
     """By token that can come next, the states after it with their probabilities; a state is the memory and a linked
     list of what is still to be written"""
     todo,after = list(states.items()),{}

@@ -22,7 +22,7 @@ from fastcore.basics import patch
 from .batches import Feed, unpacked
 from .compute import out_of_memory, stoppable
 from .core import as_json, atomic, existing, opened_from, path_of, provenance, recover
-from .data import begun
+from .data import prompt_ids
 from .display import as_html, html_table
 from .hooks import without_hooks, hooked
 from .keys import Key, SiteError, get_site, nearest
@@ -413,7 +413,7 @@ class Harvest:
         path:str|Path,           # From `harvest`; or the name of what comes with the package, `story/harvest`
         dm:Decomposed|None=None, # The decomposition, to run text and look along write directions
         tokenizer=None,          # Of `transformers`; `None` takes `tokenizer_of` the target when text is run
-        bos:int|bool|None=None,  # How texts that are run begin, as for `begun`
+        bos:int|bool|None=None,  # How texts that are run begin, as for `prompt_ids`
     ):
         self.path,self._given,self.dm,self._tokenizer,self.bos = existing(path),str(path),dm,tokenizer,bos
         try: self.manifest = json.loads((self.path/'manifest.json').read_text(encoding='utf-8'))
@@ -656,7 +656,7 @@ def contexts(self:Harvest,
     "Text in which a component fires"
     seen = [e.tokens for e in self.examples(key, n)]
     if not seen: raise ValueError(f"{key} never fires, so there is no text in which it does")
-    first = begun(self.tokenizer, '', self.bos) if self.bos or self.bos is None and self.tokenizer.bos_token_id is not None else []  # many models do odd things at the beginning of a text that has none
+    first = prompt_ids(self.tokenizer, '', self.bos) if self.bos or self.bos is None and self.tokenizer.bos_token_id is not None else []  # many models do odd things at the beginning of a text that has none
     return torch.tensor([first+t[:min(map(len, seen))] for t in seen], device=None if self.dm is None else self.dm.device)
 
 @patch
@@ -797,7 +797,7 @@ def run(self:Harvest,
     "Importances on a text"
     dm,tok = self.needed_dm(),self.tokenizer
     if not text: raise ValueError("there are no tokens in an empty text")
-    toks = torch.tensor([begun(tok, text, self.bos)], device=dm.device)
+    toks = torch.tensor([prompt_ids(tok, text, self.bos)], device=dm.device)
     check_tokens(dm.target, toks)
     with torch.no_grad(): return toks[0],{s:g[0] for s,g in dm.ci(toks).lower.items() if s in self.sites}
 

@@ -31,7 +31,7 @@ from .hooks import without_hooks, cached, hooked
 from .keys import SiteError, get_site, match_sites, scale_of, weight_of
 from .lms import StoryLM, pretrained, sample_batch
 from .masks import Mask, everywhere
-from .sites import Seat, audit, refuse_row, two_rows
+from .sites import SiteAudit, audit, refuse_row, two_rows
 from .layouts import batch_of, laid_out, lead_of, output_of
 from .toys import InductionHead, ResidMLP, TMS, toy_from
 
@@ -53,7 +53,7 @@ class Decomposed(nn.Module):
         ci_fn:nn.Module,        # From what sites read to causal importances before the sigmoid
         lower:Callable=lower_leaky, # The sigmoid for masks: `lower_leaky` (VPD) or `lower_leaky_linear` (SPD)
         output:str|int|Callable|None=None, # Which part of the target's answer is meant, as for `output_of`
-        seats:dict[str,Seat]|None=None,    # From `audit`; `None` audits on the first batch
+        seats:dict[str,SiteAudit]|None=None,    # From `audit`; `None` audits on the first batch
     ):
         super().__init__()
         self.target = target
@@ -97,7 +97,7 @@ class Decomposed(nn.Module):
         self.target.eval()
         return self
 
-    def audit(self, x)->dict[str,Seat]: # Site to what was found
+    def audit(self, x)->dict[str,SiteAudit]: # Site to what was found
         """Check on two rows of a batch that each site is the matrix it seems to be; `SiteError` with the reason when
         one is not"""
         seats = audit(self.target, x, self.sites, self.output)

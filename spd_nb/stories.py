@@ -109,7 +109,8 @@ _MARKS = {
 
 _PIECE = r' ?[A-Za-z]+| ?[0-9]+| ?[^\w\s]'  # How text falls into tokens, here and in the tokenizer
 
-def _pieces(text, role): return [Token(p, _MARKS.get(p, role)) for p in re.findall(_PIECE, text)]
+def _pieces(text:str, role:str)->list[Token]:
+    return [Token(p, _MARKS.get(p, role)) for p in re.findall(_PIECE, text)]
 
 # %% ../nbs/04_stories.ipynb #f8c5b12b
 def _way(
@@ -167,13 +168,10 @@ def _nature(memory): return _natures[memory.place](memory)
 # %% ../nbs/04_stories.ipynb #9a6be73b
 def _feeling(memory): return _moods[memory.mood](memory)
 
-# %% ../nbs/04_stories.ipynb #4aebd59e
 def _family(memory): return _families['m'](memory)+_families['f'](memory)
 
-# %% ../nbs/04_stories.ipynb #9352bb11
 def _place(memory): return [Way((Token(' '+memory.place, 'place'),))]
 
-# %% ../nbs/04_stories.ipynb #a27b128c
 def _thing(memory): return [Way((Token(' '+memory.thing, 'thing'),))]
 
 # %% ../nbs/04_stories.ipynb #a6664cb9
