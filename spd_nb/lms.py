@@ -55,7 +55,7 @@ def vocab_of(
 def is_lm(
     model:Any,  # Any module
 )->bool:
-    "Is it a language model of `transformers`: does it read token ids, and answer at each with logits over the next?"
+    "Is it a language model of `transformers`, which reads token ids and returns logits of the next ones?"
     if vocab_of(model) is None or model.get_output_embeddings() is None: return False
     return model.can_generate() and not model.config.is_encoder_decoder  # a decoder has positions of its own
 
@@ -81,7 +81,7 @@ def check_tokens(
 
 # %% ../nbs/08_lms.ipynb #d96c84a8
 def _not_read(model):
-    "Parameters that `from_pretrained` found no weights for"
+    "Names of parameters that `from_pretrained` found no weights for"
     # set by transformers on modules it has initialised, and on parameters it has read
     def marked(x): return getattr(x, '_is_hf_initialized', False)
     own = [(f'{n}.{k}'.lstrip('.'), p, m) for n,m in model.named_modules() for k,p in m.named_parameters(recurse=False)]
@@ -91,7 +91,7 @@ def _not_read(model):
 
 # %% ../nbs/08_lms.ipynb #e5442306
 def _lacks(model, missing):
-    "What an error says of weights that a checkpoint does not have"
+    "The part of an error message about weights that a checkpoint does not have"
     kind,config,missing = type(model).__name__,model.config,sorted(missing)
     saved = (getattr(config, 'architectures', None) or [kind])[0]
     untied = not getattr(config, 'tie_word_embeddings', True) and any(re.search(k, s) for k in model._tied_weights_keys
@@ -113,7 +113,7 @@ def pretrained(
     dtype=torch.float32, # Of the weights; half precision opens exactly in float32
     revision:str|None=None, # Commit, tag or branch on the hub
 )->nn.Module:            # In evaluation mode
-    "Open a model of `transformers` with every weight from its checkpoint, none drawn at random"
+    "Open a model of `transformers`; `ValueError` if its checkpoint lacks a weight"
     from safetensors import SafetensorError
     source = located(source)
     try:

@@ -316,8 +316,9 @@ def _ablation_table(dm, ids, toks, keys, vocab, progress):
     def measure():
         logp = torch.cat([dm(t).float().log_softmax(-1) for t in toks.split(16)])
         nll,logp = next_token_nll(logp, toks),logp[:,:-1]
-        sums = logp.exp().sum(1).cpu().double().sum(0)
-        return dict(p=logp[here][:,named].exp().sum(-1).mean(), elsewhere=nll[~here].mean())|dict(enumerate(sums.tolist()))
+        by_token = logp.exp().sum(1).cpu().double().sum(0).tolist()
+        p = logp[here][:,named].exp().sum(-1).mean()
+        return dict(p=p, elsewhere=nll[~here].mean())|dict(enumerate(by_token))
     base = measure()['p'].item()
     if len(keys): return base,single_ablations(dm, measure, keys, progress)
     return base,pd.DataFrame(columns=['p','elsewhere',*range(vocab)], index=pd.Index([], name='key'), dtype=float)
