@@ -111,6 +111,15 @@ class _Requests:
         await asyncio.sleep(delay)
         return 'again'
 
+# %% ../nbs/21a_llm.ipynb #3b571794
+def _api_key(model, base_url, key):
+    "The key to send; a server on this machine needs none"
+    local = base_url is not None and re.match(r'https?://(localhost|127\.|\[::1\])', base_url)
+    key = key or os.environ.get('OPENAI_API_KEY') or ('none' if local else None)
+    if key is None:
+        raise ValueError(f"no key for {model}: set the environment variable OPENAI_API_KEY, or pass `key`")
+    return key
+
 # %% ../nbs/21a_llm.ipynb #15b1e5d9
 class Chat(_Requests):
     "A language model behind a server that speaks OpenAI's protocol"
@@ -128,10 +137,7 @@ class Chat(_Requests):
         try: import openai
         except ImportError as e:
             raise ImportError("asking a language model needs the package openai: pip install 'spd_nb[llm]'") from e
-        local = base_url is not None and re.match(r'https?://(localhost|127\.|\[::1\])', base_url)
-        key = key or os.environ.get('OPENAI_API_KEY') or ('none' if local else None)
-        if key is None:
-            raise ValueError(f"no key for {model}: set the environment variable OPENAI_API_KEY, or pass `key`")
+        key = _api_key(model, base_url, key)
         self.model,self.url = model,base_url or 'OpenAI'
         self.price,self.max_tokens = price,max_tokens
         self.retries,self.options = retries,options
