@@ -15,13 +15,13 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 from traitlets import Any, TraitType, observe, validate
-from .data import begun
+from .data import prompt_ids
 from .display import as_html, html_table, visible
 from .edit import Edit
 from .tokenizers import tokenizer_of, unknown_words
 from .model import Decomposed
 from .pickers import place
-from .sites import output_of
+from .layouts import output_of
 from .texts import names_of, texts_of
 from .tradeoff import Measured, generations, shift
 from .widgets import View, asked, jsonable
@@ -62,7 +62,7 @@ def _allowed(edit, prompts, top, n, measured):
 def _compared(dm, edit, prompt, top, n, tok, texts, bos):
     "Tokens, KL, next tokens and greedy texts of a prompt, before and after"
     written = generations(dm, edit, prompt, n, samples=0, tokenizer=tok, bos=bos).table.iloc[0]
-    ids = begun(tok, prompt, bos)
+    ids = prompt_ids(tok, prompt, bos)
     x = torch.tensor([ids], device=dm.device)
     p = dm.clean(x).out[0].float().softmax(-1)
     if isinstance(edit, nn.Module): q = output_of(edit(x), dm.output)
@@ -99,7 +99,7 @@ class EditDiff(View):
         n:int=40,             # New tokens, at most, of the greedy texts
         tokenizer=None,       # Of `transformers`; `None` takes `tokenizer_of` the target
         measured:Measured|None=None, # From `measure`, to be shown below
-        bos:int|bool|None=None, # How texts begin, as for `begun`
+        bos:int|bool|None=None, # How texts begin, as for `prompt_ids`
     ):
         prompts = _allowed(edit, prompts, top, n, measured)
         tok = tokenizer or tokenizer_of(dm.target)

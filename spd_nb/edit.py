@@ -19,7 +19,7 @@ from .display import as_html, brief, html_table
 from .hooks import open_sites
 from .keys import Key, get_site, keys_of, weight_of
 from .model import Decomposed
-from .sites import batch_of
+from .layouts import batch_of
 if TYPE_CHECKING:
     import pandas as pd
     from spd_nb.places import Places

@@ -23,7 +23,7 @@ from .hooks import open_sites
 from .keys import as_stored, get_site, scale_of
 from .lms import vocab_of
 from .model import Decomposed
-from .sites import output_of
+from .layouts import output_of
 from .targets import fingerprint, reference
 
 # %% ../nbs/30c_export.ipynb #557780b7

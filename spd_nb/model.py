@@ -26,7 +26,8 @@ from .hooks import cached, hooked, without_hooks
 from .keys import SiteError, get_site, match_sites, scale_of, weight_of
 from .lms import sample_batch
 from .masks import Mask, everywhere
-from .sites import Seat, audit, batch_of, laid_out, lead_of, output_of, refuse_row, two_rows
+from .sites import Seat, audit, refuse_row, two_rows
+from .layouts import batch_of, laid_out, lead_of, output_of
 from .storage import (
     SCHEMA, open_target, opened_function, read_description, read_trained, relative_reference, restore_state,
     saved_function, saved_output, tensors_of)

@@ -28,7 +28,7 @@ from .keys import Key, SiteError, keys_of
 from .measures import kl_pq, next_token_nll
 from .model import Decomposed
 from .plots import on_front, token_heatmap
-from .sites import output_of
+from .layouts import output_of
 from .texts import decoded, names_of, texts_of
 if TYPE_CHECKING:
     import pandas as pd

@@ -70,7 +70,7 @@ def killed(worker, path, times=10, seconds=1.5):
     code = f'''import os, random, signal, sys, time, torch
 torch.set_num_threads(1)
 from pathlib import Path
-from spd_nb.autointerp import Chat, label
+from spd_nb.llm import Chat; from spd_nb.autointerp import label
 from spd_nb.harvest import Harvest, harvest
 from spd_nb.model import load
 from spd_nb.stories import stories

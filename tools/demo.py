@@ -19,7 +19,7 @@ from spd_nb.objectives import spd_losses
 from spd_nb.pickers import HeatmapPicker, ParetoPicker
 from spd_nb.places import Places
 from spd_nb.plots import lines, points, vectors2d
-from spd_nb.scoring import shortlist, watch
+from spd_nb.scoring import held_out, shortlist
 from spd_nb.stories import stories, story_rows, vocabulary
 from spd_nb.toys import TMS, fit_toy
 from spd_nb.tradeoff import generations, grid, measure, sweep
@@ -58,7 +58,7 @@ row = story_rows(1, 110, seed=19, held_out=True)[0]
 ids = {t:i for i,t in enumerate(vocabulary())}
 toks = torch.tensor([[ids[t.text] for t in row]])
 h,opened = Harvest(root/'data'/'story'/'harvest', lm),time.time()
-some = watch(h, stories(8, 128, seed=501, held_out=True), 4)
+some = held_out(h, stories(8, 128, seed=501, held_out=True), 4)
 found = shortlist(h, ' "', some, n=8, progress=False)
 confused = shortlist(h, ' "', some, side='input', n=8, progress=False)
 key = Key.parse(found.index[0])

@@ -65,6 +65,8 @@ def site_copy(nb, page, root):
         if c.cell_type!='code': continue
         # to document a page nbdev runs its exports and imports once more: a lesson that imports would run without the lessons before it
         if IMPORT.search(c.source) and not EXPORT.search(c.source) and not SKIP.search(c.source): c.source = '#| eval: false\n'+c.source
+        # nbdev evaluates annotations in quotes, which name what only type checkers import
+        if EXPORT.search(c.source): c.source = c.source.replace('if TYPE_CHECKING: ', '')
         c.outputs = [o for o in map(without_scripts, c.outputs) if o]
     # ... a signature may name a class that comes later on the page
     for i,m in [(i,m[1]) for i,c in enumerate(nb.cells) if (m := MODULE.search(c.source))]:
