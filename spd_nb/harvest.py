@@ -18,7 +18,7 @@ if TYPE_CHECKING: import pandas as pd
 from .batches import Feed
 from .core import recover
 from .count import chosen_sites, count, data_hash
-from .data import begun
+from .data import prompt_ids
 from .display import as_html, html_table
 from .keys import Key
 from .labels import Side, check_side
@@ -110,7 +110,7 @@ class _WithModel(Tables):
         path:str|Path,           # A folder, or the name of what comes with the package, `story/harvest`
         dm:Decomposed|None=None, # The decomposition, to run text and look along write directions
         tokenizer=None,          # Of `transformers`; `None` takes `tokenizer_of` the target when text is run
-        bos:int|bool|None=None,  # How texts that are run begin, as for `begun`
+        bos:int|bool|None=None,  # How texts that are run begin, as for `prompt_ids`
     ):
         super().__init__(path)
         if dm is not None and fingerprint(dm)!=self.manifest['decomposition']:
@@ -152,7 +152,7 @@ class _Running(_WithModel):
         "Run a text and compute the importances at each token"
         dm,tok = self.needed_dm(),self.tokenizer
         if not text: raise ValueError("there are no tokens in an empty text")
-        toks = torch.tensor([begun(tok, text, self.bos)], device=dm.device)
+        toks = torch.tensor([prompt_ids(tok, text, self.bos)], device=dm.device)
         check_tokens(dm.target, toks)
         with torch.no_grad(): return toks[0],{s:g[0] for s,g in dm.ci(toks).lower.items() if s in self.sites}
 
@@ -165,7 +165,7 @@ class _Running(_WithModel):
         if not rows: raise ValueError(f"{key} never fires, so there is no text in which it does")
         # many models do odd things at the beginning of a text without this token
         begins = self.bos or self.bos is None and self.tokenizer.bos_token_id is not None
-        first = begun(self.tokenizer, '', self.bos) if begins else []
+        first = prompt_ids(self.tokenizer, '', self.bos) if begins else []
         shortest = min(map(len, rows))
         return torch.tensor([first+t[:shortest] for t in rows], device=None if self.dm is None else self.dm.device)
 

@@ -26,7 +26,7 @@ from .hooks import cached, hooked, without_hooks
 from .keys import SiteError, get_site, match_sites, scale_of, weight_of
 from .lms import sample_batch
 from .masks import Mask, everywhere
-from .sites import Seat, audit, refuse_row, two_rows
+from .sites import SiteAudit, audit, refuse_row, two_rows
 from .layouts import batch_of, laid_out, lead_of, output_of
 from .storage import (
     SCHEMA, open_target, opened_function, read_description, read_trained, relative_reference, restore_state,
@@ -64,7 +64,7 @@ class _Audited(nn.Module):
     target:nn.Module
     components:SiteDict
     output:str|int|Callable|None
-    seats:dict[str,Seat]|None
+    seats:dict[str,SiteAudit]|None
 
     @property
     def sites(self)->list[str]: return self.components.keys()
@@ -86,7 +86,7 @@ class _Audited(nn.Module):
             raise SiteError(f"no component {c} at {site!r}, which has {cs.C} (0 to {cs.C-1})")
         return cs
 
-    def audit(self, x)->dict[str,Seat]: # Site to what was found
+    def audit(self, x)->dict[str,SiteAudit]: # Site to what was found
         """Check on two rows of a batch that each site is the matrix it seems to be; `SiteError` with the reason if
         one is not"""
         seats = audit(self.target, x, self.sites, self.output)
@@ -219,7 +219,7 @@ class Decomposed(_Masked):
         ci_fn:nn.Module,        # From what sites read to causal importances before the sigmoid
         lower:Callable=lower_leaky, # The sigmoid for masks: `lower_leaky` (VPD) or `lower_leaky_linear` (SPD)
         output:str|int|Callable|None=None, # Which part of the target's answer to use, as for `output_of`
-        seats:dict[str,Seat]|None=None,    # From `audit`; `None` audits on the first batch
+        seats:dict[str,SiteAudit]|None=None,    # From `audit`; `None` audits on the first batch
     ):
         super().__init__()
         self.target = target

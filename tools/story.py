@@ -25,7 +25,7 @@ from spd_nb.masks import PersistentPGD, shared
 from spd_nb.measures import kl, l0
 from spd_nb.model import decompose, load, save
 from spd_nb.objectives import Adversarial, vpd_losses
-from spd_nb.scoring import caused, questions, score, watch
+from spd_nb.scoring import ablation_effect, questions, score, held_out
 from spd_nb.stories import stories, story_rows, vocabulary
 from spd_nb.train import fit
 
@@ -197,13 +197,13 @@ def graded_labels(h, labels, rows=160, least=30):
 
 def judged(h, labels, n=50):
     "What a random `n` components that write to the residual stream cause, and how well their labels score"
-    w = watch(h, told(8, 88), 6)
+    w = held_out(h, told(8, 88), 6)
     fired = w.on.sum((0,1))
     can = [k for k in labels.index if k.split(':')[0].endswith(('o_proj','down_proj')) and fired[h.at(k)]>=20]
     rows = []
     for k in pd.Series(can).sample(n, random_state=0):
         l = labels.loc[k].to_dict()
-        rows.append(dict(key=k, input_label=l['input_label'], output_label=l['output_label'], **caused(h, w, k, l)._asdict(), share_input=caused(h, w, k, l|dict(output_tokens=l['input_tokens'])).share, **{kind:score(questions(h, w, k, l, kind, n=20)).score for kind in ('detection','fuzzing','intruder')}))
+        rows.append(dict(key=k, input_label=l['input_label'], output_label=l['output_label'], **ablation_effect(h, w, k, l)._asdict(), share_input=ablation_effect(h, w, k, l|dict(output_tokens=l['input_tokens'])).share, **{kind:score(questions(h, w, k, l, kind, n=20)).score for kind in ('detection','fuzzing','intruder')}))
     return pd.DataFrame(rows)
 
 def evidence():
