@@ -482,7 +482,7 @@ def to_html(self:Report,
 )->Path:           # The file
     "Write the report as a page that needs neither Python nor a network"
     import pandas as pd
-    from spd_nb.widgets import write_page
+    from spd_nb.pages import write_page
     t = self.tables
     return write_page(path, {f'The verdict: {self.verdict}':self, 'Run with parts taken out':t['masks'],
         'Against stronger and stronger adversaries':pd.DataFrame(dict(steps=list(t['ladder']),
