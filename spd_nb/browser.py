@@ -43,9 +43,8 @@ def _sorted(df, sort, down):
     return df[::-1] if sort=='key' and down else df
 
 # %% ../nbs/33_browser.ipynb #0260e4be
-class ComponentBrowser(Evidence):
-    "A table of all components to search and sort, with evidence for the picked one beside it"
-    front,height = 'browser',1000
+class _ComponentTable(Evidence):
+    "A table of all components of a harvest, in parts"
     sites = List(Unicode(), help='Sites that the site filter offers').tag(sync=True)
     token = Unicode('', help='Show only components that belong to this token, the closest first').tag(sync=True)
     side = Enum(['output','input'], 'output',
@@ -57,9 +56,6 @@ class ComponentBrowser(Evidence):
         **traits,   # First values of `key`, `token`, `side` and `label`
     ):
         super().__init__(h, sites=list(map(str, h._components.site.unique())), **traits)
-
-    def __repr__(self):
-        return f"ComponentBrowser({len(self.h.keys):,} components"+(f', {self.key} picked' if self.key else '')+')'
 
     @cached_property
     def _tops(self): return self.h.tops()
@@ -108,6 +104,14 @@ class ComponentBrowser(Evidence):
         "The first rows with the browser's own filters"
         filters:dict = dict(token=self.token, side=self.side, label=self.label)
         return self.rows(start=0, n=n, sort='pmi' if self.token else 'density', **filters)
+
+# %% ../nbs/33_browser.ipynb #a1b7c468
+class ComponentBrowser(_ComponentTable):
+    "A table of all components to search and sort, with evidence for the picked one beside it"
+    front,height = 'browser',1000
+
+    def __repr__(self):
+        return f"ComponentBrowser({len(self.h.keys):,} components"+(f', {self.key} picked' if self.key else '')+')'
 
     def snapshot_state(self,
         keys=None,      # Components to keep; `None` keeps all that fire

@@ -92,7 +92,9 @@ class Pageable:
     def _repr_html_(self)->str: return self.snapshot()._repr_html_()
 
 # %% ../nbs/05a_pages.ipynb #6a9944f1
-def _compressed(text): return base64.b64encode(gzip.compress(text.encode('utf-8', 'backslashreplace'), mtime=0)).decode()
+def _compressed(text):
+    "Text as base64 of gzip"
+    return base64.b64encode(gzip.compress(text.encode('utf-8', 'backslashreplace'), mtime=0)).decode()
 
 def _function_body(name):
     "A front end as the body of a function that returns its default export"

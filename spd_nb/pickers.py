@@ -225,7 +225,8 @@ class ParetoPicker(_ParetoTraits):
     def plain_html(self)->str:
         "The points on the fronts, as an HTML table of at most 40 rows"
         best = [[g['name'],g['texts'][i],float(g['x'][i]),float(g['y'][i])] for g in self.groups for i in g['front']]
-        about = f"{self.title or 'Points'}: {'the fronts' if len(self.groups)>1 else 'the front'} of {self._points()} points"
+        fronts = 'the fronts' if len(self.groups)>1 else 'the front'
+        about = f"{self.title or 'Points'}: {fronts} of {self._points()} points"
         if len(best)>40: about += '; the first 40'
         return f'<p>{as_html(about)}</p>'+html_table(best[:40], ['group','text',self.x_title,self.y_title])
 

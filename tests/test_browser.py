@@ -130,6 +130,9 @@ CASES = [
     Case('pareto', PARETO, '.spd-pareto .spd-point', '.spd-point >> nth=4', '(view.row, view.selected.edit)', (4, 'e'), 'view.row = 5', ('.spd-pareto-row', '<b>f</b>'), ('.spd-pareto-row', 'row 4')),
     Case('diff', DIFF, '.spd-diff-token', '[data-prompt="0"][data-position="5"]', '(view.prompt, view.position, len(view.selected))', (0, 5, 8), 'view.prompt = 1', ('.spd-diff-written', 'after prompt 1'), ('[data-prompt="0"][data-position="5"][aria-selected=true]', ' farm')),
 ]
+PHONE = dict(width=390, height=844)
+FITS = '() => document.documentElement.scrollWidth <= innerWidth' # nothing to scroll sideways
+
 each_case = pytest.mark.parametrize('case', CASES, ids=lambda c: c.name)
 
 @pytest.fixture(scope='module')
@@ -301,9 +304,44 @@ def test_page_without_python(case, story, browser, tmp_path):
     if case.page:
         page.locator(case.click).first.click()
         expect(page.locator(case.page[0]).first).to_contain_text(case.page[1])
+    page.set_viewport_size(PHONE)
     page.wait_for_timeout(200)
+    assert page.evaluate(FITS)
     page.close()
     assert not outside and not noise, (outside, noise)
+
+@each_case
+def test_frame_on_a_site(case, story, browser, tmp_path):
+    "What a notebook keeps of a view, in a page of another site: announced by its title, drawn, and no wider than a phone"
+    names = dict(story)
+    exec(case.source, names)
+    f = tmp_path/'site.html'
+    f.write_text(f'<!doctype html><meta charset="utf-8"><meta name="viewport" content="width=device-width"><body>{names["view"]._repr_html_()}', encoding='utf-8')
+    page = browser.new_page(viewport=PHONE)
+    outside,noise = watched(page, None)
+    page.goto(f.as_uri())
+    frame = page.frame_locator('iframe')
+    expect(frame.locator(case.shows).first).to_be_visible()
+    assert page.locator('iframe').get_attribute('title')==visible(repr(names['view']))
+    page.wait_for_timeout(200)
+    assert page.evaluate(FITS) and frame.locator('body').evaluate(FITS)
+    page.close()
+    assert not outside and not noise, (outside, noise)
+
+SITES = [('<html><body data-jp-theme-light="{}">', 'false', 'true'), ('<html><body class="quarto-{}">', 'dark', 'light'), ('<html data-bs-theme="{}"><body>', 'dark', 'light'), ('<html><body class="vscode-{}">', 'dark', 'light')]
+
+def test_frames_are_as_dark_as_their_site_or_as_the_reader_prefers(browser):
+    import torch
+    from spd_nb.pickers import HeatmapPicker
+    view,page = HeatmapPicker(torch.rand(2, 2)),browser.new_page()
+    def dark(start):
+        page.set_content(f'<!doctype html>{start}{view._repr_html_()}')
+        return page.locator('iframe').evaluate('e => getComputedStyle(e).filter')!='none'
+    for system in ('light','dark'):
+        page.emulate_media(color_scheme=system)
+        assert dark('<html><body>')==(system=='dark')  # a site that says nothing
+        for start,d,l in SITES: assert dark(start.format(d)) and not dark(start.format(l)), (system, start)
+    page.close()
 
 def test_words_that_the_model_does_not_know_are_marked(story, browser, tmp_path):
     names = dict(story)
