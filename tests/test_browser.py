@@ -25,9 +25,9 @@ from pydantic import Field
 from traitlets import Int, Unicode
 from spd_nb import pages
 from spd_nb.widgets import View, browser_callable
-FRONT = """import { h, stage } from './kit.js'
+FRONT = """import { h, mountView } from './kit.js'
 function render({ model, el }) {
-  const { body, ask, close } = stage(el, model, 'counter')
+  const { body, ask, close } = mountView(el, model, 'counter')
   const n = h('output', { class: 'n' }), label = h('span', { class: 'label' })
   const draw = () => { n.textContent = String(model.get('n')); label.textContent = model.get('label') }
   body.append(h('button', { class: 'add', onclick: () => ask('add', { by: 2 }).catch(() => {}) }, 'add'), h('button', { class: 'wrong', onclick: () => ask('add', { by: -1 }).catch(() => {}) }, 'wrong'), n, label)

@@ -42,12 +42,12 @@ def test_impossible_filters_are_refused(args, why, ask): assert why in ask('rows
 
 @pytest.fixture
 def node(tmp_path):
-    "Evaluates an expression of `found`, `pages` and `data` in the front end"
+    "Evaluates an expression of `filterRows`, `pagesBetween` and `data` in the front end"
     if shutil.which('node') is None: pytest.skip('no node on PATH')
     def run(code, data):
         (tmp_path/'d.json').write_text(json.dumps(data), encoding='utf-8')
         front = (files('spd_nb')/'static'/'browser.js').as_uri()
-        (tmp_path/'m.mjs').write_text(f"import {{ readFileSync }} from 'node:fs'\nimport {{ found, pages }} from '{front}'\nconst data = JSON.parse(readFileSync('{(tmp_path/'d.json').as_posix()}'))\nconsole.log(JSON.stringify({code}))", encoding='utf-8')
+        (tmp_path/'m.mjs').write_text(f"import {{ readFileSync }} from 'node:fs'\nimport {{ filterRows, pagesBetween }} from '{front}'\nconst data = JSON.parse(readFileSync('{(tmp_path/'d.json').as_posix()}'))\nconsole.log(JSON.stringify({code}))", encoding='utf-8')
         out = subprocess.run(['node','--experimental-default-type=module',tmp_path/'m.mjs'], stdout=subprocess.PIPE, text=True, check=True)
         return json.loads(out.stdout)
     return run
@@ -63,7 +63,7 @@ def test_a_page_filters_and_sorts_as_python(query, browser, ask, node, sample):
     some,table = sample
     if 'site' in query: query = query|dict(site=browser.h.dm.sites[query['site']])
     by_python = [k for start in range(0, 800, 200) for k in keys(ask('rows', start=start, n=200, **query)) if k in some]
-    assert [table['key'][i] for i in node(f'found(data, {json.dumps(query)}).rows', table)]==by_python
+    assert [table['key'][i] for i in node(f'filterRows(data, {json.dumps(query)}).rows', table)]==by_python
 
 @pytest.fixture(scope='module')
 def of_tokens(browser):
@@ -75,8 +75,8 @@ def test_a_page_finds_tokens_as_python(query, ask, node, of_tokens):
     table = of_tokens
     listed = {k for k,tokens in zip(table['key'], table[query.get('side', 'output')]) if any(t[0].strip()==query['token'].strip() for t in tokens)}  # among the twelve
     by_python = {r['key']:r for r in ask('rows', start=0, n=200, **query)['rows'] if r['key'] in listed}
-    by_page = node(f'(f => f.rows.map(i => [data.key[i], f.hits.get(i).pmi, f.hits.get(i).precision]))(found(data, {json.dumps(query)}))', table)
+    by_page = node(f'(f => f.rows.map(i => [data.key[i], f.hits.get(i).pmi, f.hits.get(i).precision]))(filterRows(data, {json.dumps(query)}))', table)
     assert {k for k,*_ in by_page}==set(by_python)
     for k,pmi,precision in by_page: assert abs(precision-by_python[k]['precision'])<2e-3 and abs(pmi-by_python[k]['pmi'])<.3, (k, pmi, precision, by_python[k])
 
-def test_pages_of_rows(node): assert node('[pages(0, 59), pages(59, 60), pages(130, 250)]', 0)==[[0],[0,1],[2,3,4]]
+def test_pages_of_rows(node): assert node('[pagesBetween(0, 59), pagesBetween(59, 60), pagesBetween(130, 250)]', 0)==[[0],[0,1],[2,3,4]]
