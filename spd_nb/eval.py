@@ -292,7 +292,7 @@ class Report(list):
     )->Path:           # The file
         "Write the report and its tables as a page that needs neither Python nor a network"
         import pandas as pd
-        from spd_nb.widgets import write_page
+        from spd_nb.pages import write_page
         tables = self.tables
         ladder = pd.DataFrame(dict(steps=list(tables['ladder']), error=list(tables['ladder'].values())))
         living = f'{tables["l0"]:.3g} at a position have an importance above 0.1. Those that fire, by site:'

@@ -16,7 +16,7 @@ from spd_nb.stats import load_stats
 from spd_nb.stories import stories, story_tokenizer
 from spd_nb.toys import TMS, fit_toy
 from spd_nb.train import fit
-from spd_nb.widgets import write_page
+from spd_nb.pages import write_page
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):

@@ -1,9 +1,14 @@
 "The site without Quarto: pages can be processed and converted, links lead somewhere, public names are documented, the sidebar lists what there is"
-import ast, json, os, re, subprocess, sys
+import ast, base64, hashlib, json, os, re, subprocess, sys
 from configparser import ConfigParser
+from html import unescape
 from os.path import normpath
 from pathlib import Path
 import nbformat, pytest, yaml
+from execnb.nbio import dict2nb
+from nbdev import processors
+from nbdev.doclinks import NbdevLookup
+from spd_nb.pages import Pageable
 
 ROOT = Path(__file__).parent.parent
 cfg = ConfigParser(delimiters=['='])
@@ -91,6 +96,43 @@ def test_widgets_leave_what_they_say_elsewhere():
     assert without_scripts(nbformat.v4.new_output('display_data', data={VIEW:{}})) is None
     assert without_scripts(nbformat.v4.new_output('stream', name='stderr', text='careful')) is None and without_scripts(nbformat.v4.new_output('stream', text='hi')).text=='hi'
     assert shown(image_png='x').data=={'image/png':'x'} and shown(text_plain='x').data=={'text/plain':'x'}
+
+class LinkAll(NbdevLookup):
+    "nbdev's link maker, which finds a page for every name"
+    def __init__(self): pass
+    def __getitem__(self, sym): return f'https://site/{sym}.html'
+
+def scripts_allowed(html):
+    "Whether the policy of a page names its script by the right hash"
+    script = re.search(r'<script type="module">(.*?)</script>', html, re.S)[1]
+    policy = unescape(re.search(r'Content-Security-Policy" content="([^"]*)"', html)[1])
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() in policy
+
+def on_site(html, monkeypatch):
+    "HTML of an output as the site has it: made Markdown by `exec_nbs`, then processed by nbdev"
+    sys.path.insert(0, str(ROOT/'tools'))
+    from exec_nbs import without_scripts
+    monkeypatch.setattr(processors, 'NbdevLookup', LinkAll)
+    out = without_scripts(nbformat.v4.new_output('display_data', data={'text/html':html}))
+    out.data['text/markdown'] = out.data['text/markdown'].splitlines(True)
+    cell = dict2nb(dict(cells=[dict(cell_type='code', source='', metadata={}, outputs=[out])])).cells[0]
+    processors.add_links(cell)
+    return ''.join(cell.outputs[0].data['text/markdown'])
+
+@pytest.mark.parametrize('front', [f.stem for f in sorted((ROOT/'spd_nb'/'static').glob('*.js')) if 'export default' in f.read_text(encoding='utf-8')])
+def test_links_to_names_leave_the_script_of_a_view_as_it_is(front, monkeypatch):
+    "A script that is not the one named in the page's policy does not run, and the view stays empty"
+    class Shown(Pageable):
+        def snapshot_state(self): return {}
+        def __repr__(self): return 'Shown(`View`)'
+    Shown.front = front
+    html = Shown()._repr_html_()
+    def inside(md): return unescape(re.search('srcdoc="([^"]*)"', md)[1])
+    processed = on_site(html, monkeypatch)
+    assert '](https://site/' not in processed and inside(processed)==inside(html) and scripts_allowed(inside(processed))
+    assert unescape(re.search(' title="([^"]*)"', processed)[1])=='Shown(`View`)'
+    raw = on_site(html.replace('&#96;', '`'), monkeypatch)  # it would be changed
+    assert '](https://site/' in raw and not scripts_allowed(inside(raw))
 
 def broken(where, src, page_files, exists, heads):
     "Links in `src` that lead nowhere"

@@ -93,7 +93,7 @@ def test_views_show_characters_and_name_their_parts(made):
     assert '\ufffd' not in repr(written)
     diff = EditDiff(dm, edit, ['猫'], n=6, tokenizer=h.tokenizer)
     assert diff.texts[0]['tokens']==names
-    for view in (browser, studio, diff): assert '\ufffd' not in json.dumps(view.recorded(), ensure_ascii=False)
+    for view in (browser, studio, diff): assert '\ufffd' not in json.dumps(view.snapshot_state(), ensure_ascii=False)
 
 def test_an_edit_names_the_tokens_of_a_character(made):
     from spd_nb.places import token_id, token_ids

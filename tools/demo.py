@@ -24,7 +24,7 @@ from spd_nb.stories import stories, story_rows, vocabulary
 from spd_nb.toys import TMS, fit_toy
 from spd_nb.tradeoff import generations, grid, measure, sweep
 from spd_nb.train import fit
-from spd_nb.widgets import write_page
+from spd_nb.pages import write_page
 
 root = Path(__file__).resolve().parent.parent
 torch.set_num_threads(1)
