@@ -17,7 +17,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from traitlets import Any, TraitType, observe, validate
 if TYPE_CHECKING: import pandas as pd
-from .data import begun
+from .data import prompt_ids
 from .display import as_html, html_table, visible
 from .edit import Edit
 from .tokenizers import tokenizer_of, unknown_words
@@ -79,7 +79,7 @@ def _next_probs(dm, edit, x):
 def _compared(dm, edit, prompt, top, n, tok, texts, bos):
     "Tokens, KL, next tokens and greedy texts of a prompt, before and after an edit"
     written = generations(dm, edit, prompt, n, samples=0, tokenizer=tok, bos=bos).table.iloc[0]
-    ids = begun(tok, prompt, bos)
+    ids = prompt_ids(tok, prompt, bos)
     x = torch.tensor([ids], device=dm.device)
     p,q = _next_probs(dm, edit, x)
     names,likely = texts(p.shape[-1]),torch.maximum(p, q).topk(min(top, p.shape[-1])).indices
@@ -122,7 +122,7 @@ class EditDiff(View):
         n:int=40,                   # New tokens of a continuation, at most
         tokenizer=None,             # Of `transformers`; `None` uses `tokenizer_of` the target
         measured:Measured|None=None, # Effects and costs to show below, from `measure`
-        bos:int|bool|None=None,     # Token at the beginning of each text, as for `begun`
+        bos:int|bool|None=None,     # Token at the beginning of each text, as for `prompt_ids`
     ):
         _check_arguments(edit, top, n, measured)
         self.prompts,tok = _prompt_list(prompts),tokenizer or tokenizer_of(dm.target)
