@@ -13,10 +13,10 @@ from torch import nn
 from .compute import full_precision
 from .display import html_table
 from .edit import Edit, Patch
-from .places import Places
-from .learn import fit_edit
 from .keys import Key, SiteError, get_site, match_sites, weight_of
+from .learn import fit_edit
 from .model import Decomposed
+from .places import Places
 if TYPE_CHECKING:
     import pandas as pd
 

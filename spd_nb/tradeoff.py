@@ -4,13 +4,12 @@
 
 # %% auto #0
 __all__ = ['Shift', 'shift', 'Interval', 'draws', 'interval', 'Measured', 'measure', 'token_changes', 'changes_heatmap',
-           'Generations', 'generations', 'grid', 'sweep', 'front', 'dose_response', 'select', 'density_matched']
+           'Generations', 'generations']
 
 # %% ../nbs/32_tradeoff.ipynb #1535190d
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import nullcontext
-from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
@@ -19,15 +18,14 @@ from torch import Tensor, nn
 from .core import seeded
 from .data import begun
 from .display import as_html, html_table
-from .edit import Edit, ablated, scaled
-from .places import Places, token_ids
+from .edit import Edit
 from .eval import relative_change
 from .harvest import tokenizer_of
 from .hooks import without_hooks
-from .keys import Key, SiteError, keys_of
 from .measures import kl_pq, next_token_nll
 from .model import Decomposed
-from .plots import on_front, token_heatmap
+from .places import Places, token_ids
+from .plots import token_heatmap
 from .sites import output_of
 from .texts import decoded, names_of, texts_of
 if TYPE_CHECKING:
@@ -343,111 +341,3 @@ def generations(
             rows.append(dict(prompt=prompt, how=f'drawn, seed {seed+i}' if i else 'greedy',
                 before=decoded(tok, before), after=decoded(tok, after), **counts))
     return Generations(pd.DataFrame(rows))
-
-# %% ../nbs/32_tradeoff.ipynb #f1c0181a
-def grid(
-    **lists:Iterable, # A list of values for each name
-)->list[dict]:        # Every combination, the last name changing fastest
-    "Every combination of some values, as keyword arguments"
-    return [dict(zip(lists, values)) for values in product(*lists.values())]
-
-# %% ../nbs/32_tradeoff.ipynb #5355cef4
-def sweep(
-    make:Callable,       # Keyword arguments to an edit, as for `shift`
-    settings:list[dict], # From `grid`, or a list of your own
-    judge:Callable,      # An edit to a `Measured`, or to a dict of numbers
-    progress:bool=True,  # Show a progress bar?
-)->'pd.DataFrame':                       # DataFrame: the settings, then what was measured, a row each
-    "Make an edit for each setting and measure it"
-    import pandas as pd
-    from tqdm.auto import tqdm
-    rows = []
-    for s in tqdm(settings, disable=not progress, unit='edit'):
-        found = judge(make(**s))
-        found = found.row() if isinstance(found, Measured) else found
-        if both := set(s)&set(found):
-            raise ValueError(f"{min(both)!r} is a setting and a measure; call one of them something else")
-        rows.append(s|found)
-    return pd.DataFrame(rows)
-
-# %% ../nbs/32_tradeoff.ipynb #ad1db939
-def front(
-    df,                  # From `sweep`
-    x:str,               # Column of the cost
-    y:str,               # Column of the effect
-    group:str|None=None, # Column of methods, each with a front of its own
-    x_better:str='low',  # Which cost is preferred, `low` or `high`
-    y_better:str='high', # Which effect
-):                       # The rows that no other row of their group beats on both, by cost
-    "The Pareto front of a sweep"
-    import pandas as pd
-    some = df[np.isfinite(df[x])&np.isfinite(df[y])]
-    if not len(some): raise ValueError(f"none of the {len(df)} rows has a finite {x!r} and {y!r}")
-    parts = [some] if group is None else [d for _,d in some.groupby(group, sort=False, dropna=False, observed=True)]
-    return pd.concat([d.iloc[on_front(d[x].to_numpy(), d[y].to_numpy(), x_better, y_better)] for d in parts])
-
-# %% ../nbs/32_tradeoff.ipynb #56128bda
-def dose_response(
-    dm:Decomposed,              # Decomposed model
-    keys:Iterable[Key|str],     # Components, the most important first
-    judge:Callable,             # As for `sweep`
-    n:Iterable[int]=(1,2,3,6),  # How many of them
-    strengths:Iterable[float]=(1.,), # How far each is taken out: 0 leaves it, 1 ablates it, 2 inverts it
-)->'pd.DataFrame':                              # DataFrame: n, strength, then what was measured
-    "Effect and cost of an edit against its strength and number of components (dose-response curve)"
-    keys,n = list(dict.fromkeys(keys_of(keys))),list(n)
-    if max(n)>len(keys): raise ValueError(f"{max(n)} components of {len(keys)}")
-    return sweep(lambda n, strength: scaled(dm, {k:1.-strength for k in keys[:n]}), grid(n=n, strength=strengths),
-        judge, progress=False)
-
-# %% ../nbs/32_tradeoff.ipynb #62b98dbe
-@torch.no_grad()
-def select(
-    dm:Decomposed,          # Decomposed model
-    cost:Callable,          # Runs `dm` as it is at the moment and gives a number, the lower the better
-    keys:Iterable[Key|str], # Components to choose from
-    n:int=6,                # How many
-    progress:bool=True,     # Show a progress bar?
-# DataFrame, in the order of choice: key, cost (with it and those before taken out), gain (how much lower than without
-# it; go no further than it is worth)
-)->'pd.DataFrame':
-    "Choose components to ablate greedily: the one that lowers the cost most, then the next"
-    import pandas as pd
-    from tqdm.auto import tqdm
-    left,rows,last = list(dict.fromkeys(keys_of(keys))),[],float(cost())
-    if not 1<=n<=len(left): raise ValueError(f"{n} components of {len(left)}")
-    with tqdm(total=sum(len(left)-i for i in range(n)), disable=not progress, unit='edit') as bar:
-        for _ in range(n):
-            costs = {}
-            for k in left:
-                with ablated(dm, [r['key'] for r in rows]+[k]): costs[k] = float(cost())
-                bar.update()
-            if not all(map(np.isfinite, costs.values())):
-                raise ValueError("the cost is not a finite number for some component")
-            best = min(costs, key=lambda k: costs[k])
-            rows.append(dict(key=str(best), cost=costs[best], gain=last-costs[best]))
-            last = costs[best]
-            left.remove(best)
-    return pd.DataFrame(rows)
-
-# %% ../nbs/32_tradeoff.ipynb #9dd1bc37
-def density_matched(
-    keys:Iterable[Key|str], # Components of an edit
-    density,                # Series by key, such as `h.components.density`: how often each fires
-    draws:int=20,           # How many sets
-    pool:int=20,            # Each is drawn from so many of the most alike
-    seed:int=0,             # Of the draws
-)->list[list[str]]:         # Sets of other components, as many in each
-    "Random components that fire as often"
-    keys = list(map(str, keys_of(keys)))
-    if missing := [k for k in keys if k not in density.index or not density[k]>0]:
-        raise SiteError(f"the density of {missing[0]} is not known, or it never fires")
-    rng,others = np.random.default_rng(seed),density[(density>0)&~density.index.isin(keys)]
-    if min(pool, len(others))<len(keys):
-        raise ValueError(f"{len(keys)} different components cannot be drawn from {min(pool, len(others))}")
-    like = {k:(np.log(others)-np.log(density[k])).abs().nsmallest(pool).index for k in keys}
-    def one():
-        chosen = []
-        for k in keys: chosen.append(rng.choice([o for o in like[k] if o not in chosen]))
-        return [str(c) for c in chosen]
-    return [one() for _ in range(draws)]

@@ -20,7 +20,8 @@ from spd_nb.plots import lines, points, vectors2d
 from spd_nb.scoring import shortlist, watch
 from spd_nb.stories import stories, story_rows, vocabulary
 from spd_nb.toys import TMS, fit_toy
-from spd_nb.tradeoff import generations, grid, measure, sweep
+from spd_nb.tradeoff import generations, measure
+from spd_nb.sweeps import grid, sweep
 from spd_nb.train import fit, spd_losses
 from spd_nb.widgets import write_page
 

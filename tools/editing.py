@@ -21,7 +21,8 @@ from spd_nb.masks import Mask
 from spd_nb.model import load
 from spd_nb.scoring import shortlist, watch
 from spd_nb.stories import MOUTHS, stories, story_rows, vocabulary
-from spd_nb.tradeoff import density_matched, generations, measure, select
+from spd_nb.sweeps import density_matched, select
+from spd_nb.tradeoff import generations, measure
 
 root = Path(__file__).resolve().parent.parent
 RESULTS = root/'data'/'results'
