@@ -8,7 +8,7 @@ __all__ = ['grid', 'sweep', 'front', 'dose_response', 'select', 'density_matched
 # %% ../nbs/32b_sweeps.ipynb #90baa6da
 from collections.abc import Callable, Iterable
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 import numpy as np
 import torch
 from .edit import ablated, scaled
@@ -32,7 +32,7 @@ def sweep(
     settings:list[dict], # From `grid`, or a list of your own
     judge:Callable,      # An edit to a `Measured`, or to a dict of numbers
     progress:bool=True,  # Show a progress bar?
-)->'pd.DataFrame':                       # DataFrame: the settings, then what was measured, a row each
+)->'pd.DataFrame':   # A row per edit: its setting, then what was measured
     "Make an edit for each setting and measure it"
     import pandas as pd
     from tqdm.auto import tqdm
@@ -47,13 +47,13 @@ def sweep(
 
 # %% ../nbs/32b_sweeps.ipynb #ad1db939
 def front(
-    df,                  # From `sweep`
+    df:'pd.DataFrame',   # From `sweep`
     x:str,               # Column of the cost
     y:str,               # Column of the effect
     group:str|None=None, # Column of methods, each with a front of its own
-    x_better:str='low',  # Which cost is preferred, `low` or `high`
-    y_better:str='high', # Which effect
-):                       # The rows that no other row of their group beats on both, by cost
+    x_better:Literal['low','high']='low', # Which cost is preferred
+    y_better:Literal['low','high']='high', # Which effect is preferred
+)->'pd.DataFrame':       # The rows that no other row of their group beats on both, by cost
     "The Pareto front of a sweep"
     import pandas as pd
     some = df[np.isfinite(df[x])&np.isfinite(df[y])]
@@ -68,23 +68,24 @@ def dose_response(
     judge:Callable,             # As for `sweep`
     n:Iterable[int]=(1,2,3,6),  # How many of them
     strengths:Iterable[float]=(1.,), # How far each is taken out: 0 leaves it, 1 ablates it, 2 inverts it
-)->'pd.DataFrame':                              # DataFrame: n, strength, then what was measured
+)->'pd.DataFrame':              # A row per edit: n, strength, then what was measured
     "Effect and cost of an edit against its strength and number of components (dose-response curve)"
     keys,n = list(dict.fromkeys(keys_of(keys))),list(n)
-    if max(n)>len(keys): raise ValueError(f"{max(n)} components of {len(keys)}")
-    return sweep(lambda n, strength: scaled(dm, {k:1.-strength for k in keys[:n]}), grid(n=n, strength=strengths),
-        judge, progress=False)
+    if max(n)>len(keys):
+        raise ValueError(f"{max(n)} components of {len(keys)}")
+    def make(n, strength): return scaled(dm, {k:1.-strength for k in keys[:n]})
+    return sweep(make, grid(n=n, strength=strengths), judge, progress=False)
 
 # %% ../nbs/32b_sweeps.ipynb #62b98dbe
 @torch.no_grad()
 def select(
     dm:Decomposed,          # Decomposed model
-    cost:Callable,          # Runs `dm` as it is at the moment and gives a number, the lower the better
+    cost:Callable,          # Without arguments: runs `dm`, under whatever edit is open, and returns a number to lower
     keys:Iterable[Key|str], # Components to choose from
     n:int=6,                # How many
     progress:bool=True,     # Show a progress bar?
-# DataFrame, in the order of choice: key, cost (with it and those before taken out), gain (how much lower than without
-# it; go no further than it is worth)
+# In the order of choice: key, cost (with it and those before it ablated), gain (by how much it lowers the cost; stop
+# where the gain is no longer worth it)
 )->'pd.DataFrame':
     "Choose components to ablate greedily: the one that lowers the cost most, then the next"
     import pandas as pd
@@ -108,12 +109,12 @@ def select(
 # %% ../nbs/32b_sweeps.ipynb #9dd1bc37
 def density_matched(
     keys:Iterable[Key|str], # Components of an edit
-    density,                # Series by key, such as `h.components.density`: how often each fires
+    density:'pd.Series',    # By key, such as `h.components.density`: the share of positions where each fires
     draws:int=20,           # How many sets
-    pool:int=20,            # Each is drawn from so many of the most alike
+    pool:int=20,            # Each is drawn from so many of those nearest in density, by factor
     seed:int=0,             # Of the draws
 )->list[list[str]]:         # Sets of other components, as many in each
-    "Random components that fire as often"
+    "Random other components of about the same density, as controls for an edit"
     keys = list(map(str, keys_of(keys)))
     if missing := [k for k in keys if k not in density.index or not density[k]>0]:
         raise SiteError(f"the density of {missing[0]} is not known, or it never fires")

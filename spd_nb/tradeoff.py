@@ -44,14 +44,14 @@ class Shift(NamedTuple):
     nll_after:Float[Tensor, "N S"]        # The same with the edit
 
     def __repr__(self):
-        means = [('KL', self.kl), ('KL back', self.kl_back), *((f'p {k} {when}', p[k]) for k in self.before
-            for when, p in (('before', self.before), ('after', self.after)))]
-        return (
-            f"Shift({len(self.toks):,} rows of {self.toks.shape[1]} tokens; on average "
-            f"{', '.join(f'{k} {x.mean():.3g}' for k,x in means)})")
+        means = [('KL', self.kl), ('KL back', self.kl_back)]
+        for k in self.before: means += [(f'p {k} before', self.before[k]), (f'p {k} after', self.after[k])]
+        average = ', '.join(f'{k} {x.mean():.3g}' for k,x in means)
+        return f"Shift({len(self.toks):,} rows of {self.toks.shape[1]} tokens; on average {average})"
 
 # %% ../nbs/32_tradeoff.ipynb #c9e3ad3b
 def _edited(dm, edit, x):
+    "Output of the edited model on a batch"
     if isinstance(edit, nn.Module): return output_of(edit(x), dm.output)
     if isinstance(edit, Edit) and edit.by_row:
         raise ValueError(
@@ -73,25 +73,36 @@ def shift(
     return _shifted(dm, edit, toks, groups, rows)[0]
 
 # %% ../nbs/32_tradeoff.ipynb #0b414094
+def _compared(x, p, q, groups):
+    "The shift from log-probabilities `p` to `q` on some rows"
+    def following(logp): return nn.functional.pad(next_token_nll(logp, x), (0,1), value=float('nan'))
+    def summed(logp): return {k:logp[...,i].exp().sum(-1) for k,i in groups.items()}
+    return Shift(x, summed(p), summed(q), kl_pq(p, q), kl_pq(q, p), following(p), following(q))
+
+def _joined(shifts):
+    "One shift of all rows"
+    def whole(field):
+        parts = [getattr(s, field) for s in shifts]
+        if isinstance(parts[0], dict): return {k:torch.cat([p[k] for p in parts]) for k in parts[0]}
+        return torch.cat(parts)
+    return Shift(*map(whole, Shift._fields))
+
+# %% ../nbs/32_tradeoff.ipynb #630f20aa
 @torch.no_grad()
 def _shifted(dm, edit, toks, groups, rows, where=None):
     """The shift, and for each token of the vocabulary its probability and by how much it changes, added up over the
     positions `where` of each row"""
-    parts,moved = [],[]
+    shifts,moved = [],[]
     had = np.zeros(1)  # of the vocabulary's size after the first rows
     for i,x in enumerate(toks.split(rows)):
-        p,q = dm.clean(x).out.float().log_softmax(-1),_edited(dm, edit, x).float().log_softmax(-1)
+        p = dm.clean(x).out.float().log_softmax(-1)
+        q = _edited(dm, edit, x).float().log_softmax(-1)
         if where is not None:
             on = where[i*rows:][:len(x),:,None].to(p)
             had = had+(p.exp()*on).sum((0,1)).cpu().double().numpy()
             moved.append(((q.exp()-p.exp())*on).sum(1).cpu().numpy())
-        def next_(logp): return nn.functional.pad(next_token_nll(logp, x), (0,1), value=float('nan'))
-        def named(logp): return {k:logp[...,i].exp().sum(-1) for k,i in groups.items()}
-        parts.append(Shift(x, named(p), named(q), kl_pq(p, q), kl_pq(q, p), next_(p), next_(q)))
-    def whole(f): return torch.cat([getattr(o, f) for o in parts])
-    def each(f): return {k:torch.cat([getattr(o, f)[k] for o in parts]) for k in groups}
-    return Shift(whole('toks'), each('before'), each('after'),
-        *map(whole, ('kl','kl_back','nll_before','nll_after'))),had,moved and np.concatenate(moved)
+        shifts.append(_compared(x, p, q, groups))
+    return _joined(shifts),had,moved and np.concatenate(moved)
 
 # %% ../nbs/32_tradeoff.ipynb #63769d5c
 class Interval(NamedTuple):
@@ -116,8 +127,8 @@ def interval(
 )->Interval:                         # NaN where there was nothing to measure
     "The value and the middle 95 % of its bootstrap samples"
     some = samples[1:][np.isfinite(samples[1:])] if np.isfinite(samples[0]) else []
-    return Interval(float(samples[0]),
-        *(map(float, np.percentile(some, [2.5,97.5])) if len(some) else (float('nan'),)*2))
+    low,high = np.percentile(some, [2.5,97.5]) if len(some) else (float('nan'),)*2
+    return Interval(float(samples[0]), float(low), float(high))
 
 # %% ../nbs/32_tradeoff.ipynb #ca2dd234
 class Measured(NamedTuple):
@@ -125,46 +136,108 @@ class Measured(NamedTuple):
     table:'pd.DataFrame' # By measure: value, low, high, n, what
     on:Shift        # Position by position, on the text with the places
     elsewhere:Shift # The same on the other text
-    # DataFrame by token, the tokens that lost most at the places of `elsewhere_kl`: before, after (mean probability
-    # there), change, low, high
+    # By token, those that lost most at the positions of `elsewhere_kl`: before, after (mean probability there), change,
+    # low, high
     lost:'pd.DataFrame|None'=None
-    gained:'pd.DataFrame|None'=None # The same of those that gained most
+    gained:'pd.DataFrame|None'=None # The same of the tokens that gained most
 
     def __getitem__(self, k): return self.table.value[k] if isinstance(k, str) else tuple.__getitem__(self, k)
+
     def row(self)->dict[str,float]: # Measure to value
-        "For a line of a larger table"
+        "For a row of a larger table"
         return self.table.value.to_dict()
+
     def figures(self)->dict:
         """The figures stored with an exported edit
 
         Measure to value, low, high; `lost` and `gained`, each a list of tokens with their numbers
         """
         numbers:dict = self.table.filter(['value','low','high']).to_dict('index')
-        return numbers | {k:df.reset_index().to_dict('records')
-            for k, df in self._moved()}
+        return numbers | {k:df.reset_index().to_dict('records') for k,df in self._moved()}
+
     def _moved(self):
-        return [(k,df) for k,df in (('lost',self.lost), ('gained',self.gained)) if df is not None and len(df)]
+        both = (('lost',self.lost), ('gained',self.gained))
+        return [(k,df) for k,df in both if df is not None and len(df)]
+
     def __repr__(self):
-        def said(df): return ', '.join(f'{t!r} {x:+.2g}' for t,x in df.change.items())
+        def named(df): return ', '.join(f'{t!r} {x:+.2g}' for t,x in df.change.items())
         table = self.table.drop(columns='what').to_string(float_format='{:.4g}'.format)
-        return '\n'.join([table, *(f'{k} most elsewhere: {said(df)}' for k,df in self._moved())])
+        return '\n'.join([table, *(f'{k} most elsewhere: {named(df)}' for k,df in self._moved())])
+
     def _repr_html_(self):
-        tables = [html_table(self.table.reset_index().itertuples(index=False), ['measure', *self.table.columns])]
-        return ''.join(tables+[html_table(df.reset_index().itertuples(index=False),
-            [f'{k} most elsewhere', *df.columns]) for k,df in self._moved()])
+        tables = [('measure',self.table), *((f'{k} most elsewhere',df) for k,df in self._moved())]
+        return ''.join(html_table(df.reset_index().itertuples(index=False), [k, *df.columns]) for k,df in tables)
 
 # %% ../nbs/32_tradeoff.ipynb #bb0ea8de
 class _Bootstrap:
     "Ratios of sums over positions, for every draw of rows"
     def __init__(self, text, toks, resamples, seed): self.shift,self.drawn = text,draws(len(toks), resamples, seed)
+
     def ratio(self, top, bottom, where):
         def sums(x):
-            return np.where(where.cpu().numpy(), x.cpu().double().numpy() if isinstance(x, Tensor) else x, 0.).sum(1)
+            numbers = x.cpu().double().numpy() if isinstance(x, Tensor) else x
+            return np.where(where.cpu().numpy(), numbers, 0.).sum(1)
         with np.errstate(invalid='ignore', divide='ignore'): return (self.drawn@sums(top))/(self.drawn@sums(bottom))
+
     def mean(self, x, where): return self.ratio(x, np.ones(1), where)
     def change(self, before, after, where): return relative_change(self.mean(before, where), self.mean(after, where))
     def lost(self, where): return self.mean(self.shift.nll_after-self.shift.nll_before, where)
 
+# %% ../nbs/32_tradeoff.ipynb #34111d42
+class _Measures(dict):
+    "The rows of the table: a name to its interval, its number of positions and a description"
+    def put(self, name, samples, where, what):
+        if name in self:
+            raise ValueError(f"two groups or domains are called {name.split(' ', 1)[1]!r}; give one another name")
+        self[name] = dict(interval(samples)._asdict(), n=int(where.sum()), what=what)
+
+    def table(self):
+        import pandas as pd
+        df = pd.DataFrame.from_dict(self, orient='index', columns=['value','low','high','n','what'])
+        return df.rename_axis('measure')
+
+# %% ../nbs/32_tradeoff.ipynb #875610be
+def _put_effect(m, A, at):
+    "Probability of the tokens at the places"
+    before,after = A.shift.before['it'],A.shift.after['it']
+    m.put('p_before', A.mean(before, at), at, 'probability of the tokens at the places')
+    m.put('p_after', A.mean(after, at), at, 'the same with the edit')
+    m.put('change', A.change(before, after, at), at, 'p_after/p_before-1; NaN where p_before is below 1e-6')
+
+def _put_divergences(m, A, B, on, elsewhere, near):
+    "KL near the places, in other text, and in other text with its places"
+    around = nn.functional.max_pool1d(on.at[:,None].float(), 2*near+1, 1, near)[:,0].bool()&on.other
+    other = elsewhere.other
+    for name,X,where,what in (('near',A,around,f'up to {near} tokens from a place'),
+            ('elsewhere',B,other,'other text, not at its places'),
+            ('anywhere',B,other|elsewhere.at,'other text, its places too')):
+        m.put(f'{name}_kl', X.mean(X.shift.kl, where), where, f'KL(clean‖edited) in nats, {what}')
+        m.put(f'{name}_kl_back', X.mean(X.shift.kl_back, where), where, f'KL(edited‖clean) in nats, {what}')
+
+# %% ../nbs/32_tradeoff.ipynb #8628080d
+def _put_perplexities(m, A, B, on, elsewhere, domains):
+    "Perplexity at the places, in other text, and in its domains"
+    lost,target = {},on.at&on.scored
+    for name,X,where,what in (('target',A,target,'tokens that come at the places'),
+            ('elsewhere',B,elsewhere.other&elsewhere.scored,'other text, not at its places'),
+            ('anywhere',B,elsewhere.scored,'other text, its places too')):
+        lost[name] = X.lost(where)
+        m.put(f'ppl_{name}', np.expm1(lost[name]), where, f'relative change of perplexity, {what}')
+    m.put('specificity', np.exp(lost['target']-lost['elsewhere']), target,
+        'factor on perplexity at the places, over that elsewhere')
+    for k,where in domains.items():
+        where = where&elsewhere.scored
+        m.put(f'ppl {k}', np.expm1(B.lost(where)), where, f'relative change of perplexity, {k}')
+
+def _put_groups(m, B, elsewhere, groups):
+    "Probability of other tokens where they come in other text"
+    for k,ids in groups.items():
+        comes = torch.isin(elsewhere.toks[:,1:], torch.tensor(ids, device=elsewhere.toks.device))
+        where = nn.functional.pad(comes, (0,1))&elsewhere.scored
+        m.put(f'p {k}', B.mean(B.shift.before[k], where), where, f'probability of {k} where it comes')
+        m.put(f'change {k}', B.change(B.shift.before[k], B.shift.after[k], where), where, 'and by how much it changes')
+
+# %% ../nbs/32_tradeoff.ipynb #64af2c65
 def _names(dm, tokenizer, vocab):
     "What each token reads, or `<id>` where no tokenizer is at hand"
     try: return texts_of(tokenizer or tokenizer_of(dm.target), vocab)
@@ -181,8 +254,8 @@ def _moved_most(had, moved, n, drawn, names, top):
         return dict(before=had[i]/total, after=had[i]/total+x.value, change=x.value, low=x.low, high=x.high)
     def table(order):
         some = [i for i in order[:top] if abs(mean[i])>1e-6] # less is rounding
-        return pd.DataFrame([row(i) for i in some], columns=columns,
-            index=pd.Index([names[i] for i in some], name='token', dtype=object))
+        tokens = pd.Index([names[i] for i in some], name='token', dtype=object)
+        return pd.DataFrame([row(i) for i in some], columns=columns, index=tokens)
     order = mean.argsort(kind='stable')
     return table([i for i in order if mean[i]<0]),table([i for i in order[::-1] if mean[i]>0])
 
@@ -204,47 +277,19 @@ def measure(
     top:int=6,               # Tokens to list that lost most elsewhere, and as many that gained
 )->Measured:
     "Effect, cost nearby and elsewhere, and side effects, each with its interval"
-    import pandas as pd
-    at,other = on.at,elsewhere.other
-    if not at.any(): raise ValueError("there is no place in this text to measure at")
-    tokens,groups = token_ids(dm, tokens, tokenizer),{k:token_ids(dm, v, tokenizer) for k,v in groups.items()}
+    if not on.at.any(): raise ValueError("there is no place in this text to measure at")
+    tokens = token_ids(dm, tokens, tokenizer)
+    groups = {k:token_ids(dm, v, tokenizer) for k,v in groups.items()}
     a = shift(dm, edit, on.toks, dict(it=tokens), rows)
-    b,had,moved = _shifted(dm, edit, elsewhere.toks, groups, rows, other)
+    b,had,moved = _shifted(dm, edit, elsewhere.toks, groups, rows, elsewhere.other)
     A,B = _Bootstrap(a, on.toks, resamples, seed),_Bootstrap(b, elsewhere.toks, resamples, seed+1)
-    table = {}
-    def put(name, samples, where, what):
-        if name in table:
-            raise ValueError(f"two groups or domains are called {name.split(' ', 1)[1]!r}; give one another name")
-        table[name] = dict(interval(samples)._asdict(), n=int(where.sum()), what=what)
-    put('p_before', A.mean(a.before['it'], at), at, 'probability of the tokens at the places')
-    put('p_after', A.mean(a.after['it'], at), at, 'the same with the edit')
-    put('change', A.change(a.before['it'], a.after['it'], at), at,
-        'p_after/p_before-1; NaN where p_before is below 1e-6')
-    around = nn.functional.max_pool1d(at[:,None].float(), 2*near+1, 1, near)[:,0].bool()&on.other
-    for name,X,where,what in (('near',A,around,f'up to {near} tokens from a place'),
-            ('elsewhere',B,other,'other text, not at its places'),
-            ('anywhere',B,other|elsewhere.at,'other text, its places too')):
-        put(f'{name}_kl', X.mean(X.shift.kl, where), where, f'KL(clean‖edited) in nats, {what}')
-        put(f'{name}_kl_back', X.mean(X.shift.kl_back, where), where, f'KL(edited‖clean) in nats, {what}')
-    lost = {}
-    for name,X,where,what in (('target',A,at&on.scored,'tokens that come at the places'),
-            ('elsewhere',B,other&elsewhere.scored,'other text, not at its places'),
-            ('anywhere',B,elsewhere.scored,'other text, its places too')):
-        lost[name] = X.lost(where)
-        put(f'ppl_{name}', np.expm1(lost[name]), where, f'relative change of perplexity, {what}')
-    put('specificity', np.exp(lost['target']-lost['elsewhere']), at&on.scored,
-        'factor on perplexity at the places, over that elsewhere')
-    for k,where in domains.items():
-        where = where&elsewhere.scored
-        put(f'ppl {k}', np.expm1(B.lost(where)), where, f'relative change of perplexity, {k}')
-    for k,i in groups.items():
-        where = nn.functional.pad(torch.isin(elsewhere.toks[:,1:], torch.tensor(i, device=elsewhere.toks.device)),
-            (0,1))&elsewhere.scored
-        put(f'p {k}', B.mean(b.before[k], where), where, f'probability of {k} where it comes')
-        put(f'change {k}', B.change(b.before[k], b.after[k], where), where, 'and by how much it changes')
-    return Measured(pd.DataFrame.from_dict(table, orient='index',
-    columns=['value','low','high','n','what']).rename_axis('measure'), a, b,
-        *_moved_most(had, moved, other.sum(1).cpu().numpy(), B.drawn, _names(dm, tokenizer, len(had)), top))
+    m = _Measures()
+    _put_effect(m, A, on.at)
+    _put_divergences(m, A, B, on, elsewhere, near)
+    _put_perplexities(m, A, B, on, elsewhere, domains)
+    _put_groups(m, B, elsewhere, groups)
+    n,names = elsewhere.other.sum(1).cpu().numpy(),_names(dm, tokenizer, len(had))
+    return Measured(m.table(), a, b, *_moved_most(had, moved, n, B.drawn, names, top))
 
 # %% ../nbs/32_tradeoff.ipynb #31d68528
 def token_changes(
@@ -261,12 +306,14 @@ def token_changes(
     with torch.no_grad():
         p,q = (out[0].float().log_softmax(-1) for out in (dm.clean(toks[None]).out, _edited(dm, edit, toks[None])))
     names = texts_of(tokenizer or tokenizer_of(dm.target), p.shape[-1])
-    most = (q.exp()-p.exp()).abs().topk(top).indices
-    def said(t):
-        return '\n'.join(f'{names[i]!r} {p[t,i].exp():.3f} → {q[t,i].exp():.3f}' for i in most[t].tolist()
-            if (q[t,i].exp()-p[t,i].exp()).abs()>=5e-4)
-    return pd.DataFrame(dict(token=names_of([names[i] for i in toks.tolist()]), kl=kl_pq(p, q).tolist(),
-        kl_back=kl_pq(q, p).tolist(), changes=[said(t) for t in range(len(toks))])).rename_axis('position')
+    before,after = p.exp(),q.exp()
+    most = (after-before).abs().topk(top).indices
+    def listed(t):
+        return '\n'.join(f'{names[i]!r} {before[t,i]:.3f} → {after[t,i]:.3f}' for i in most[t].tolist()
+            if (after[t,i]-before[t,i]).abs()>=5e-4)
+    table = dict(token=names_of([names[i] for i in toks.tolist()]), kl=kl_pq(p, q).tolist(),
+        kl_back=kl_pq(q, p).tolist(), changes=[listed(t) for t in range(len(toks))])
+    return pd.DataFrame(table).rename_axis('position')
 
 # %% ../nbs/32_tradeoff.ipynb #29d04a73
 def changes_heatmap(
@@ -288,14 +335,15 @@ class Generations(NamedTuple):
         rows = self.table.to_dict('records')
         return '\n\n'.join(f"{r['prompt']!r}, {r['how']}\n  before: {r['before']!r}\n  after:  {r['after']!r}"
             for r in rows)
+
     def _repr_html_(self):
         def cell(v):
             style = 'text-align:left;vertical-align:top;white-space:pre-wrap'
             text = '\n'.join(map(as_html, str(v).splitlines()))
             return f'<td style="{style}">{text}</td>'
         head = ''.join(f'<th style="text-align:left">{as_html(c)}</th>' for c in self.table.columns)
-        return f'<table><tr>{head}</tr>'+''.join('<tr>'+''.join(map(cell, r))+'</tr>'
-            for r in self.table.itertuples(index=False))+'</table>'
+        rows = [''.join(map(cell, r)) for r in self.table.itertuples(index=False)]
+        return f'<table><tr>{head}</tr>'+''.join(f'<tr>{r}</tr>' for r in rows)+'</table>'
 
 # %% ../nbs/32_tradeoff.ipynb #9ca5d371
 def _written(model, x, how):
