@@ -30,7 +30,7 @@ class Patch(NamedTuple):
     "A low-rank change of a weight, `(reads@writes).T` in its own orientation"
     reads:Float[Tensor, "d_in k"]   # Directions that are read
     writes:Float[Tensor, "k d_out"] # What is written for each
-    cs:tuple[int|None,...]          # The component that each of the k belongs to; `None` where it is none's
+    cs:tuple[int|None,...]          # The component that each of the k belongs to; `None` if it belongs to none
 
     @property
     def norm(self)->float: # Frobenius
@@ -196,12 +196,12 @@ class Edit(_InForce):
     def __init__(self,
         dm:Decomposed,                 # Decomposed model whose target is edited
         patches:dict[str,Patch],       # Site to change
-        # What is done, for a certificate: dicts with `form`, `of` (keys or sites), and more
+        # What is done, for a certificate: a dict for each change, with `form`, `of` (keys or sites) and figures
         about:list[dict],
         # Act where the component's importance in the unedited target is above this; `None` acts everywhere
         ci_threshold:float|None=None,
-        # Act at these places of the sequence (numbers or a slice), or where a bool tensor that broadcasts to the batch
-        # is true; `None` acts everywhere
+        # Act at these positions of the sequence (numbers or a slice), or where a bool tensor is true that broadcasts to
+        # the batch; `None` acts everywhere
         positions=None,
     ):
         if ci_threshold is not None and any(c is None for p in patches.values() for c in p.cs):

@@ -27,11 +27,11 @@ from .sites import output_of
 
 # %% ../nbs/30c_export.ipynb #557780b7
 def _as_weights(e):
-    "The edit, if a change of weights can stand for it"
+    "The edit; `ValueError` if no change of weights can stand for it"
     if e.local:
         raise ValueError(
-            f"{e} acts at some places only, and there is no weight that does that; edit without `ci_threshold` "
-            "and `positions`")
+            f"{e} acts at some positions only, which no change of weights can do; make the edit without "
+            "`ci_threshold` and `positions`")
     for s in e.patches:
         if 'weight' in vars(get_site(e.dm.target, s)):
             raise TypeError(
@@ -78,12 +78,12 @@ def _untie(model, site):
     if 'weight' in m._parameters: m.weight = nn.Parameter(m.weight.clone(), requires_grad=m.weight.requires_grad)
     if left := _sharing(model, site):
         raise ValueError(
-            f"{site!r} and {left[0]!r} are made of one weight, so neither can have its own; make the same change "
+            f"{site!r} and {left[0]!r} are computed from one weight, so neither can have its own; make the same change "
             "to both")
 
 # %% ../nbs/30c_export.ipynb #6a25d2c4
 def _mark_untied(model):
-    "Make a saved copy of a `transformers` model open untied where its weights are no longer one"
+    "Configure a `transformers` model so that a saved copy opens untied, if its weights are no longer shared"
     ties = getattr(model, 'get_expanded_tied_weights_keys', lambda all_submodels: {})(all_submodels=True)
     if all(model.get_parameter_or_buffer(k) is model.get_parameter_or_buffer(of) for k,of in ties.items()): return
     seen = set()
@@ -112,15 +112,15 @@ def _change(e, model, site):
 def _same_change(e, model, a, b):
     "Whether an edit changes the shared memory of two sites in the same way"
     one,other = _change(e, model, a),_change(e, model, b)
-    weights = [get_site(model, s).weight for s in (a, b)]
-    if weights[0].stride()!=weights[1].stride(): other = other.T
+    def stride(site): return getattr(get_site(model, site), 'weight').stride()
+    if stride(a)!=stride(b): other = other.T
     return torch.allclose(one, other, rtol=0, atol=1e-5*one.abs().max().item())
 
 # %% ../nbs/30c_export.ipynb #2f97a1d3
 @torch.no_grad()
 def baked(
     dm:Decomposed,              # Decomposed model
-    edits:Edit|Iterable[Edit],  # One, or several that do not touch the same component
+    edits:Edit|Iterable[Edit],  # One edit, or several of different components
     # Whether an edited site that shares its weight, such as a tied embedding, gets a copy of its own
     untie:bool=False,
 )->nn.Module:                   # The target itself is unchanged
@@ -128,7 +128,7 @@ def baked(
     if not isinstance(edits, Edit) and not (edits := list(edits)):
         raise ValueError("no edit was given")
     e = _as_weights(edits if isinstance(edits, Edit) else reduce(add, edits))
-    if e.dm is not dm: raise ValueError("this edit is of another decomposed model")
+    if e.dm is not dm: raise ValueError("this edit belongs to another decomposed model")
     new,done = copy.deepcopy(dm.target),[]
     for s in e.patches:
         others = _sharing(new, s)
@@ -147,7 +147,7 @@ def baked(
 
 # %% ../nbs/30c_export.ipynb #431da471
 def _task_type(model, sites):
-    "Kind of a model as `peft` names it; `None` where it has no name"
+    "The task type of a model in `peft`; `None` if `peft` has no name for it"
     from peft.utils.constants import SEQ_CLS_HEAD_NAMES
     from transformers.models.auto import modeling_auto as auto
     # peft would save a copy of the head instead
@@ -166,7 +166,7 @@ def _task_type(model, sites):
 
 # %% ../nbs/30c_export.ipynb #5204601b
 def _check_adaptable(model, site):
-    "Refuse a site where an adapter, or a merged one, would not be the edit"
+    "Refuse a site where an adapter, or the model it is merged into, would differ from the edit"
     from transformers.pytorch_utils import Conv1D
     m = get_site(model, site)
     again = [n for n,o in model.named_modules(remove_duplicate=False) if o is m and n!=site]
@@ -181,7 +181,7 @@ def _check_adaptable(model, site):
 
 # %% ../nbs/30c_export.ipynb #401ce674
 def _check_runs(e, lora):
-    "Refuse an adapter whose model does not answer as the edited one does, on the rows that were audited"
+    "Refuse an adapter with which the model cannot run, or gives other outputs than under the edit, on the audited rows"
     if (x := e.dm.sample) is None: return
     x = unpacked(x, e.dm.target, e.dm.device)[0]  # it was audited where the model was then
     with torch.no_grad():
@@ -193,7 +193,7 @@ def _check_runs(e, lora):
                 f"({type(err).__name__}: {err}); use `form='hf'`") from err
     if not (got-want).abs().max()<=(1e-3 if got.dtype in (torch.float32,torch.float64) else .2)*want.abs().max():
         raise ValueError(
-            f"{type(e.dm.target).__name__} does not answer with this adapter as under the edit; use `form='hf'`")
+            f"{type(e.dm.target).__name__} gives other outputs with this adapter than under the edit; use `form='hf'`")
 
 # %% ../nbs/30c_export.ipynb #962223fa
 def _adapter(e, path):
@@ -227,7 +227,7 @@ def _adapter(e, path):
 EDIT_SCHEMA = 1
 
 def _check_opens(model, path):
-    "Refuse a checkpoint that `transformers` opens with other weights than it was made from"
+    "Refuse a checkpoint that `transformers` would open with other weights than were saved"
     opened,info = type(model).from_pretrained(path, dtype=model.dtype, output_loading_info=True,
         ignore_mismatched_sizes=True)
     there,has = opened.state_dict(),model.state_dict()

@@ -33,7 +33,7 @@ def _unembedding(dm):
     return weight_of(head).detach()
 
 def _raised(dm, site, e, toks):
-    "What writing `e` does to logits; `ValueError` where it is not written to the residual stream"
+    "The effect on logits of writing `e`; `ValueError` at a site that does not write to the residual stream"
     if e.numel()==dm.at(site).d_out and (effect := direct_logits(dm, site, e.to(dm.at(site).U), toks)).any():
         return effect
     raise ValueError(
@@ -69,7 +69,7 @@ def write_token(
     dm:Decomposed,           # A decomposed language model
     key:Key|str,             # A component that writes to the residual stream
     token:str|int,           # As for `token_id`
-    # Length of the direction per unit of activation; models differ in what it takes, so try several
+    # Length of the direction per unit of activation; the right length differs between models, so try several
     scale:float,
     toks:Int[Tensor, "B S"], # Text in which it fires, to see its sign
     # `replacement` writes the token instead of `U[c]`, `addition` as well as it
@@ -105,11 +105,11 @@ def rivals(
     dm:Decomposed,           # A decomposed language model
     key:Key|str,             # The component that should write it
     token:str|int,           # As for `token_id`
-    toks:Int[Tensor, "B S"], # Contexts
-    n:int=5,                 # How many
+    toks:Int[Tensor, "B S"], # Text in which it writes
+    n:int=5,                 # Number of tokens listed
     tokenizer=None,          # As for `token_id`
-# DataFrame by token, the most raised first, this one included: raised (its logit, of what this one's is raised by),
-# cosine (of its unembedding with this one's)
+# By token, the most raised first, this token included: raised (rise of its logit, as a multiple of this token's),
+# cosine (of its unembedding with this token's)
 )->'pd.DataFrame':
     "Tokens whose logits rise when a component writes the direction of one token, all other matrices held fixed"
     import pandas as pd
@@ -127,7 +127,7 @@ class Learning(NamedTuple):
     wanted:str   # Name of the goal
     steps:int
     examples:int # Rows
-    weight:float # Of the KL, against the goal
+    weight:float # Of the KL, relative to the goal
     lr:float
     batch:int
     seed:int
@@ -158,7 +158,7 @@ def _check_learnable(e, p):
 
 # %% ../nbs/30b_learn.ipynb #cee727ee
 def _batches(n, size, seed):
-    "Numbers of rows, batch after batch: in random order, none twice before the rest is too short for a batch"
+    "Row numbers of one batch after another, shuffled anew when fewer rows than a batch are left"
     gen,order = torch.Generator().manual_seed(seed),[]
     while True:
         if len(order)<min(size, n): order = torch.randperm(n, generator=gen).tolist()
@@ -184,15 +184,15 @@ def _last(history, name):
 
 # %% ../nbs/30b_learn.ipynb #996ce6e2
 def fit_edit(
-    make:Callable,        # Without arguments, to the `Edit` of `params` as they are
-    params:list[Tensor],  # What is learned
+    make:Callable,        # Function without arguments that makes the `Edit` from the current values of `params`
+    params:list[Tensor],  # Tensors to train
     p:Places,             # Text and places
     goal:Callable,        # `says(...)`, `avoids(...)`, or your own
-    weight:float=1.,      # Of KL(edited‖clean) at all other positions, against the goal
-    steps:int=300,        # Of AdamW without weight decay
+    weight:float=1.,      # Weight of KL(edited‖clean) at all other positions, relative to the goal
+    steps:int=300,        # Steps of AdamW, without weight decay
     lr:float=1e-3,        # Learning rate
-    batch:int=8,          # Rows at a time
-    seed:int=0,           # Of their order
+    batch:int=8,          # Rows per step
+    seed:int=0,           # Seed of the order of rows
     progress:bool=True,   # Show a progress bar?
 )->Learning:
     "Train the parameters of an edit: reach a goal at the places and change nothing elsewhere"
@@ -272,10 +272,10 @@ def _cost_elsewhere(e, p):
 # %% ../nbs/30b_learn.ipynb #f6c2c9d3
 @torch.no_grad()
 def boost(
-    make:Callable,    # A strength to an `Edit`
+    make:Callable,    # Function of a strength that makes an `Edit`
     p:Places,         # Text and places
     budget:float,     # KL(clean‖edited), nats per position, that the edit may cost elsewhere
-    low:float=1.,     # A strength that costs less
+    low:float=1.,     # A strength within the budget
     high:float=16.,   # The largest to try
     tries:int=12,     # Halvings of the range
 )->Boost:

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 # %% ../nbs/31_lora.ipynb #4c13a996
 def lora(
-    dm:Decomposed,           # Whose target is edited
+    dm:Decomposed,           # Decomposed model whose target is edited
     sites:str|Iterable[str], # Paths or globs of any sites of the target, decomposed or not
     p:Places,                # Text and places to learn from
     goal:Callable,           # As for `fit_edit`, such as `says(token)`
-    rank:int=1,              # Of the change of each site
-    seed:int=0,              # Of the start and of the order of examples
+    rank:int=1,              # Rank of the change at each site
+    seed:int=0,              # Seed of the initial values and of the order of rows
     **how,                   # As for `fit_edit`: weight, steps, lr, batch, progress
 )->Edit:
     "Train a LoRA: a low-rank change of some weights"
@@ -128,7 +128,7 @@ def project(
     "Write a change of weights as a sum of components (least squares)"
     import pandas as pd
     if isinstance(change, Edit) and change.local:
-        raise ValueError(f"{change} acts at some places only, so it is no change of weights")
+        raise ValueError(f"{change} acts at some positions only, so it is no change of weights")
     gen,rows = torch.Generator().manual_seed(0),[]
     left,chance = {},{}
     for s,D in _deltas(dm, change).items():

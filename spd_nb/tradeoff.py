@@ -81,11 +81,12 @@ def _compared(x, p, q, groups):
 
 def _joined(shifts):
     "One shift of all rows"
-    def whole(field):
+    def whole(field): return torch.cat([getattr(s, field) for s in shifts])
+    def grouped(field):
         parts = [getattr(s, field) for s in shifts]
-        if isinstance(parts[0], dict): return {k:torch.cat([p[k] for p in parts]) for k in parts[0]}
-        return torch.cat(parts)
-    return Shift(*map(whole, Shift._fields))
+        return {k:torch.cat([p[k] for p in parts]) for k in parts[0]}
+    return Shift(whole('toks'), grouped('before'), grouped('after'),
+        *map(whole, ('kl','kl_back','nll_before','nll_after')))
 
 # %% ../nbs/32_tradeoff.ipynb #630f20aa
 @torch.no_grad()
@@ -136,10 +137,10 @@ class Measured(NamedTuple):
     table:'pd.DataFrame' # By measure: value, low, high, n, what
     on:Shift        # Position by position, on the text with the places
     elsewhere:Shift # The same on the other text
-    # By token, those that lost most at the positions of `elsewhere_kl`: before, after (mean probability there), change,
+    # By token, those whose probability fell most at the positions of `elsewhere_kl`: before, after (means), change,
     # low, high
     lost:'pd.DataFrame|None'=None
-    gained:'pd.DataFrame|None'=None # The same of the tokens that gained most
+    gained:'pd.DataFrame|None'=None # The same of those whose probability rose most
 
     def __getitem__(self, k): return self.table.value[k] if isinstance(k, str) else tuple.__getitem__(self, k)
 
@@ -239,7 +240,7 @@ def _put_groups(m, B, elsewhere, groups):
 
 # %% ../nbs/32_tradeoff.ipynb #64af2c65
 def _names(dm, tokenizer, vocab):
-    "What each token reads, or `<id>` where no tokenizer is at hand"
+    "The text of each token, or `<id>` without a tokenizer"
     try: return texts_of(tokenizer or tokenizer_of(dm.target), vocab)
     except (ValueError, OSError): return [f'<{i}>' for i in range(vocab)]
 
@@ -264,17 +265,18 @@ def measure(
     dm:Decomposed,           # Decomposed language model
     edit,                    # As for `shift`
     on:Places,               # Text with the places where the edit should act
-    tokens,                  # Tokens (ids, or as they are written) whose probability it should change there
-    elsewhere:Places,        # Other text; what is at its places is told apart from the rest
-    groups:dict={},          # Names to further tokens, to look for side effects where they come in `elsewhere`
-    # Parts of `elsewhere`, by name, to give the perplexity of: positions whose next token is in them
+    tokens,                  # Tokens, as text or ids, whose probability it should change there
+    elsewhere:Places,        # Other text, where nothing should change; its own places are reported separately
+    # Name to other tokens, whose probability is measured where they come in `elsewhere` (side effects)
+    groups:dict={},
+    # Name to a part of `elsewhere` whose perplexity is reported: the positions whose next token is in it
     domains:dict[str,Bool[Tensor, "N S"]]={},
-    near:int=20,             # A place is surrounded by so many tokens on both sides
+    near:int=20,             # Tokens on either side of a place that count as near it
     resamples:int=1000,      # Of the bootstrap
     seed:int=0,              # Of the bootstrap
     rows:int=16,             # As for `shift`
     tokenizer=None,          # Of `transformers`, to read and name tokens; `None` takes `tokenizer_of` the target
-    top:int=6,               # Tokens to list that lost most elsewhere, and as many that gained
+    top:int=6,               # Number of tokens listed that lost most elsewhere, and of those that gained most
 )->Measured:
     "Effect, cost nearby and elsewhere, and side effects, each with its interval"
     if not on.at.any(): raise ValueError("there is no place in this text to measure at")
@@ -298,7 +300,7 @@ def token_changes(
     toks:Int[Tensor, " S"], # One text
     top:int=4,             # Next tokens to name per position, those whose probability changes most
     tokenizer=None,        # Of `transformers`; `None` takes `tokenizer_of` the target
-# DataFrame by position: token, kl, kl_back (nats), changes (a line for each next token)
+# By position: token, kl, kl_back (nats), changes (a line for each next token)
 )->'pd.DataFrame':
     "How an edit changes the distribution over the next token at each position of a text"
     import pandas as pd
@@ -317,10 +319,10 @@ def token_changes(
 
 # %% ../nbs/32_tradeoff.ipynb #29d04a73
 def changes_heatmap(
-    df,          # From `token_changes`
+    df:'pd.DataFrame', # From `token_changes`
     zmax=1.,     # Nats at the darkest
     title='',    # Above the figure
-)->'go.Figure': # A `go.Figure`: how far the next token's distribution moved at each token, what changed on hover
+)->'go.Figure': # Coloured by the KL at each token; the changes are shown on hover
     "Heatmap of a text: how far an edit moves the distribution over the next token"
     return token_heatmap(list(df.token), df.kl, zmax=zmax, title=title, z_title='KL of the next token (nats)',
         hover=list(df.changes))
@@ -347,7 +349,7 @@ class Generations(NamedTuple):
 
 # %% ../nbs/32_tradeoff.ipynb #9ca5d371
 def _written(model, x, how):
-    "What a model writes, whatever generation settings it comes with; only its end of text is kept"
+    "Token ids that a model generates; of its own generation settings only the end of text is used"
     from transformers import GenerationConfig
     # shares weights and hooks; `generate` fills what is not set in its argument from the model's own settings
     plain = copy.copy(model)
@@ -362,7 +364,7 @@ def generations(
     n:int=40,              # New tokens, at most
     samples:int=1,         # Texts drawn per prompt from the whole distribution, beside the greedy one
     temperature:float=1.,  # Of the draw
-    tokens=None,           # To count in what is written, as for `token_ids`; `None` counts none
+    tokens=None,           # Tokens to count in the generated text, as for `token_ids`; `None` counts none
     seed:int=0,            # Of the draws
     tokenizer=None,        # Of `transformers`; `None` takes `tokenizer_of` the target
     bos:int|bool|None=None, # How texts begin, as for `begun`

@@ -36,7 +36,7 @@ def test_a_window_does_not_count_what_the_rows_do_not():
 def test_some_rows_are_drawn_without_replacement(pair):
     assert pair.some(2, seed=1).counts.sum()==pair.counts.sum()
     assert len({tuple(pair.some(1, seed=s).toks[0].tolist()) for s in range(8)})==2
-    with pytest.raises(ValueError, match='3 rows of 2'): pair.some(3)
+    with pytest.raises(ValueError, match='`n` is 3, but there are only 2 rows'): pair.some(3)
 
 def test_places_are_bool_of_the_shape_of_the_text():
     with pytest.raises(ValueError, match=r'`at` is bool of the shape of `toks`, N S; got bool \(1, 9\) beside \(1, 10\)'): Places(ROW, ROW[:,1:]==3)

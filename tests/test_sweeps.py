@@ -30,12 +30,12 @@ def test_a_setting_is_not_a_measure(dm):
         sweep(lambda a: ablated(dm, []), grid(a=[1]), lambda e: dict(a=2), progress=False)
 
 def test_a_dose_has_so_many_components(dm):
-    with pytest.raises(ValueError, match='6 components of 1'): dose_response(dm, [KEYS[0]]*2, lambda e: {})
+    with pytest.raises(ValueError, match='`n` is 6, but only 1 different'): dose_response(dm, [KEYS[0]]*2, lambda e: {})
 
 def test_as_many_are_selected_as_there_are(dm):
-    with pytest.raises(ValueError, match='0 components of 6'): select(dm, lambda: 1., KEYS, n=0)
-    with pytest.raises(ValueError, match='9 components of 6'): select(dm, lambda: 1., KEYS, n=9)
-    with pytest.raises(ValueError, match='3 components of 2'): select(dm, lambda: 1., [KEYS[0],KEYS[0],KEYS[1]], n=3, progress=False)
+    with pytest.raises(ValueError, match='`n` is 0, and 6 different'): select(dm, lambda: 1., KEYS, n=0)
+    with pytest.raises(ValueError, match='`n` is 9, and 6 different'): select(dm, lambda: 1., KEYS, n=9)
+    with pytest.raises(ValueError, match='`n` is 3, and 2 different'): select(dm, lambda: 1., [KEYS[0],KEYS[0],KEYS[1]], n=3, progress=False)
 
 def test_a_cost_is_a_number(dm):
     with pytest.raises(ValueError, match='not a finite number'): select(dm, lambda: float('nan'), KEYS, n=1, progress=False)
