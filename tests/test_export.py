@@ -150,7 +150,7 @@ class Asks(hf.PreTrainedModel):
 def test_an_adapter_under_which_the_model_answers_otherwise_is_refused(tmp_path):
     torch.manual_seed(0)
     dm = decompose(Asks(hf.PreTrainedConfig()).eval(), 'a', C=6, batch=torch.randn(3, 5))
-    with pytest.raises(ValueError, match="gives other outputs with this adapter as under the edit; use `form='hf'`"): scaled(dm, {'a:0':3.}).export(tmp_path/'adapter', 'peft')
+    with pytest.raises(ValueError, match="gives other outputs with this adapter than under the edit; use `form='hf'`"): scaled(dm, {'a:0':3.}).export(tmp_path/'adapter', 'peft')
     assert not (tmp_path/'adapter').exists()
 
 class Nested(hf.PreTrainedModel):
