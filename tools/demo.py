@@ -22,7 +22,8 @@ from spd_nb.plots import lines, points, vectors2d
 from spd_nb.scoring import held_out, shortlist
 from spd_nb.stories import stories, story_rows, vocabulary
 from spd_nb.toys import TMS, fit_toy
-from spd_nb.tradeoff import generations, grid, measure, sweep
+from spd_nb.tradeoff import generations, measure
+from spd_nb.sweeps import grid, sweep
 from spd_nb.train import fit
 from spd_nb.pages import write_page
 

@@ -22,7 +22,8 @@ from spd_nb.model import load
 from spd_nb.places import Places, says, windows
 from spd_nb.scoring import shortlist, held_out
 from spd_nb.stories import MOUTHS, stories, story_rows, vocabulary
-from spd_nb.tradeoff import density_matched, generations, measure, select
+from spd_nb.sweeps import density_matched, select
+from spd_nb.tradeoff import generations, measure
 
 root = Path(__file__).resolve().parent.parent
 RESULTS = root/'data'/'results'
