@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from .core import seeded
-from .data import begun
+from .data import prompt_ids
 from .display import as_html, html_table
 from .edit import Edit
 from .eval import relative_change
@@ -367,7 +367,7 @@ def generations(
     tokens=None,           # Tokens to count in the generated text, as for `token_ids`; `None` counts none
     seed:int=0,            # Of the draws
     tokenizer=None,        # Of `transformers`; `None` takes `tokenizer_of` the target
-    bos:int|bool|None=None, # How texts begin, as for `begun`
+    bos:int|bool|None=None, # How texts begin, as for `prompt_ids`
 )->Generations:
     "Generate from prompts without and with an edit, greedily and by sampling with the same random numbers"
     import pandas as pd
@@ -381,7 +381,7 @@ def generations(
         how |= dict(max_new_tokens=n, use_cache=not local, pad_token_id=tok.pad_token_id)
         with seeded(seed+i), torch.no_grad(): return _written(model, x, how)[0,x.shape[1]:].tolist()
     for prompt in [prompts] if isinstance(prompts, str) else prompts:
-        x = torch.tensor([begun(tok, prompt, bos)], device=dm.device)
+        x = torch.tensor([prompt_ids(tok, prompt, bos)], device=dm.device)
         for i in range(samples+1):
             with without_hooks(): before = write(dm.target, x, i)
             with nullcontext() if isinstance(edit, nn.Module) else edit:

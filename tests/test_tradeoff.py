@@ -2,7 +2,7 @@
 from dataclasses import replace
 import numpy as np, pytest, torch
 from transformers import GenerationConfig
-from spd_nb.data import begun
+from spd_nb.data import prompt_ids
 from spd_nb.edit import ablated
 from spd_nb.tokenizers import tokenizer_of
 from spd_nb.model import decompose, load
@@ -127,7 +127,7 @@ def greedily(dm, x, n):
     return x[0].tolist()
 
 @pytest.fixture(scope='module')
-def start(dm): return begun(tokenizer_of(dm.target), RIVER)
+def start(dm): return prompt_ids(tokenizer_of(dm.target), RIVER)
 
 @pytest.fixture(scope='module')
 def usual(dm, gone): return generations(dm, gone, RIVER, n=20).table

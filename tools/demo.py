@@ -98,8 +98,8 @@ with torch.no_grad(): columns = vectors2d(W, (cs.V[:,big], cs.U[big]), title='Co
 out = write_page(root/'demo.html', {
     '': 'The weight matrices of two trained models, split into rank-one components: each reads one direction and writes another, and for every input it is known which of them are needed. `make demo` has just made this page; it needs neither Python nor a network.',
     'A language model of stories, taken apart': [*told,
-        'Every component that fires is in this table. Search for a token that is predicted or read, open a row, follow what fires with it; “says” shades the token after the one it fires on.', browser.still(examples=4)],
-    'What a text needs': ['Below each token is the number of components that it needs (importance above 0.1): some 15 on average, more where a story branches. Point at one to see which, site by site, and what the model expects next; click one for more.', lens.still(most=4, examples=3)],
+        'Every component that fires is in this table. Search for a token that is predicted or read, open a row, follow what fires with it; “says” shades the token after the one it fires on.', browser.snapshot(examples=4)],
+    'What a text needs': ['Below each token is the number of components that it needs (importance above 0.1): some 15 on average, more where a story branches. Point at one to see which, site by site, and what the model expects next; click one for more.', lens.snapshot(most=4, examples=3)],
     'One component taken out': [f'The model without {key}: tokens are shaded by how far the next token is moved. Pick one to see from what to what.', diff, effects],
     'Another rewritten': [*edited, picked],
     'A toy taken apart just now': [*facts, columns, HeatmapPicker(ci['linear1'], x_title='component', y_title='feature', z_title='importance', zmin=0., zmax=1., title='Importances: each feature alone'), lines(run.frame(), 'step', ['faithfulness','stochastic','layerwise'], log_y=True, title='The run', y_title='loss'), 'Whether to believe it:', trust],
