@@ -20,9 +20,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from .batches import padding
-from .ci import (
-    CI, GlobalCI, ScalarCI, SharedCI, TransformerCI, VectorCI, lower_leaky, lower_leaky_linear, upper_leaky)
-from .components import Components, SiteDict, TiedComponents, components_like, delta, gaussian
+from .sigmoids import CI, lower_leaky, lower_leaky_linear, upper_leaky
+from .ci import GlobalCI, ScalarCI, SharedCI, TransformerCI, VectorCI
+from .components import Components, SiteDict, TiedComponents, delta
+from .initialisation import components_like, gaussian
 from .compute import unrounded
 from .core import Run, as_json, atomic, existing, opened_from, provenance, seeded, recover, shipped
 from .display import html_table

@@ -13,7 +13,8 @@ import numpy as np
 from pydantic import Field
 from traitlets import Any, validate
 from .display import as_html, html_table, visible
-from .plots import cycle, data_of, heatmap, on_front, pareto
+from .figures import cycle
+from .plots import data_of, heatmap, on_front, pareto
 from .widgets import View, asked, jsonable
 
 # %% ../nbs/36_pickers.ipynb #deac18ed

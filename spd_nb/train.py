@@ -20,7 +20,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from .batches import Feed, unpacked
-from .ci import CI
+from .sigmoids import CI
 from .components import TiedComponents
 from .compute import AdamW, out_of_memory, peak_memory, stoppable, unrounded
 from .core import Run, as_json, atomic, restore_rng, rng_state, seeded, recover
@@ -28,7 +28,8 @@ from .display import as_html, html_table
 from .keys import SiteError, get_site, weight_of
 from .lms import is_lm
 from .losses import anneal, cosine, faithfulness, importance_minimality, smooth_l0
-from .masks import PersistentPGD, everywhere, one_site, source_gradients, stochastic_masks, subset
+from .adversary import PersistentPGD, source_gradients
+from .masks import everywhere, one_site, stochastic_masks, subset
 from .measures import kl, l0, mse, weight_for
 from .model import Clean, Decomposed, describe, tensors_of
 

@@ -3,7 +3,7 @@ import tempfile, time
 from pathlib import Path
 import torch
 from spd_nb.browser import ComponentBrowser
-from spd_nb.components import gaussian
+from spd_nb.initialisation import gaussian
 from spd_nb.keys import Key
 from spd_nb.diff import EditDiff
 from spd_nb.places import Places
@@ -16,7 +16,8 @@ from spd_nb.measures import kl
 from spd_nb.losses import quarter_cosine
 from spd_nb.model import decompose, load
 from spd_nb.pickers import HeatmapPicker, ParetoPicker
-from spd_nb.plots import lines, points, vectors2d
+from spd_nb.plots import lines, points
+from spd_nb.component_plots import vectors2d
 from spd_nb.scoring import shortlist, watch
 from spd_nb.stories import stories, story_rows, vocabulary
 from spd_nb.toys import TMS, fit_toy

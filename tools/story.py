@@ -22,7 +22,7 @@ from spd_nb.harvest import harvest
 from spd_nb.lms import StoryLM, by_role, fit_lm, load_lm
 from spd_nb.losses import cosine
 from spd_nb.measures import kl
-from spd_nb.masks import PersistentPGD, shared
+from spd_nb.adversary import PersistentPGD, shared
 from spd_nb.model import decompose, load, save
 from spd_nb.scoring import caused, questions, score, watch
 from spd_nb.stories import stories, story_rows, vocabulary
