@@ -16,7 +16,6 @@ from .figures import (
     add_title, as_frame, axis_settings, count_hidden, cycle, distinct_labels, faint, finite_array, float_array,
     importance_scale, plotly_text, themed_figure, weight_scale)
 if TYPE_CHECKING:
-    import pandas as pd
     import plotly.graph_objects as go
 
 # %% ../nbs/01_plots.ipynb #617f7c39
@@ -335,7 +334,7 @@ def _trace_data(t):
 # %% ../nbs/01_plots.ipynb #69b9357e
 def data_of(
     fig:'go.Figure', # Any figure
-)->dict:             # title, x_title, y_title, and traces: a dict each of name, x, y, z, text, ... as far as it has them
+)->dict:             # title, x_title, y_title, and traces: per trace a dict of name, x, y, z, text, ... where it has them
     "The numbers and texts of a figure as JSON can hold them, for drawing it with another program"
     title,x_title,y_title = (_as_data(fig.layout[k]) for k in ('title.text','xaxis.title.text','yaxis.title.text'))
     return dict(title=title, x_title=x_title, y_title=y_title, traces=[_trace_data(t) for t in fig.data])
