@@ -19,8 +19,8 @@ from .compute import full_precision
 from .core import seeded
 from .display import as_html
 from .keys import Key, get_site, weight_of
-from .masks import (
-    Mask, ascents, ci_masks, constant_masks, everywhere, random_masks, rounded_masks, shared, stochastic_masks)
+from .masks import Mask, ci_masks, constant_masks, everywhere, random_masks, rounded_masks, stochastic_masks
+from .adversary import ascents, shared
 from .measures import FIRES, check_finite, l0, next_token_ce, position_mean, predicted, weight_for
 from .model import Decomposed, decompose
 from .objectives import Step, measure_for, recon

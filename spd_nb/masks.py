@@ -4,19 +4,15 @@
 
 # %% auto #0
 __all__ = ['Route', 'Mask', 'ci_masks', 'rounded_masks', 'constant_masks', 'sourced_masks', 'binomial', 'stochastic_masks',
-           'random_masks', 'everywhere', 'one_site', 'subset', 'each', 'shared', 'per_position', 'sources_like',
-           'source_gradients', 'ascents', 'pgd', 'PersistentPGD']
+           'random_masks', 'everywhere', 'one_site', 'subset']
 
 # %% ../nbs/12_masks.ipynb #4eee431e
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
-from itertools import islice
 from typing import NamedTuple
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.optim.adam import adam
-from .compute import full_precision
 from .keys import SiteError
 
 # %% ../nbs/12_masks.ipynb #ccd95758
@@ -124,137 +120,3 @@ def subset(
     shapes = {s:tuple(m.mask.shape[:-1]) for s,m in masks.items()}
     on = {shape:drawn(shape) for shape in dict.fromkeys(shapes.values())}
     return {s:on[shape][i] for i,(s,shape) in enumerate(shapes.items())}
-
-# %% ../nbs/12_masks.ipynb #8a2af035
-def each(
-    shape:tuple, # Of the batch, e.g. `(B, S)`
-)->tuple:        # Of the sources, but for their last axis
-    "A source for every position"
-    return tuple(shape)
-
-# %% ../nbs/12_masks.ipynb #0f2b22be
-def shared(
-    shape:tuple, # Of the batch
-)->tuple:        # Of the sources, but for their last axis
-    "One source for all positions"
-    return (1,)*len(shape)
-
-# %% ../nbs/12_masks.ipynb #be53e1e5
-def per_position(
-    shape:tuple, # Of the batch, rows first
-)->tuple:        # Of the sources, but for their last axis
-    "A source for every sequence position, the same in all rows of the batch"
-    return (1,)*min(1, len(shape))+tuple(shape[1:])
-
-# %% ../nbs/12_masks.ipynb #ebf6029e
-def sources_like(
-    ci:dict[str,Float[Tensor, "*batch _C"]],      # Site to causal importances, for their shapes
-    scope:Callable=each,                          # Which positions share a source: `each`, `shared`, `per_position`
-)->dict[str,Float[Tensor, "*#batch _C_and_delta"]]: # Site to sources, uniform in [0,1], in `full_precision`
-    "Random sources for an adversary to start from"
-    return {s:torch.rand(*scope(g.shape[:-1]), g.shape[-1]+1, device=g.device, dtype=full_precision(g).dtype)
-        for s, g in ci.items()}
-
-# %% ../nbs/12_masks.ipynb #eae8de8f
-def source_gradients(
-    loss:Tensor,              # A number
-    sources:dict[str,Tensor], # Site to sources it may depend on
-)->dict[str,Tensor]:          # Site to its gradient in them: 0 where it does not depend on them
-    "Which way the sources raise a loss"
-    # a loss computed in half precision, but not its gradient anew
-    with torch.autocast(loss.device.type, enabled=False):
-        return dict(zip(sources, torch.autograd.grad(loss, list(sources.values()), materialize_grads=True)))
-
-# %% ../nbs/12_masks.ipynb #4877d7c3
-def ascents(
-    # Masks to the loss to raise; a site it does not use keeps its random sources
-    loss:Callable,
-    ci:dict[str,Float[Tensor, "*batch _C"]], # Site to lower causal importances
-    lr:float=.1,                             # Step size in [0,1] units
-    scope:Callable=shared,                   # Which positions share a source
-# Masks, without gradient: the random start, then those after each step, without end
-)->Iterator[dict[str,Mask]]:
-    "Projected gradient ascent on the sources of masks, step by step"
-    ci = {s:g.detach() for s,g in ci.items()}
-    sources = sources_like(ci, scope)
-    while True:
-        yield sourced_masks(ci, sources)
-        leaves = {s:r.requires_grad_() for s,r in sources.items()}
-        with torch.enable_grad(): up = loss(sourced_masks(ci, leaves))
-        grads = source_gradients(up, leaves)
-        sources = {s:(r.detach()+lr*grads[s].sign()).clamp(0,1) for s,r in leaves.items()}
-
-# %% ../nbs/12_masks.ipynb #1c933fc3
-def pgd(
-    loss:Callable,                           # Masks to the loss to raise
-    ci:dict[str,Float[Tensor, "*batch _C"]], # Site to lower causal importances
-    steps:int=20,                            # Ascent steps
-    lr:float=.1,                             # Step size; `steps*lr` of about 2 lets a source cross its range
-    scope:Callable=shared,                   # Which positions share a source
-)->dict[str,Mask]:                           # The masks it ends with, without gradient
-    "The worst masks that projected gradient ascent finds within what importances allow (VPD)"
-    return next(islice(ascents(loss, ci, lr, scope), steps, None))
-
-# %% ../nbs/12_masks.ipynb #a7860330
-class PersistentPGD:
-    "An adversary whose sources live on from step to step, raised by Adam and kept in [0,1] (VPD)"
-    def __init__(self,
-        steps:int=2,          # Ascents before each loss, beside the one with it
-        lr:float=.01,         # Of its Adam
-        betas:tuple=(.5,.99), # Of its Adam
-        warm:int=0,           # Ascents over which `lr` rises from 0
-        scope:Callable=each,  # Which positions share a source
-    ):
-        self.steps,self.lr,self.betas,self.warm,self.scope = steps,lr,betas,warm,scope
-        self.sources,self.m,self.v,self.t = {},{},{},0  # site to sources and their moments, made by the first `masks`
-
-    def __repr__(self):
-        return (
-            f'PersistentPGD(steps={self.steps}, lr={self.lr}, betas={self.betas}, warm={self.warm}, '
-            f'scope={self.scope.__name__})')
-
-    def masks(self,
-        ci:dict[str,Float[Tensor, "*batch _C"]], # Site to lower causal importances
-    )->dict[str,Mask]:                           # Site to mask, differentiable in `ci` and in the sources
-        "The masks that the sources make of these importances"
-        need = {s:(*self.scope(g.shape[:-1]), g.shape[-1]+1) for s,g in ci.items()}
-        if not self.sources:
-            self.sources = sources_like(ci, self.scope)
-            self.m,self.v = ({s:torch.zeros_like(r) for s,r in self.sources.items()} for _ in range(2))
-        have = {s:tuple(r.shape) for s,r in self.sources.items()}
-        for s in have|need:
-            if have.get(s)!=need.get(s):
-                raise ValueError(
-                    f"the adversary's sources at {s!r} are {have.get(s, 'missing')}, this batch needs "
-                    f"{need.get(s, 'none')}; "
-                    "keep the sites and the batch's shape fixed (`drop_last=True` in a `DataLoader`), or use `shared` "
-                    "sources")
-        for r in self.sources.values(): r.requires_grad_()
-        return sourced_masks(ci, self.sources)
-
-    @torch.no_grad()
-    def ascend(self,
-        grads:dict[str,Tensor], # Site to the loss's gradient in its sources
-    ):
-        "One Adam step up the loss, then back into [0,1]"
-        (b1,b2),lr = self.betas,self.lr*min(1., (self.t+1)/self.warm if self.warm else 1.)
-        at = [self.sources[s].detach() for s in grads]
-        adam(at, list(grads.values()), [self.m[s] for s in grads], [self.v[s] for s in grads], [],
-        [torch.tensor(float(self.t), device=r.device) for r in at], foreach=False, fused=True,
-            amsgrad=False, beta1=b1, beta2=b2, lr=lr, weight_decay=0., eps=1e-8, maximize=True)
-        for s,r in zip(grads, at): self.sources[s] = r.clamp_(0,1)
-        self.t += 1
-
-    def state_dict(self)->dict: # Flat tensors, for a checkpoint
-        "Everything a resumed run needs"
-        return {f'{k}/{s}':t.detach().clone() for k,d in dict(sources=self.sources, m=self.m, v=self.v).items()
-            for s, t in d.items()} | {'t':torch.tensor(self.t)}
-
-    def load_state_dict(self,
-        state:dict, # From `state_dict`
-    ):
-        "Continue from `state_dict`"
-        self.sources,self.m,self.v,self.t = {},{},{},int(state['t'])
-        for k,t in state.items():
-            kind,_,site = k.partition('/')
-            if site: getattr(self, kind)[site] = t.clone()

@@ -17,8 +17,10 @@ from jaxtyping import Float
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from .batches import padding
-from .ci import CI, ScalarCI, lower_leaky, upper_leaky
-from .components import Components, SiteDict, TiedComponents, components_like, delta, gaussian
+from .sigmoids import CI, lower_leaky, upper_leaky
+from .ci import ScalarCI
+from .components import Components, SiteDict, TiedComponents, delta
+from .initialisation import components_like, gaussian
 from .compute import unrounded
 from .core import as_json, atomic, existing, opened_from, provenance, recover, seeded
 from .display import html_table

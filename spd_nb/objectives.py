@@ -14,10 +14,11 @@ from operator import add
 from typing import Any, NamedTuple
 import torch
 from torch import Tensor
-from .ci import CI
+from .sigmoids import CI
 from .lms import is_lm
 from .losses import anneal, faithfulness, importance_minimality, smooth_l0
-from .masks import PersistentPGD, everywhere, one_site, source_gradients, stochastic_masks, subset
+from .adversary import PersistentPGD, source_gradients
+from .masks import everywhere, one_site, stochastic_masks, subset
 from .measures import kl, mse, weight_for
 from .model import Clean, Decomposed
 

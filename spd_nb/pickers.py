@@ -16,7 +16,8 @@ from traitlets import Any, validate
 if TYPE_CHECKING: import pandas as pd
 from .display import as_html, html_table, visible
 from .pages import jsonable
-from .plots import cycle, data_of, heatmap, on_front, pareto
+from .figures import cycle
+from .plots import data_of, heatmap, on_front, pareto
 from .widgets import View, browser_callable
 
 # %% ../nbs/36_pickers.ipynb #deac18ed

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import NamedTuple
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
-from .ci import GlobalCI, ScalarCI, SharedCI, TransformerCI, VectorCI, lower_leaky, lower_leaky_linear
+from .ci import GlobalCI, ScalarCI, SharedCI, TransformerCI, VectorCI
+from .sigmoids import lower_leaky, lower_leaky_linear
 from .core import Run, recover, shipped
 from .targets import find_target, import_object, qualified_name
 

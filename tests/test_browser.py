@@ -552,7 +552,7 @@ def test_hostile_names_in_a_page(hostile, story, browser, tmp_path):
 
 RUN = '''
 import tempfile, torch
-from spd_nb.components import aligned
+from spd_nb.initialisation import aligned
 from spd_nb.model import decompose
 from spd_nb.toys import TMS
 from spd_nb.train import fit

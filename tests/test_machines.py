@@ -11,7 +11,8 @@ from spd_nb.places import avoids, says
 from spd_nb.harvest import Harvest
 from spd_nb.count import count
 from spd_nb.lms import StoryLM
-from spd_nb.masks import Mask, PersistentPGD, binomial, one_site, per_position
+from spd_nb.masks import Mask, binomial, one_site
+from spd_nb.adversary import PersistentPGD, per_position
 from spd_nb.model import decompose, load
 from spd_nb.stats import load_stats
 from spd_nb.stories import stories

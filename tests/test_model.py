@@ -6,8 +6,10 @@ from functools import partial
 import pytest, torch
 from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel, GPTNeoXConfig, GPTNeoXForCausalLM
-from spd_nb.ci import ScalarCI, lower_leaky_linear
-from spd_nb.components import aligned, with_identity
+from spd_nb.ci import ScalarCI
+from spd_nb.sigmoids import lower_leaky_linear
+from spd_nb.initialisation import aligned
+from spd_nb.identity import with_identity
 from spd_nb.display import as_html
 from spd_nb.lms import StoryLM
 from spd_nb.masks import Mask

@@ -4,7 +4,7 @@ from functools import partial
 from pathlib import Path
 import pytest, torch
 from spd_nb.ci import GlobalCI, ScalarCI, SharedCI, TransformerCI, VectorCI
-from spd_nb.components import aligned
+from spd_nb.initialisation import aligned
 from spd_nb.core import seeded
 from spd_nb.losses import constant
 from spd_nb.masks import ci_masks, everywhere, one_site, sourced_masks, stochastic_masks, subset

@@ -4,7 +4,8 @@ import numpy as np, pandas as pd, pytest, torch
 from messages import caller
 from spd_nb.pages import jsonable, page
 from spd_nb.pickers import HeatmapPicker, ParetoPicker
-from spd_nb.plots import cycle, data_of, pareto
+from spd_nb.figures import cycle
+from spd_nb.plots import data_of, pareto
 
 NASTY = ['</script><script>alert(1)</script>','<b>\u202e','a\nb']
 

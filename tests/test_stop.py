@@ -3,7 +3,7 @@ import os, signal, subprocess, sys, textwrap, time, warnings
 from contextlib import contextmanager
 from pathlib import Path
 import pytest, torch
-from spd_nb.components import aligned
+from spd_nb.initialisation import aligned
 from spd_nb.harvest import Harvest, harvest
 from spd_nb.labels import Labels
 from spd_nb.model import decompose, load, save

@@ -5,7 +5,7 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 import transformers as hf
 from spd_nb.ci import SharedCI
-from spd_nb.components import aligned
+from spd_nb.initialisation import aligned
 from spd_nb.lms import StoryLM
 from spd_nb.losses import constant, cosine
 from spd_nb.measures import kl

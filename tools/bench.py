@@ -15,7 +15,7 @@ def case(name, steps):
     import torch
     torch.set_num_threads(1)
     from spd_nb import toys
-    from spd_nb.components import aligned
+    from spd_nb.initialisation import aligned
     from spd_nb.compute import peak_memory
     from spd_nb.feature_space import feature_space
     from spd_nb.losses import quarter_cosine
@@ -44,7 +44,7 @@ def language_model(name):
     torch.set_num_threads(1)
     from spd_nb.ci import SharedCI
     from spd_nb.lms import StoryLM
-    from spd_nb.masks import PersistentPGD
+    from spd_nb.adversary import PersistentPGD
     from spd_nb.model import decompose
     from spd_nb.objectives import vpd_losses
     kind,d,C,B,S = VPD[name]

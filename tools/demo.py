@@ -3,7 +3,7 @@ import tempfile, time
 from pathlib import Path
 import torch
 from spd_nb.browser import ComponentBrowser
-from spd_nb.components import gaussian
+from spd_nb.initialisation import gaussian
 from spd_nb.diff import EditDiff
 from spd_nb.edit import ablated, u_replaced
 from spd_nb.eval import alive, evaluate, mask_table, mean_over, report, spectrum
@@ -18,7 +18,8 @@ from spd_nb.model import decompose, load
 from spd_nb.objectives import spd_losses
 from spd_nb.pickers import HeatmapPicker, ParetoPicker
 from spd_nb.places import Places
-from spd_nb.plots import lines, points, vectors2d
+from spd_nb.plots import lines, points
+from spd_nb.component_plots import vectors2d
 from spd_nb.scoring import held_out, shortlist
 from spd_nb.stories import stories, story_rows, vocabulary
 from spd_nb.toys import TMS, fit_toy

@@ -31,7 +31,8 @@ from spd_nb.lms import StoryLM
 from spd_nb.lora import lora, project
 from spd_nb.losses import cosine
 from spd_nb.measures import kl, mse
-from spd_nb.masks import PersistentPGD, ci_masks, one_site, stochastic_masks
+from spd_nb.adversary import PersistentPGD
+from spd_nb.masks import ci_masks, one_site, stochastic_masks
 from spd_nb.model import decompose, load, save
 from spd_nb.stats import Stats
 from spd_nb.stories import stories

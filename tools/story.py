@@ -21,7 +21,7 @@ from spd_nb.ground_truth import auc
 from spd_nb.harvest import harvest
 from spd_nb.lms import StoryLM, by_role, fit_lm, load_lm
 from spd_nb.losses import cosine
-from spd_nb.masks import PersistentPGD, shared
+from spd_nb.adversary import PersistentPGD, shared
 from spd_nb.measures import kl, l0
 from spd_nb.model import decompose, load, save
 from spd_nb.objectives import Adversarial, vpd_losses

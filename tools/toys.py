@@ -4,15 +4,17 @@ import argparse, fnmatch, json, shutil, time
 from functools import partial
 from pathlib import Path
 import numpy as np, pandas as pd, torch
-from spd_nb.ci import ScalarCI, SharedCI, lower_leaky, lower_leaky_linear
-from spd_nb.components import aligned, gaussian
+from spd_nb.ci import ScalarCI, SharedCI
+from spd_nb.sigmoids import lower_leaky, lower_leaky_linear
+from spd_nb.initialisation import aligned, gaussian
 from spd_nb.core import seeded
 from spd_nb.eval import alive, evaluate, mask_table, only_masks, spectrum, without_masks
 from spd_nb.feature_space import feature_space
 from spd_nb.ground_truth import columns, dense_error, identity_error, ml2r, mmcs, neuron_contributions, one_hots
 from spd_nb.keys import Key
 from spd_nb.losses import cosine, quarter_cosine
-from spd_nb.masks import PersistentPGD, ci_masks, shared, stochastic_masks
+from spd_nb.adversary import PersistentPGD, shared
+from spd_nb.masks import ci_masks, stochastic_masks
 from spd_nb.measures import kl
 from spd_nb.model import decompose, load, save
 from spd_nb.objectives import Adversarial, faithful, sparse, spd_losses, stochastic
