@@ -307,10 +307,10 @@ def test_every_picture_has_words_and_is_used(pages):
 def test_figures_say_what_they_show():
     import plotly.graph_objects as go
     fig = go.Figure([go.Scatter(x=[1], y=[2], name='a', mode='lines'), go.Scatter(x=[1], y=[2], name='b')]).update_layout(title='Losses', xaxis_title='step', yaxis_title='loss<br>(nats)')
-    assert exec_nbs.described(json.loads(fig.to_json()))=='Losses: lines of loss(nats) against step, for a, b'
+    assert exec_nbs.described(json.loads(fig.to_json()))=='Losses: lines of loss (nats) against step, for a, b'
     cell = nbformat.v4.new_code_cell('fig', outputs=[nbformat.v4.new_output('display_data', data={exec_nbs.FIGURE:json.loads(fig.to_json()), 'image/png':'x'})])
     exec_nbs.with_alt(cell)
-    assert cell.source=='#| fig-alt: "Losses: lines of loss(nats) against step, for a, b"\nfig'
+    assert cell.source=='#| fig-alt: "Losses: lines of loss (nats) against step, for a, b"\nfig'
     assert exec_nbs.without_scripts(cell.outputs[0]).data=={'image/png':'x'}
     assert exec_nbs.described({'data':[{'type':'heatmap'}], 'layout':{}})=='A heatmap'
 

@@ -1,4 +1,4 @@
-"""The index of the API: `api.ipynb` for the docs build, and beside the built site `llms.txt` and entries for its search:
+"""The index of the API: `api.ipynb` for the docs build; beside the built site, `llms.txt` and entries for its search:
 python tools/api_index.py _docs"""
 import json, sys
 from pathlib import Path
@@ -11,20 +11,21 @@ TITLE,SUBTITLE = 'API index','Every public name with a line about it, by layer a
 
 def sections_of_sidebar():
     "Section, by its path of titles, to the notebooks in it, as the sidebar has them"
-    contents = yaml.safe_load((ROOT/'nbs'/'sidebar.yml').read_text(encoding='utf-8'))['website']['sidebar']['contents']
+    sidebar = yaml.safe_load((ROOT/'nbs'/'sidebar.yml').read_text(encoding='utf-8'))['website']['sidebar']
     found = {}
     def walk(items, path):
         for o in items:
             if isinstance(o, str): found.setdefault(path, []).append(o)
             elif 'section' in o: walk(o['contents'], (*path, o['section']))
-            elif o['href'].endswith('.ipynb') and (ROOT/'nbs'/o['href']).exists(): found.setdefault(path, []).append(o['href'])
-    walk(contents, ())
+            elif o['href'].endswith('.ipynb') and (ROOT/'nbs'/o['href']).exists():
+                found.setdefault(path, []).append(o['href'])
+    walk(sidebar['contents'], ())
     return found
 
 def layers():
     "Title of a layer to its pages"
-    by_path = {p.path:p for p in pages()}
-    return {path[1]:[by_path[f] for f in files] for path,files in sections_of_sidebar().items() if path[:1]==('API',)}
+    by_path,found = {p.path:p for p in pages()},sections_of_sidebar()
+    return {path[1]:[by_path[f] for f in files] for path,files in found.items() if path[:1]==('API',)}
 
 def entries(page):
     "Public name, its id on the page or nothing for a constant, and a line about it"
@@ -39,8 +40,10 @@ def index_page():
         for p in its_pages:
             found = list(entries(p))
             lines = [f'### [{p.title}]({p.out})', escaped(p.subtitle)]
-            if rows := [f'- [`{n}`]({p.out}#{at}): {escaped(about)}' for n,at,about in found if at]: lines.append('\n'.join(rows))
-            if constants := [f'`{n}`' for n,at,_ in found if not at]: lines.append('Constants: '+', '.join(constants))
+            rows = [f'- [`{n}`]({p.out}#{at}): {escaped(about)}' for n,at,about in found if at]
+            constants = [f'`{n}`' for n,at,_ in found if not at]
+            if rows: lines.append('\n'.join(rows))
+            if constants: lines.append('Constants: '+', '.join(constants))
             cells.append(new_markdown_cell('\n\n'.join(lines)))
     return new_notebook(cells=cells)
 
@@ -48,8 +51,9 @@ def llms():
     "`llms.txt` (llmstxt.org): what the project is, and its pages with what each is about"
     cfg = get_config()
     base = f'{cfg.doc_host}{cfg.doc_baseurl}/' if hosted() else ''
-    lines = [f'# {cfg.title}','',f'> {cfg.description}','']
-    lines += ['Every page is a notebook, with the code that it documents. `import spd_nb as spd` gives the names that most work begins with.','']
+    lines = [f'# {cfg.title}', '', f'> {cfg.description}', '',
+        'Every page is a notebook with the code that it documents. `import spd_nb as spd` gives the names that most '
+        'work begins with.', '']
     for path,files in {('Start',):['index.ipynb'], **sections_of_sidebar()}.items():
         if not path: continue
         lines += [f'## {": ".join(path)}','']
@@ -61,13 +65,14 @@ def llms():
     return '\n'.join(lines)
 
 def search_entries():
-    "An entry for each definition, under its own name, in the form of Quarto's `search.json`, which has none below level 2"
+    "An entry for each definition under its own name, as in Quarto's `search.json`, which has none below level 2"
     for layer,its_pages in layers().items():
         for p in its_pages:
             docs,exported = documented(p.module)
             for d in (o for n in exported if n in docs for o in (docs[n], *docs[n].members)):
                 href = f'{p.out}#{ids(p.module)[d.name]}'
-                yield dict(objectID=href, href=href, title=d.name, section='', text=d.summary, crumbs=['API', layer, p.title])
+                crumbs = ['API', layer, p.title]
+                yield dict(objectID=href, href=href, title=d.name, section='', text=d.summary, crumbs=crumbs)
 
 def with_definitions(entries):
     "Quarto's search entries, definitions first; those of an earlier call are replaced"
@@ -79,5 +84,7 @@ if __name__=='__main__':
     site = Path(sys.argv[1])
     (site/'llms.txt').write_text(llms(), encoding='utf-8')
     search = site/'search.json'
-    if search.exists(): search.write_text(json.dumps(with_definitions(json.loads(search.read_text(encoding='utf-8'))), ensure_ascii=False), encoding='utf-8')
-    print(f'wrote {site/"llms.txt"}'+(f', definitions into {search}' if search.exists() else ''))
+    if not search.exists(): sys.exit(f'no {search}: build the site first')
+    found = with_definitions(json.loads(search.read_text(encoding='utf-8')))
+    search.write_text(json.dumps(found, ensure_ascii=False), encoding='utf-8')
+    print(f'wrote {site/"llms.txt"}, and definitions into {search}')

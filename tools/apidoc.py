@@ -42,7 +42,8 @@ def comments_of(source):
     found = {}
     for t in tokenize.generate_tokens(StringIO(source).readline):
         text = t.string.lstrip('#').strip()
-        if t.type==tokenize.COMMENT and not text.startswith('%%'): found[t.start[0]] = text,t.line.strip().startswith('#')
+        if t.type==tokenize.COMMENT and not text.startswith('%%'):
+            found[t.start[0]] = text,t.line.strip().startswith('#')
     return found
 
 def as_written(source, node):
@@ -50,6 +51,8 @@ def as_written(source, node):
     if node is None: return ''
     if isinstance(node, ast.Constant) and isinstance(node.value, str): return node.value
     return re.sub(r'\s+', ' ', ast.get_source_segment(source, node)).replace('( ', '(')
+
+def value(source, node): return None if node is None else ast.get_source_segment(source, node)
 
 def beside(spans, first, comments):
     "For each (first line, last line) the comments above it and behind it"
@@ -78,9 +81,9 @@ def signature(node, source, comments):
     end = header[-1]  # where the colon is: a comment there is about what comes back
     after = {n:c for n,c in comments.items() if n>max((s[1] for s in spans), default=node.lineno-1) and n<body}
     if end in comments and end<body: after[end] = comments[end]
-    about = dict(zip((f[0] for f in real), beside(spans, node.lineno, {n:c for n,c in comments.items() if n not in after})))
-    args = [Arg(n, as_written(source, x.annotation) if x else '', ast.get_source_segment(source, d) if d else None, about.get(n, ''))
-            for n,x,d in found]
+    said = beside(spans, node.lineno, {n:c for n,c in comments.items() if n not in after})
+    about = dict(zip((f[0] for f in real), said))
+    args = [Arg(n, as_written(source, x and x.annotation), value(source, d), about.get(n, '')) for n,x,d in found]
     return args,Arg('', as_written(source, node.returns), None, ' '.join(c for _,(c,_) in sorted(after.items())))
 
 def decorators(node): return {ast.unparse(d).split('(')[0].split('.')[-1] for d in node.decorator_list}
@@ -91,14 +94,16 @@ def function(node, source, comments, owner=''):
     if owner and 'staticmethod' not in marks: args = args[1:]
     kind = 'context' if 'contextmanager' in marks else 'function'
     if owner: kind = 'property' if marks&{'property','cached_property'} else 'context' if kind=='context' else 'method'
-    return Doc(f'{owner}.{node.name}' if owner else node.name, kind, args, returns, ast.get_docstring(node) or '', node.lineno)
+    name = f'{owner}.{node.name}' if owner else node.name
+    return Doc(name, kind, args, returns, ast.get_docstring(node) or '', node.lineno)
 
 def fields(node, source, comments):
     "Annotated names in the body of a class"
     own = [o for o in node.body if isinstance(o, ast.AnnAssign) and isinstance(o.target, ast.Name)]
     spans = [(o.lineno, o.end_lineno) for o in own]
-    return [Arg(o.target.id, as_written(source, o.annotation), ast.get_source_segment(source, o.value) if o.value else None, about)
-            for o,about in zip(own, beside(spans, spans[0][0]-3 if spans else 0, comments)) if o.target.id[0]!='_']
+    said = beside(spans, spans[0][0]-3 if spans else 0, comments)
+    return [Arg(o.target.id, as_written(source, o.annotation), value(source, o.value), about)
+            for o,about in zip(own, said) if o.target.id[0]!='_']
 
 def traits(node, source):
     "Traits with their `help`, which a front end shares with Python"
@@ -106,8 +111,8 @@ def traits(node, source):
         if not isinstance(o, ast.Assign): continue
         calls = [c for c in ast.walk(o.value) if isinstance(c, ast.Call)]
         names = [t for x in o.targets for t in (x.elts if isinstance(x, ast.Tuple) else [x])]
-        helps = [k.value.value for c in calls for k in c.keywords if k.arg=='help' and isinstance(k.value, ast.Constant)]
-        if helps and len(helps)==len(names): yield from (Arg(t.id, about=s) for t,s in zip(names, helps) if isinstance(t, ast.Name))
+        helps = [k.value for c in calls for k in c.keywords if k.arg=='help' and isinstance(k.value, ast.Constant)]
+        if helps and len(helps)==len(names): yield from (Arg(t.id, about=s.value) for t,s in zip(names, helps))
 
 def class_(node, source, comments, classes, patches):
     bases = [ast.unparse(b) for b in node.bases]
@@ -124,7 +129,8 @@ def class_(node, source, comments, classes, patches):
         for b in c.bases:
             if (name := ast.unparse(b)) in classes and name[0]=='_': gather(classes[name])
     gather(node)
-    return Doc(node.name, 'class', args, Arg(''), ast.get_docstring(node) or '', node.lineno, [b for b in bases if b[0]!='_'],
+    text,shown = ast.get_docstring(node) or '',[b for b in bases if b[0]!='_']
+    return Doc(node.name, 'class', args, Arg(''), text, node.lineno, shown,
         list(members.values()), list(traits(node, source)))
 
 @lru_cache(None)
@@ -132,14 +138,17 @@ def documented(module):
     "Every public function and class of a module, by name, in its order; and the names in its `__all__`"
     source = (ROOT/'spd_nb'/f'{module}.py').read_text(encoding='utf-8')
     tree,comments = ast.parse(source),comments_of(source)
-    exported = next((ast.literal_eval(o.value) for o in tree.body if isinstance(o, ast.Assign) and ast.unparse(o.targets[0])=='__all__'), [])
+    exported = next((ast.literal_eval(o.value) for o in tree.body if ast.unparse(o).startswith('__all__')), [])
     classes = {o.name:o for o in tree.body if isinstance(o, ast.ClassDef)}
     patches = {}
     for o in tree.body:
-        if isinstance(o, DEFS) and 'patch' in decorators(o): patches.setdefault(ast.unparse(o.args.args[0].annotation), []).append(o)
-    docs = {o.name:class_(o, source, comments, classes, patches) if isinstance(o, ast.ClassDef) else function(o, source, comments)
-        for o in tree.body if isinstance(o, (*DEFS, ast.ClassDef)) and o.name[0]!='_' and 'patch' not in decorators(o)}
-    return docs,exported
+        if isinstance(o, DEFS) and 'patch' in decorators(o):
+            patches.setdefault(ast.unparse(o.args.args[0].annotation), []).append(o)
+    def doc(o):
+        if isinstance(o, DEFS): return function(o, source, comments)
+        return class_(o, source, comments, classes, patches)
+    own = [o for o in tree.body if isinstance(o, (*DEFS, ast.ClassDef)) and o.name[0]!='_']
+    return {o.name:doc(o) for o in own if 'patch' not in decorators(o)},exported
 
 # where things are
 
@@ -180,11 +189,12 @@ def hosted():
 
 @lru_cache(None)
 def ids(module):
-    "Name to id of its heading on the page. A class shares its lower-case name with a function now and then, and gets a longer one"
+    "Name to id of its heading on the page: in lower case, and longer for a class that shares it with a function"
     docs,_ = documented(module)
     names = [n for d in docs.values() for n in (d.name, *(m.name for m in d.members))]
     often = Counter(n.lower() for n in names)
-    return {n:n.lower() if often[n.lower()]==1 or not n.split('.')[0][0].isupper() else n.lower()+'-class' for n in names}
+    def shared(n): return often[n.lower()]>1 and n[0].isupper()
+    return {n:n.lower()+'-class'*shared(n) for n in names}
 
 @lru_cache(None)
 def places():
@@ -195,19 +205,19 @@ def places():
         for d in docs.values():
             if d.name not in exported: continue
             for o in (d, *d.members):
-                for n in (o.name, f'{p.module}.{o.name}', f'spd_nb.{p.module}.{o.name}'): found.setdefault(n, []).append((p, ids(p.module)[o.name]))
+                for n in (o.name, f'{p.module}.{o.name}', f'spd_nb.{p.module}.{o.name}'):
+                    found.setdefault(n, []).append((p, ids(p.module)[o.name]))
     return found
 
-def target(name, module='', imported={}):
-    "Where a name that prose puts in backticks is documented: (page, id), or nothing where it is not ours or one of several"
+def target(name, module='', imported=None):
+    "Where a name in backticks is documented: (page, id), or nothing where it is not ours or one of several"
     found = places().get(name.removeprefix('spd.'), [])
-    own = [o for o in found if o[0].module==module] or [o for o in found if o[0].module==imported.get(name.split('.')[0])]
-    found = own or found
+    for m in (module, (imported or {}).get(name.split('.')[0])): found = [o for o in found if o[0].module==m] or found
     return found[0] if len(found)==1 else None
 
 CODE = re.compile(r'(?<![`\[])`([^`\s]+?)(\(\))?`(?![`\]])')
 
-def linked(src, path, module='', imported={}):
+def linked(src, path, module='', imported=None):
     "Markdown of the page at `path` with names in backticks as links to where they are documented"
     up = '../'*(len(Path(path).parts)-1)
     def f(m):
@@ -223,15 +233,20 @@ def imported(nb):
     "Name to the module of ours that a notebook imports it from"
     found = {}
     for c in nb.cells:
-        for m,names in re.findall(r'^\s*from spd_nb\.(\w+) import \(?([^)\n]*(?:\n[^)]*\))?)', c.source if c.cell_type=='code' else '', re.M):
-            found |= {n.split(' as ')[0].strip():m for n in names.strip(')').split(',')}
+        if c.cell_type!='code': continue
+        for m,names in re.findall(r'^\s*from spd_nb\.(\w+) import (\([^)]*\)|.*)', c.source, re.M):
+            names = names.strip('()')
+            found |= {n.split(' as ')[0].strip():m for n in names.split(',')}
     return found
 
 # writing
 
+SPECIAL = re.compile(r'[\\*$<>~^|#{}]|(?<!\w)@|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])')
+
 def escaped(text):
     "Text as Markdown that says just that; what is in backticks stays code"
-    return ''.join(p if i%2 else re.sub(r'(?<![\w*])([_@])|([\\*$<>~^|#{}])', lambda m: '\\'+m[0], p) for i,p in enumerate(re.split(r'(`[^`]*`)', text)))
+    parts = re.split(r'(`[^`]*`)', text)
+    return ''.join(p if i%2 else SPECIAL.sub(r'\\\g<0>', p) for i,p in enumerate(parts))
 
 def call(d):
     "How a name is called"
@@ -245,18 +260,21 @@ def listed(args):
     "Arguments as a list"
     for a in args:
         kind = ', '.join([f'`{a.type}`']*bool(a.type)+[f'default `{a.default}`']*(a.default is not None))
-        if a.name!='*' and (kind or a.about): yield f'- `{a.name}`'+(f' ({kind})' if kind else '')+(f': {escaped(a.about)}' if a.about else '')
+        if a.name=='*' or not (kind or a.about): continue
+        yield f'- `{a.name}`'+(f' ({kind})' if kind else '')+(f': {escaped(a.about)}' if a.about else '')
 
 def about(d):
     "Its docstring, in bold where it stands under a name of its own"
     first,*rest = map(escaped, d.text.split('\n\n'))
-    if d.kind=='property': return '\n\n'.join([first+(f' ({escaped(d.returns.about)})' if d.returns.about else ''), *rest])
+    if d.kind=='property' and d.returns.about: first += f' ({escaped(d.returns.about)})'
     return '\n\n'.join([first if '.' in d.name else f'**{first}**', *rest])
 
 def result(d):
     "What comes back"
-    kind,text = d.returns.type,escaped(re.sub('^Yields ', '', d.returns.about))
-    return ('Yields' if d.kind=='context' else 'Returns')+(f' (`{kind}`)' if kind and text else f' `{kind}`' if kind else '')+(f': {text}' if text else '')
+    verb,kind = 'Yields' if d.kind=='context' else 'Returns',d.returns.type
+    text = escaped(re.sub('^Yields ', '', d.returns.about))
+    if not text: return f'{verb} `{kind}`'
+    return f'{verb} (`{kind}`): {text}' if kind else f'{verb}: {text}'
 
 def section(d, heading, anchor, source=''):
     "Markdown about a name"
@@ -276,5 +294,7 @@ def sections(module, names):
     docs,_ = documented(module)
     cfg = get_config()
     source = f'{cfg.git_url}/blob/{cfg.branch}/spd_nb/{module}.py' if hosted() else ''
-    return ['\n\n'.join([section(docs[n], 3, ids(module)[n], source), *(section(m, 4, ids(module)[m.name]) for m in docs[n].members)])
-            for n in names if n in docs]
+    def whole(d):
+        members = [section(m, 4, ids(module)[m.name], source) for m in d.members]
+        return '\n\n'.join([section(d, 3, ids(module)[d.name], source), *members])
+    return [whole(docs[n]) for n in names if n in docs]

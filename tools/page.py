@@ -1,6 +1,7 @@
 """Build one page of the docs, to look at while writing it: `make page PAGE=nbs/30_edit.ipynb`, or
-python tools/page.py nbs/30_edit.ipynb [--stored]   with its stored outputs instead of running it
-With quarto on PATH it becomes a page of the site. Without, nbconvert makes a plain page of the same text and outputs."""
+python tools/page.py nbs/30_edit.ipynb            running it first
+python tools/page.py nbs/30_edit.ipynb --stored   with the outputs that git holds
+With quarto on PATH it becomes a page of the site; without, nbconvert makes a plain page of the same content."""
 import os, re, shutil, subprocess, sys
 from pathlib import Path
 import nbformat, yaml
@@ -27,11 +28,12 @@ def plain(nb):
             about = yaml.safe_load(c.source.strip().strip('-'))
             c.update(cell_type='markdown', source=f"# {about['title']}\n\n*{about.get('description', '')}*")
         if c.cell_type=='markdown':
-            c.source = re.sub(r'^(#+ .*?) *\{#([^}]*)\}$', r'<a id="\2"></a>\n\n\1', re.sub(r'\{target=[^}]*\}', '', c.source), flags=re.M)
+            c.source = re.sub(r'\{target=[^}]*\}', '', c.source)
+            c.source = re.sub(r'^(#+ .*?) *\{#([^}]*)\}$', r'<a id="\2"></a>\n\n\1', c.source, flags=re.M)
         else: c.source = re.sub(r'^#\|.*\n?', '', c.source, flags=re.M)
         for o in c.get('outputs', []):
             text = ''.join(o.get('data', {}).get('text/markdown', ''))
-            if text.startswith('`````{=html}'): o.data = {'text/html':text.removeprefix('`````{=html}\n').removesuffix('\n`````')}
+            if text.startswith('`````{=html}\n'): o.data = {'text/html':text.split('\n', 1)[1].removesuffix('\n`````')}
     return HTMLExporter(require_js_url='', mathjax_url='').from_notebook_node(nb)[0]
 
 def main(path, run):
