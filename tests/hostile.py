@@ -94,7 +94,7 @@ def tables(h, dm, names):
     from spd_nb.lora import Projection
     from spd_nb.planning import Plan
     from spd_nb.tradeoff import Generations, Measured
-    from spd_nb.train import Learner
+    from spd_nb.learner import Learner
     edit,by_name = named_edit(dm, names),dict.fromkeys(names, .5)
     run,model = object.__new__(Learner),copy.copy(dm)
     run.__dict__.update(history=[dict.fromkeys(names, 1.)], step=1, steps=2)

@@ -13,7 +13,8 @@ from spd_nb.model import decompose, load
 from spd_nb.objectives import faithful, recon, smooth_sparse, sparse, spd_losses, stochastic
 from spd_nb.stories import stories
 from spd_nb.toys import ResidMLP, TMS, fit_toy
-from spd_nb.train import Learner, fit
+from spd_nb.learner import Learner
+from spd_nb.train import fit
 
 STORY = Path(__file__).parent.parent/'data'/'story'
 LM = {s:9 for s in ('model.embed_tokens','model.layers.0.self_attn.q_proj','model.layers.1.mlp.down_proj')}

@@ -12,7 +12,8 @@ from spd_nb.measures import kl
 from spd_nb.model import decompose, load
 from spd_nb.objectives import layerwise, preset, smooth_sparse, sparse, spd_losses, vpd_losses
 from spd_nb.toys import TMS
-from spd_nb.train import Learner, fit, load_checkpoint, save_checkpoint
+from spd_nb.learner import Learner
+from spd_nb.train import fit, load_checkpoint, save_checkpoint
 
 toy = TMS(5, 2, seed=0).eval()
 def fresh(): return decompose(toy, {'linear*':7}, tied={'linear2':'linear1'}, init=aligned)

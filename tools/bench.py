@@ -21,7 +21,7 @@ def case(name, steps):
     from spd_nb.losses import quarter_cosine
     from spd_nb.model import decompose
     from spd_nb.objectives import spd_losses
-    from spd_nb.train import Learner
+    from spd_nb.learner import Learner
     kind,args,C,batch = CASES[name]
     toy = getattr(toys, kind)(**args).eval()
     dm = decompose(toy, ['linear1','linear2'] if kind=='TMS' else '*mlp_*', C=C, tied={'linear2':'linear1'} if kind=='TMS' else {}, init=aligned)
@@ -74,7 +74,7 @@ def vpd(name, steps):
     from torch.utils.flop_counter import FlopCounterMode
     from spd_nb.compute import peak_memory
     from spd_nb.losses import cosine
-    from spd_nb.train import Learner
+    from spd_nb.learner import Learner
     dm,batches,losses = language_model(name)
     learner = Learner(dm, batches, losses, 1000, 2e-3, cosine)
     for _ in range(3): learner.train_step()

@@ -40,7 +40,8 @@ from spd_nb.studio import EditStudio
 from spd_nb.toys import TMS, ResidMLP
 from spd_nb.tradeoff import measure
 from spd_nb.objectives import Adversarial, faithful, recon, smooth_sparse, sparse, spd_losses, stochastic, vpd_losses
-from spd_nb.train import Learner, fit
+from spd_nb.learner import Learner
+from spd_nb.train import fit
 from spd_nb.planning import plan
 
 class Row(NamedTuple):
