@@ -18,22 +18,22 @@ from .masks import Mask, sourced_masks
 # %% ../nbs/12a_adversary.ipynb #8a2af035
 def each(
     shape:tuple, # Of the batch, e.g. `(B, S)`
-)->tuple:        # Of the sources, but for their last axis
-    "A source for every position"
+)->tuple:        # Of the sources, without their last axis
+    "The scope with a source for every position"
     return tuple(shape)
 
 # %% ../nbs/12a_adversary.ipynb #0f2b22be
 def shared(
     shape:tuple, # Of the batch
-)->tuple:        # Of the sources, but for their last axis
-    "One source for all positions"
+)->tuple:        # Of the sources, without their last axis
+    "The scope with one source for all positions"
     return (1,)*len(shape)
 
 # %% ../nbs/12a_adversary.ipynb #be53e1e5
 def per_position(
     shape:tuple, # Of the batch, rows first
-)->tuple:        # Of the sources, but for their last axis
-    "A source for every sequence position, the same in all rows of the batch"
+)->tuple:        # Of the sources, without their last axis
+    "The scope with a source for every sequence position, the same in all rows of the batch"
     return (1,)*min(1, len(shape))+tuple(shape[1:])
 
 # %% ../nbs/12a_adversary.ipynb #ebf6029e
@@ -49,21 +49,20 @@ def sources_like(
 def source_gradients(
     loss:Tensor,              # A number
     sources:dict[str,Tensor], # Site to sources it may depend on
-)->dict[str,Tensor]:          # Site to its gradient in them: 0 where it does not depend on them
-    "Which way the sources raise a loss"
-    # a loss computed in half precision, but not its gradient anew
+)->dict[str,Tensor]:          # Site to gradient: 0 where the loss does not depend on the sources
+    "The gradients of a loss in the sources of masks"
+    # the loss may be computed in half precision, but its gradient must not be
     with torch.autocast(loss.device.type, enabled=False):
         return dict(zip(sources, torch.autograd.grad(loss, list(sources.values()), materialize_grads=True)))
 
 # %% ../nbs/12a_adversary.ipynb #4877d7c3
 def ascents(
-    # Masks to the loss to raise; a site it does not use keeps its random sources
+    # Function from masks to the loss to raise; a site it does not use keeps its random sources
     loss:Callable,
     ci:dict[str,Float[Tensor, "*batch _C"]], # Site to lower causal importances
     lr:float=.1,                             # Step size in [0,1] units
     scope:Callable=shared,                   # Which positions share a source
-# Masks, without gradient: the random start, then those after each step, without end
-)->Iterator[dict[str,Mask]]:
+)->Iterator[dict[str,Mask]]: # Masks, without gradient: the random start, then those after each step, without end
     "Projected gradient ascent on the sources of masks, step by step"
     ci = {s:g.detach() for s,g in ci.items()}
     sources = sources_like(ci, scope)
@@ -76,22 +75,36 @@ def ascents(
 
 # %% ../nbs/12a_adversary.ipynb #1c933fc3
 def pgd(
-    loss:Callable,                           # Masks to the loss to raise
+    loss:Callable,                           # Function from masks to the loss to raise
     ci:dict[str,Float[Tensor, "*batch _C"]], # Site to lower causal importances
     steps:int=20,                            # Ascent steps
     lr:float=.1,                             # Step size; `steps*lr` of about 2 lets a source cross its range
     scope:Callable=shared,                   # Which positions share a source
-)->dict[str,Mask]:                           # The masks it ends with, without gradient
-    "The worst masks that projected gradient ascent finds within what importances allow (VPD)"
+)->dict[str,Mask]:                           # The final masks, without gradient
+    "The worst masks that projected gradient ascent finds between the importances and 1 (VPD)"
     return next(islice(ascents(loss, ci, lr, scope), steps, None))
 
 # %% ../nbs/12a_adversary.ipynb #a7860330
+def _check_shapes(
+    have:dict, # Site to the shape of its sources
+    need:dict, # Site to the shape that a batch needs
+):
+    "Refuse a batch that the sources do not fit"
+    for s in have|need:
+        if have.get(s)!=need.get(s):
+            raise ValueError(
+                f"the adversary's sources at {s!r} are {have.get(s, 'missing')}, this batch needs "
+                f"{need.get(s, 'none')}; "
+                "keep the sites and the batch's shape fixed (`drop_last=True` in a `DataLoader`), or use `shared` "
+                "sources")
+
+# %% ../nbs/12a_adversary.ipynb #19ffb450
 class PersistentPGD:
-    "An adversary whose sources live on from step to step, raised by Adam and kept in [0,1] (VPD)"
+    "An adversary whose sources persist between training steps, raised by Adam and kept in [0,1] (VPD)"
     def __init__(self,
-        steps:int=2,          # Ascents before each loss, beside the one with it
-        lr:float=.01,         # Of its Adam
-        betas:tuple=(.5,.99), # Of its Adam
+        steps:int=2,          # Extra ascents before each training step, which makes one itself
+        lr:float=.01,         # Learning rate of its Adam
+        betas:tuple=(.5,.99), # Decay rates of its Adam
         warm:int=0,           # Ascents over which `lr` rises from 0
         scope:Callable=each,  # Which positions share a source
     ):
@@ -106,19 +119,12 @@ class PersistentPGD:
     def masks(self,
         ci:dict[str,Float[Tensor, "*batch _C"]], # Site to lower causal importances
     )->dict[str,Mask]:                           # Site to mask, differentiable in `ci` and in the sources
-        "The masks that the sources make of these importances"
-        need = {s:(*self.scope(g.shape[:-1]), g.shape[-1]+1) for s,g in ci.items()}
+        "Masks from these importances and the sources, which the first call draws"
         if not self.sources:
             self.sources = sources_like(ci, self.scope)
             self.m,self.v = ({s:torch.zeros_like(r) for s,r in self.sources.items()} for _ in range(2))
-        have = {s:tuple(r.shape) for s,r in self.sources.items()}
-        for s in have|need:
-            if have.get(s)!=need.get(s):
-                raise ValueError(
-                    f"the adversary's sources at {s!r} are {have.get(s, 'missing')}, this batch needs "
-                    f"{need.get(s, 'none')}; "
-                    "keep the sites and the batch's shape fixed (`drop_last=True` in a `DataLoader`), or use `shared` "
-                    "sources")
+        _check_shapes({s:tuple(r.shape) for s,r in self.sources.items()},
+            {s:(*self.scope(g.shape[:-1]), g.shape[-1]+1) for s,g in ci.items()})
         for r in self.sources.values(): r.requires_grad_()
         return sourced_masks(ci, self.sources)
 
@@ -126,24 +132,25 @@ class PersistentPGD:
     def ascend(self,
         grads:dict[str,Tensor], # Site to the loss's gradient in its sources
     ):
-        "One Adam step up the loss, then back into [0,1]"
-        (b1,b2),lr = self.betas,self.lr*min(1., (self.t+1)/self.warm if self.warm else 1.)
+        "Raise the loss by one Adam step, and clamp the sources to [0,1]"
+        lr = self.lr*min(1., (self.t+1)/self.warm if self.warm else 1.)
         at = [self.sources[s].detach() for s in grads]
-        adam(at, list(grads.values()), [self.m[s] for s in grads], [self.v[s] for s in grads], [],
-        [torch.tensor(float(self.t), device=r.device) for r in at], foreach=False, fused=True,
-            amsgrad=False, beta1=b1, beta2=b2, lr=lr, weight_decay=0., eps=1e-8, maximize=True)
+        steps = [torch.tensor(float(self.t), device=r.device) for r in at]
+        adam(at, list(grads.values()), [self.m[s] for s in grads], [self.v[s] for s in grads], [], steps,
+            foreach=False, fused=True, amsgrad=False, beta1=self.betas[0], beta2=self.betas[1], lr=lr,
+            weight_decay=0., eps=1e-8, maximize=True)
         for s,r in zip(grads, at): self.sources[s] = r.clamp_(0,1)
         self.t += 1
 
-    def state_dict(self)->dict: # Flat tensors, for a checkpoint
-        "Everything a resumed run needs"
-        return {f'{k}/{s}':t.detach().clone() for k,d in dict(sources=self.sources, m=self.m, v=self.v).items()
-            for s, t in d.items()} | {'t':torch.tensor(self.t)}
+    def state_dict(self)->dict: # Tensors by name, for a checkpoint
+        "Sources, moments and number of steps"
+        kept = dict(sources=self.sources, m=self.m, v=self.v)
+        return {f'{k}/{s}':t.detach().clone() for k,d in kept.items() for s,t in d.items()}|{'t':torch.tensor(self.t)}
 
     def load_state_dict(self,
         state:dict, # From `state_dict`
     ):
-        "Continue from `state_dict`"
+        "Continue from a checkpoint"
         self.sources,self.m,self.v,self.t = {},{},{},int(state['t'])
         for k,t in state.items():
             kind,_,site = k.partition('/')

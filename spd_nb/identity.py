@@ -13,15 +13,15 @@ from .keys import get_site, weight_of
 
 # %% ../nbs/10b_identity.ipynb #c8566941
 class Identified(nn.Module):
-    "A module with a fixed identity matrix before it, so that what it reads can be decomposed too"
+    "A module with a fixed identity matrix before it, so that its input can be decomposed too"
     def __init__(self,
-        module:nn.Module, # What to put the identity before; it is used, not copied
+        module:nn.Module, # The module to put the identity before; it is used, not copied
     ):
         super().__init__()
         if isinstance(module, nn.Embedding):
             raise TypeError("an Embedding reads token ids, and no identity matrix can stand before those")
         W = weight_of(module)
-        # elsewhere this would draw random numbers
+        # on any other device this would draw random numbers
         self.identity = nn.Linear(W.shape[1], W.shape[1], bias=False, device='meta')
         self.identity.weight = nn.Parameter(torch.eye(W.shape[1]).to(W), requires_grad=False)
         self.module = module
@@ -29,19 +29,23 @@ class Identified(nn.Module):
     def forward(self, x): return self.module(self.identity(x))
 
 # %% ../nbs/10b_identity.ipynb #0e3c29be
+def _copied(module:nn.Module)->nn.Module:
+    "A shallow copy of a module, whose submodules can be replaced without changing the original"
+    new = copy.copy(module)
+    new._modules = dict(new._modules)
+    return new
+
 def with_identity(
     model:nn.Module, # Any model
     site:str,        # The site to put an identity before: not an embedding
-# A model that shares every parameter with `model`, with sites `{site}.identity` and `{site}.module`
-)->nn.Module:
-    "Insert an identity matrix before a site, leaving the original model as it was"
+)->nn.Module:        # A model that shares all parameters with `model`, with sites `{site}.identity` and `{site}.module`
+    "Insert an identity matrix before a site, leaving the original model unchanged"
     inner = Identified(get_site(model, site))
-    new = here = copy.copy(model)
+    new = here = _copied(model)
     *parents,last = site.split('.')
-    here._modules = dict(here._modules)
     for p in parents:
-        here._modules[p] = copy.copy(here._modules[p])
-        here = here._modules[p]
-        here._modules = dict(here._modules)
+        child = _copied(here.get_submodule(p))
+        here._modules[p] = child
+        here = child
     here._modules[last] = inner
     return new

@@ -18,9 +18,9 @@ from .keys import weight_of
 def gaussian(
     # The weight to decompose; only its shape and device matter, and whether it is in float64
     W:Float[Tensor, "d_out d_in"],
-    C:int,                         # How many components
+    C:int,                         # Number of components
 )->tuple[Float[Tensor, "d_in {C}"], Float[Tensor, "{C} d_out"]]: # V and U
-    "Start from random directions: `V` of variance 1/d_in, `U` of 1/C (VPD)"
+    "Initialise with random directions: `V` of variance 1/d_in, `U` of variance 1/C (VPD)"
     d_out,d_in = W.shape
     W = full_precision(W)
     return torch.randn(d_in, C).to(W)/d_in**.5, torch.randn(C, d_out).to(W)/C**.5
@@ -28,10 +28,9 @@ def gaussian(
 # %% ../nbs/10a_initialisation.ipynb #76a5d2e9
 def aligned(
     W:Float[Tensor, "d_out d_in"], # The weight to decompose
-    C:int,                         # How many components
+    C:int,                         # Number of components
 )->tuple[Float[Tensor, "d_in {C}"], Float[Tensor, "{C} d_out"]]: # V, of unit columns, and U
-    """Start from random unit directions, each `U[c]` scaled by the inner product of `outer(U[c], V[:,c])` with the
-    weight (SPD)"""
+    "Initialise with random unit directions, `U[c]` scaled by the inner product of the component with the weight (SPD)"
     d_out,d_in = W.shape
     W = full_precision(W)
     V = nn.functional.normalize(torch.randn(d_in, C), dim=0).to(W)
@@ -41,10 +40,10 @@ def aligned(
 # %% ../nbs/10a_initialisation.ipynb #11202177
 def components_like(
     module:nn.Module,        # The site
-    C:int,                   # How many components, at least 1
+    C:int,                   # Number of components, at least 1
     init:Callable=gaussian,  # `gaussian`, `aligned`, or your own `(W, C) -> V, U`; `W` is in `full_precision`
-)->Components:               # Fresh components on the weight's device, in `full_precision`
-    "Components that fit a module"
+)->Components:               # New components on the device of the weight, in `full_precision`
+    "Initialised components for a module"
     if not isinstance(C, int) or C<1:
         raise ValueError(f"`C` is a number of components, at least 1, got {C!r}")
     W = full_precision(weight_of(module).detach())
@@ -54,5 +53,5 @@ def components_like(
         raise ValueError(
             f"`init` must give V and U of shapes {want[0]} and {want[1]} for this {type(module).__name__}, but "
             f"gave {got[0]} and {got[1]}")
-    return (EmbeddingComponents if isinstance(module, nn.Embedding) else Components)(full_precision(V).clone(),
-        full_precision(U).clone())
+    kind = EmbeddingComponents if isinstance(module, nn.Embedding) else Components
+    return kind(full_precision(V).clone(), full_precision(U).clone())

@@ -13,11 +13,13 @@ from torch import Tensor
 
 # %% ../nbs/10c_sigmoids.ipynb #3b8d8eb6
 class _OneWay(torch.autograd.Function):
+    "A clamp to [0,1]; below 0, `slope` times the gradient passes where it asks for a larger value"
     @staticmethod
     def forward(ctx, x, slope):
         ctx.save_for_backward(x)
         ctx.slope = slope
         return x.clamp(0,1)
+
     @staticmethod
     def backward(ctx, g):
         x, = ctx.saved_tensors
@@ -36,7 +38,7 @@ def lower_leaky_linear(
     x:Float[Tensor, "*batch"], # Before the sigmoid
     slope:float=.01,           # Below 0
 )->Float[Tensor, "*batch"]:    # At most 1, negative below 0
-    "Hard sigmoid for masks that truly goes negative below 0 (SPD)"
+    "Hard sigmoid for masks that is negative below 0 (SPD)"
     return torch.where(x>0, x.clamp(max=1), slope*x)
 
 # %% ../nbs/10c_sigmoids.ipynb #46e5f644
@@ -44,7 +46,7 @@ def upper_leaky(
     x:Float[Tensor, "*batch"], # Before the sigmoid
     slope:float=.01,           # Above 1
 )->Float[Tensor, "*batch"]:    # At least 0, above 1 where `x` is
-    "Hard sigmoid for the sparsity loss, which keeps pulling on importances above 1 (SPD, VPD)"
+    "Hard sigmoid for the sparsity loss, whose gradient continues above 1 (SPD, VPD)"
     return torch.where(x<1, x.clamp(min=0), 1+slope*(x-1))
 
 # %% ../nbs/10c_sigmoids.ipynb #dcd5a5f3
