@@ -22,21 +22,6 @@ from .measures import l0
 from .model import Decomposed
 from .objectives import Adversarial, Losses, Step, callable_name, loss_arguments, preset, stable_repr
 
-# %% ../nbs/14b_learner.ipynb #52f579f5
-def warm_up(
-    dm:Decomposed,         # Its components are trained in place
-    steps:int=200,         # AdamW steps
-    lr:float=1e-2,         # Learning rate
-    weight_decay:float=.1, # Moves directions that the weight does not need towards 0
-)->float:                  # Faithfulness loss afterwards, the mean square per decomposed parameter
-    "Train components on the faithfulness loss alone (VPD)"
-    opt = AdamW(dm.components.parameters(), lr=lr, weight_decay=weight_decay, fused=True)
-    for _ in range(steps):
-        opt.zero_grad()
-        faithfulness(dm.deltas()).backward()
-        opt.step()
-    return faithfulness(dm.deltas()).item()
-
 # %% ../nbs/14b_learner.ipynb #c9a93889
 def warm_up(
     dm:Decomposed,         # Its components are trained in place
