@@ -195,9 +195,10 @@ class EditStudio(_EditAnswers):
         gate = self.gate if gate is None else gate
         self._edit(edited, gate) # refuses what cannot be made
         line = code_of(edited, gate)
-        names = [n for n in ('scaled','u_replaced','write_token') if f'{n}(' in line]
-        module = f"edit import {', '.join(names)}" if names else 'studio import edit_of'
-        return f'from spd_nb.{module}\nedit = {line}'
+        homes = dict(edit=('scaled','u_replaced'), learn=('write_token',))
+        used = {module:[n for n in names if f'{n}(' in line] for module,names in homes.items()}
+        imports = [f"from spd_nb.{module} import {', '.join(names)}" for module,names in used.items() if names]
+        return '\n'.join([*(imports or ['from spd_nb.studio import edit_of']), f'edit = {line}'])
 
     @browser_callable
     def measure(self, changes:_Changes, gate:bool, token:_Token, prompt:_Text='')->list:

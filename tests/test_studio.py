@@ -95,6 +95,12 @@ def test_impossible_texts_and_gates_are_refused(ask):
 def test_code_without_arguments_is_the_studios(studio, ask):
     assert ask('code', prompt=PROMPT, changes=[OUT], gate=False)==studio.code()==f'from spd_nb.edit import scaled\nedit = scaled(dm, {{{QUOTE!r}: 0.0}})'
 
+def test_the_code_runs_as_it_is_given(h, studio):
+    "Imports included: what a reader pastes below `dm` and `h` is the edit"
+    made = dict(dm=h.dm, h=h)
+    exec(studio.code([MOUTH, OUT], False), made)
+    assert {str(k) for k in made['edit'].keys}=={EYES, QUOTE}
+
 def test_a_page_holds_what_calls_answer(studio, ask):
     kept = studio.snapshot().state['kept']
     assert studio.snapshot_state()==studio.snapshot().state
