@@ -12,13 +12,14 @@ PY = .venv/bin/python
 STAMP := .venv/stamp-$(shell pwd -P | cksum | cut -d' ' -f1)
 export PLOTLY_RENDERER ?= plotly_mimetype
 
-.PHONY: help install demo test lab docs bench gpu toys story editing export readme check clean
+.PHONY: help install demo test lab docs page bench gpu toys story editing export readme check clean
 
 help:
 	@echo "make demo    the main job on what ships in data/, writes demo.html"
 	@echo "make test    export check, notebooks, tests"
 	@echo "make lab     JupyterLab at the tutorials"
 	@echo "make docs    the site, in _docs (needs quarto, and a chromium for the figures)"
+	@echo "make page PAGE=nbs/30_edit.ipynb   one page of it, also without quarto; ARGS=--stored does not run it"
 	@echo "make gpu     the same results on a GPU as on a CPU, speed and memory; make gpu ARGS='--device cpu' runs the checks at their smallest"
 	@echo "make bench   timings; make toys   decompose the toys to convergence; make story ARGS=target   train the story model; make editing   edit it and measure"
 	@echo "make export  notebooks -> spd_nb; make check   fail if that changes anything; make readme   README.md from nbs/index.ipynb"
@@ -59,6 +60,10 @@ docs: $(STAMP)
 	@touch README.md  # nbdev writes it again where the copy of the index is newer
 	.venv/bin/nbdev_docs --path _exec
 	cp demo.html _docs/demo.html
+	$(PY) tools/api_index.py _docs
+
+page: $(STAMP)
+	@$(PY) tools/page.py $(PAGE) $(ARGS)
 
 clean:
 	rm -rf _exec _proc _docs build dist *.egg-info .pytest_cache demo.html

@@ -19,7 +19,7 @@ from .display import as_html, brief, html_table
 from .hooks import open_sites
 from .keys import Key, get_site, keys_of, weight_of
 from .model import Decomposed
-from .sites import batch_of
+from .layouts import batch_of
 if TYPE_CHECKING:
     import pandas as pd
     from spd_nb.places import Places
@@ -30,7 +30,7 @@ class Patch(NamedTuple):
     "A low-rank change of a weight, `(reads@writes).T` in its own orientation"
     reads:Float[Tensor, "d_in k"]   # Directions that are read
     writes:Float[Tensor, "k d_out"] # What is written for each
-    cs:tuple[int|None,...]          # The component that each of the k belongs to; `None` where it is none's
+    cs:tuple[int|None,...]          # The component that each of the k belongs to; `None` if it belongs to none
 
     @property
     def norm(self)->float: # Frobenius
@@ -70,47 +70,138 @@ def _where(positions, shape, device):
     return where
 
 # %% ../nbs/30_edit.ipynb #f61d1f5b
-def _few(names, n=3): return ', '.join(names[:n])+(f' and {len(names)-n} more' if len(names)>n else '')
-
-def _disjoint(a, b):
-    if both := set(a.keys)&set(b.keys):
-        raise RuntimeError(
-            f"{min(both)} is edited by {b} already, and a component can do only one thing; leave that block, or "
-            "edit it once")
+def _few(names, n=3):
+    "The first `n` names, and how many more there are"
+    return ', '.join(names[:n])+(f' and {len(names)-n} more' if len(names)>n else '')
 
 # %% ../nbs/30_edit.ipynb #0faf918a
 def _acts(e):
     "Where an edit acts, in words"
-    p = e.positions
-    if p is None: at = []
-    elif isinstance(p, Tensor): at = [f'at {int(p.sum()):,} places of a mask of shape {tuple(p.shape)}']
-    else:
-        at = ['at positions '+(':'.join('' if i is None else str(i) for i in (p.start, p.stop)) if isinstance(p, slice)
-            else ', '.join(map(str, p)))]
-    return ', '.join(at+([] if e.ci_threshold is None
-        else [f'where the importance is above {e.ci_threshold}'])) or 'everywhere'
+    p,words = e.positions,[]
+    if isinstance(p, Tensor): words.append(f'at {int(p.sum()):,} places of a mask of shape {tuple(p.shape)}')
+    elif isinstance(p, slice):
+        words.append('at positions '+':'.join('' if i is None else str(i) for i in (p.start, p.stop)))
+    elif p is not None: words.append('at positions '+', '.join(map(str, p)))
+    if e.ci_threshold is not None: words.append(f'where the importance is above {e.ci_threshold}')
+    return ', '.join(words) or 'everywhere'
 
 # %% ../nbs/30_edit.ipynb #f53d9539
 def _described(a):
     "A row of the table: form, components or sites, figures"
     factors = [f' × {brief(f)}' for f in a.get('factors', [])] or ['']*len(a['of'])
+    of = _few([k+f for k,f in zip(a['of'], factors)], 12)
     figures = {k:v for k,v in a.items() if k not in ('form','of','factors')}
-    return a['form'], _few([k+f for k,f in zip(a['of'], factors)], 12), ', '.join(f'{k} {brief(v)}'
-        for k, v in figures.items())
+    return a['form'],of,', '.join(f'{k} {brief(v)}' for k,v in figures.items())
+
+# %% ../nbs/30_edit.ipynb #ae19bd21
+def _check_disjoint(a, b):
+    "Refuse two edits of one component"
+    if both := set(a.keys)&set(b.keys):
+        raise RuntimeError(
+            f"{min(both)} is edited by {b} already, and a component can do only one thing; leave that block, or "
+            "edit it once")
+
+# %% ../nbs/30_edit.ipynb #2ddba7c6
+def _check_free(e):
+    "Refuse to open an edit twice, around another kind of block, or with an edit of the same component"
+    dm = e.dm
+    if e in dm.edits: raise RuntimeError(f"{e} is open already")
+    for s in e.patches:
+        ours = sum(s in o.patches for o in dm.edits)
+        if open_sites(dm.target).count(s)>ours:
+            raise RuntimeError(
+                f"{s!r} is in an open block that is no edit (a mask, or a cache), and which of them comes "
+                "first matters; leave that block, or open the edit around it")
+    for o in dm.edits: _check_disjoint(e, o)
+
+# %% ../nbs/30_edit.ipynb #9f1255f9
+def _check_whole_text(args, kw):
+    "Refuse a forward that sees only the newest tokens, as generation with a cache does"
+    if any(hasattr(v, 'get_seq_length') or k=='past_key_values' and v is not None
+            for k,v in (*enumerate(args), *kw.items())):
+        raise RuntimeError(
+            "an edit that acts at some positions needs the whole text at every step; generate with "
+            "`use_cache=False`")
+
+# %% ../nbs/30_edit.ipynb #bc286be0
+def _check_positions(dm, site):
+    "Refuse `positions` at a site whose inputs are not laid out by rows and positions"
+    if (seat := (dm.seats or {}).get(site)) is None:
+        raise ValueError(f"{site!r} is not decomposed, so an edit there cannot use `positions`")
+    # a position embedding, the same for every row
+    one_row = seat.layout is None and len(seat.shape)==2 and seat.shape[0]==1
+    if not (one_row or 'S' in (seat.layout or '')):
+        raise ValueError(
+            f"{site!r} sees {seat.shape} for a batch of two rows, which is not laid out by rows and "
+            "positions, so an edit there cannot use `positions`")
+
+# %% ../nbs/30_edit.ipynb #f91a7a8c
+class _InForce:
+    "The hooks of an edit, from entering its block to leaving it"
+    dm:Decomposed
+    patches:dict[str,Patch]
+    ci_threshold:float|None
+    positions:Tensor|slice|list[int]|None
+    _on:dict[str,Tensor]|None = None  # site to where importances are above the threshold, during a forward
+
+    @property
+    def local(self)->bool: # True if it has a `ci_threshold` or `positions`
+        "Whether the edit acts at some positions only"
+        return self.ci_threshold is not None or self.positions is not None
+
+    def __enter__(self)->Decomposed: # The model, whose forward now includes the edit
+        _check_free(self)
+        hooks = {s:partial(self._add, s) for s in self.patches}
+        around = (self._gate, self._ungate) if self.local else ()
+        with ExitStack() as stack:
+            stack.enter_context(self.dm.hooked(hooks, *around))
+            self._leave = stack.pop_all()
+        self.dm.edits.append(self)
+        return self.dm
+
+    def __exit__(self, *error):
+        self.dm.edits.remove(self)
+        self._leave.close()
+
+    def _gate(self, args, kw):
+        _check_whole_text(args, kw)
+        if self.ci_threshold is None: return
+        with torch.no_grad(): ci = self.dm.ci(batch_of(self.dm.target, args, kw)).lower
+        self._on = {s:ci[s][...,list(p.cs)]>self.ci_threshold for s,p in self.patches.items()}
+
+    def _ungate(self): self._on = None
+
+    def _add(self, site, x, out):
+        p = self.patches[site]
+        acts = p.reads[x] if isinstance(get_site(self.dm.target, site), nn.Embedding) else x.to(p.reads)@p.reads
+        return out+(self._allowed(site, acts)@p.writes).to(out)
+
+    def _allowed(self, site, acts):
+        "Activations, zero where the edit does not act"
+        if self.ci_threshold is not None:
+            if self._on is None:
+                raise RuntimeError(
+                    f"an edit gated by importance needs the whole {type(self.dm.target).__name__} to be "
+                    "called, not a part of it")
+            acts = acts*self._on[site]
+        if self.positions is not None:
+            _check_positions(self.dm, site)
+            acts = acts*_where(self.positions, acts.shape[:-1], acts.device)[...,None]
+        return acts
 
 # %% ../nbs/30_edit.ipynb #e5d5b7e9
-class Edit:
+class Edit(_InForce):
     """A low-rank change of some weights, in force inside `with`; calling the functions below is the usual way to
     make one"""
     def __init__(self,
         dm:Decomposed,                 # Decomposed model whose target is edited
         patches:dict[str,Patch],       # Site to change
-        # What is done, for a certificate: dicts with `form`, `of` (keys or sites), and more
+        # What is done, for a certificate: a dict for each change, with `form`, `of` (keys or sites) and figures
         about:list[dict],
         # Act where the component's importance in the unedited target is above this; `None` acts everywhere
         ci_threshold:float|None=None,
-        # Act at these places of the sequence (numbers or a slice), or where a bool tensor that broadcasts to the batch
-        # is true; `None` acts everywhere
+        # Act at these positions of the sequence (numbers or a slice), or where a bool tensor is true that broadcasts to
+        # the batch; `None` acts everywhere
         positions=None,
     ):
         if ci_threshold is not None and any(c is None for p in patches.values() for c in p.cs):
@@ -122,12 +213,6 @@ class Edit:
         self.about = about
         self.ci_threshold = ci_threshold
         self.positions = _positions(positions)
-        self._on = None  # site to where importances are above the threshold, during a forward
-
-    @property
-    def local(self)->bool: # True if it has a `ci_threshold` or `positions`
-        "Whether the edit acts at some positions only"
-        return self.ci_threshold is not None or self.positions is not None
 
     @property
     def by_row(self)->bool: # True for a bool tensor with more than one row
@@ -151,82 +236,23 @@ class Edit:
         def whole(s): return weight_of(get_site(self.dm.target, s)).norm().item() or float('nan')
         return {s:dict(rank=p.reads.shape[1], norm=p.norm, of_weight=p.norm/whole(s)) for s,p in self.patches.items()}
 
-    def __enter__(self)->Decomposed: # The model, whose forward now includes the edit
-        self._check()
-        with ExitStack() as stack:
-            stack.enter_context(self.dm.hooked({s:partial(self._add, s) for s in self.patches},
-                *((self._gate, self._ungate) if self.local else ())))
-            self._leave = stack.pop_all()
-        self.dm.edits.append(self)
-        return self.dm
-
-    def __exit__(self, *error):
-        self.dm.edits.remove(self)
-        self._leave.close()
-
-    def _check(self):
-        if self in self.dm.edits: raise RuntimeError(f"{self} is open already")
-        for s in self.patches:
-            ours = sum(s in e.patches for e in self.dm.edits)
-            if open_sites(self.dm.target).count(s)>ours:
-                raise RuntimeError(
-                    f"{s!r} is in an open block that is no edit (a mask, or a cache), and which of them comes "
-                    "first matters; leave that block, or open the edit around it")
-        for e in self.dm.edits: _disjoint(self, e)
-
-    def _gate(self, args, kw):
-        if any(hasattr(v, 'get_seq_length') or k=='past_key_values' and v is not None
-                for k, v in (*enumerate(args), *kw.items())):
-            raise RuntimeError(
-                "an edit that acts at some positions needs the whole text at every step; generate with "
-                "`use_cache=False`")
-        if self.ci_threshold is None: return
-        with torch.no_grad(): ci = self.dm.ci(batch_of(self.dm.target, args, kw)).lower
-        self._on = {s:ci[s][...,list(p.cs)]>self.ci_threshold for s,p in self.patches.items()}
-
-    def _ungate(self): self._on = None
-
-    def _add(self, site, x, out):
-        p = self.patches[site]
-        acts = p.reads[x] if isinstance(get_site(self.dm.target, site), nn.Embedding) else x.to(p.reads)@p.reads
-        if self.ci_threshold is not None:
-            if self._on is None:
-                raise RuntimeError(
-                    f"an edit gated by importance needs the whole {type(self.dm.target).__name__} to be "
-                    "called, not a part of it")
-            acts = acts*self._on[site]
-        if self.positions is not None:
-            self._need_positions(site)
-            acts = acts*_where(self.positions, acts.shape[:-1], acts.device)[...,None]
-        return out+(acts@p.writes).to(out)
-
-    def _need_positions(self, site):
-        if (seat := (self.dm.seats or {}).get(site)) is None:
-            raise ValueError(f"{site!r} is not decomposed, so an edit there cannot use `positions`")
-        # a position embedding, the same for every row
-        one_row = seat.layout is None and len(seat.shape)==2 and seat.shape[0]==1
-        if not (one_row or 'S' in (seat.layout or '')):
-            raise ValueError(
-                f"{site!r} sees {seat.shape} for a batch of two rows, which is not laid out by rows and "
-                "positions, so an edit there cannot use `positions`")
-
-    def __add__(self, other:'Edit')->'Edit': # Both at once
+    def __add__(self, other:'Edit')->'Edit': # Both changes
         if self.local or other.local:
             raise ValueError(
                 "an edit that acts at some positions cannot be added to another; open one block inside the other")
         if self.dm is not other.dm:
             raise ValueError("these edits belong to two different decomposed models")
-        _disjoint(self, other)
+        _check_disjoint(self, other)
         def joint(s):
             ps = [e.patches[s] for e in (self,other) if s in e.patches]
-            return Patch(torch.cat([p.reads for p in ps], 1), torch.cat([p.writes for p in ps]),
-                sum((p.cs for p in ps), ()))
+            reads,writes = torch.cat([p.reads for p in ps], 1),torch.cat([p.writes for p in ps])
+            return Patch(reads, writes, sum((p.cs for p in ps), ()))
         return Edit(self.dm, {s:joint(s) for s in {**self.patches, **other.patches}}, self.about+other.about)
 
     def __repr__(self):
-        where = ('' if self.ci_threshold is None else f', where the importance is above {self.ci_threshold}')+(''
-            if self.positions is None else ', at some positions')
-        return f"Edit({'; '.join(a['form']+' '+_few(a['of']) for a in self.about)}{where})"
+        done = '; '.join(f"{a['form']} {_few(a['of'])}" for a in self.about)
+        gated = '' if self.ci_threshold is None else f', where the importance is above {self.ci_threshold}'
+        return f"Edit({done}{gated}{'' if self.positions is None else ', at some positions'})"
 
     def _repr_html_(self):
         sizes = [(s, *v.values()) for s,v in self.sizes().items()]
@@ -288,10 +314,11 @@ def _fit_for(new, like, name, site, does):
 
 # %% ../nbs/30_edit.ipynb #747b7740
 def _replaced(form, site, c, new, old):
-    "What a certificate says of a vector in place of another"
+    "The entry of a certificate for a vector that replaces another"
     new,old = new.detach().float(),old.detach().float()
-    return [dict(form=form, of=[str(Key(site, c))], norm=new.norm().item(), norm_before=old.norm().item(),
-        cosine=torch.cosine_similarity(new, old, dim=0).item())]
+    cosine = torch.cosine_similarity(new, old, dim=0).item()
+    norms = dict(norm=new.norm().item(), norm_before=old.norm().item())
+    return [dict(form=form, of=[str(Key(site, c))], **norms, cosine=cosine)]
 
 def _component(site, c, new, name)->tuple[str,int,Tensor]:
     "A component and its new vector, given as `site, c, new` or as `key, new`"
@@ -341,22 +368,22 @@ def scaled(
     numbers = {str(Key.parse(k)):f.item() if isinstance(f, Tensor) else f for k,f in factors.items()}
     if wrong := [k for k,f in numbers.items() if not isfinite(f)]:
         raise ValueError(f"the factor of {wrong[0]} is {numbers[wrong[0]]}")
-    return Edit(dm, _scaling(dm, factors), [dict(form='scaled', of=list(numbers), factors=list(numbers.values()))],
-        **where)
+    about = dict(form='scaled', of=list(numbers), factors=list(numbers.values()))
+    return Edit(dm, _scaling(dm, factors), [about], **where)
 
 # %% ../nbs/30_edit.ipynb #93a2a6d0
 def _scaling(dm, factors):
-    "The patches that turn components up or down"
+    "Site to the patch that multiplies components by their factors"
     by_site = {}
     for k,f in factors.items():
         site,c = Key.parse(k)
         dm.at(site, c)
         by_site.setdefault(site, {})[c] = f
-    def one(site, fs):
+    def patch(site, fs):
         cs,chosen = dm.at(site),list(fs)
         less = torch.stack([torch.as_tensor(f, dtype=cs.U.dtype, device=cs.U.device) for f in fs.values()])-1
         return Patch(cs.V[:,chosen].detach(), less[:,None]*cs.U[chosen].detach(), tuple(chosen))
-    return {s:one(s, fs) for s,fs in by_site.items()}
+    return {s:patch(s, fs) for s,fs in by_site.items()}
 
 # %% ../nbs/30_edit.ipynb #06a38029
 def ablated(
@@ -378,6 +405,6 @@ def only(
     "Ablate all components but these; the delta, which all components together miss, stays"
     keep = set(keys_of(keys))
     for k in keep: dm.at(*k)
-    out = [Key(s, c) for s in (dm.sites if sites is None else sites) for c in range(dm.at(s).C)
-        if Key(s, c) not in keep]
-    return Edit(dm, _scaling(dm, dict.fromkeys(out, 0.)), [dict(form='only', of=sorted(map(str, keep)))], **where)
+    every = (Key(s, c) for s in (dm.sites if sites is None else sites) for c in range(dm.at(s).C))
+    out = {k:0. for k in every if k not in keep}
+    return Edit(dm, _scaling(dm, out), [dict(form='only', of=sorted(map(str, keep)))], **where)

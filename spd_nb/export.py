@@ -22,15 +22,17 @@ from .edit import Edit
 from .hooks import open_sites
 from .keys import as_stored, get_site, scale_of
 from .lms import vocab_of
-from .model import Decomposed, fingerprint, reference
-from .sites import output_of
+from .model import Decomposed
+from .layouts import output_of
+from .targets import fingerprint, reference
 
 # %% ../nbs/30c_export.ipynb #557780b7
 def _as_weights(e):
+    "The edit; `ValueError` if no change of weights can stand for it"
     if e.local:
         raise ValueError(
-            f"{e} acts at some places only, and there is no weight that does that; edit without `ci_threshold` "
-            "and `positions`")
+            f"{e} acts at some positions only, which no change of weights can do; make the edit without "
+            "`ci_threshold` and `positions`")
     for s in e.patches:
         if 'weight' in vars(get_site(e.dm.target, s)):
             raise TypeError(
@@ -56,6 +58,7 @@ def _write(module, site, change):
 
 # %% ../nbs/30c_export.ipynb #8e5b20c6
 def _overlap(a, b):
+    "Whether two tensors share memory"
     def span(t):
         return t.data_ptr(),t.data_ptr()+t.element_size()*(1+sum((n-1)*step for n,step in zip(t.shape, t.stride())))
     (a,a_end),(b,b_end) = span(a),span(b)
@@ -76,12 +79,12 @@ def _untie(model, site):
     if 'weight' in m._parameters: m.weight = nn.Parameter(m.weight.clone(), requires_grad=m.weight.requires_grad)
     if left := _sharing(model, site):
         raise ValueError(
-            f"{site!r} and {left[0]!r} are made of one weight, so neither can have its own; make the same change "
+            f"{site!r} and {left[0]!r} are computed from one weight, so neither can have its own; make the same change "
             "to both")
 
 # %% ../nbs/30c_export.ipynb #6a25d2c4
 def _mark_untied(model):
-    "Make a saved copy of a `transformers` model open untied where its weights are no longer one"
+    "Configure a `transformers` model so that a saved copy opens untied, if its weights are no longer shared"
     ties = getattr(model, 'get_expanded_tied_weights_keys', lambda all_submodels: {})(all_submodels=True)
     if all(model.get_parameter_or_buffer(k) is model.get_parameter_or_buffer(of) for k,of in ties.items()): return
     seen = set()
@@ -89,40 +92,48 @@ def _mark_untied(model):
         holder,_,name = k.rpartition('.')
         own,p = model.get_submodule(holder),model.get_parameter_or_buffer(k)
         if id(p) in seen:
-            setattr(own, name, nn.Parameter(p.clone(), requires_grad=p.requires_grad) if isinstance(p, nn.Parameter)
-                else p.clone())
+            copied = p.clone()
+            if isinstance(p, nn.Parameter): copied = nn.Parameter(copied, requires_grad=p.requires_grad)
+            setattr(own, name, copied)
         seen.add(id(p))
     # nested ones belong to modules too
     flagged = [m.config for m in model.modules() if getattr(getattr(m, 'config', None), 'tie_word_embeddings', False)]
     for c in flagged: c.tie_word_embeddings = False
-    asked = any('tie_word_embeddings' in inspect.unwrap(type(m).forward).__code__.co_names for m in model.modules())
-    if asked or type(model.config).from_dict(model.config.to_dict()).to_dict()!=model.config.to_dict():
+    forwards = [inspect.unwrap(type(m).forward).__code__ for m in model.modules()]
+    read_by_forward = any('tie_word_embeddings' in code.co_names for code in forwards)
+    if read_by_forward or type(model.config).from_dict(model.config.to_dict()).to_dict()!=model.config.to_dict():
         # T5 scales its output by it, and different weights are not tied in any case
         for c in flagged: c.tie_word_embeddings = True
+
+# %% ../nbs/30c_export.ipynb #83656584
+def _change(e, model, site):
+    "The change of a site's weight, as the site stores it"
+    return as_stored(get_site(model, site), (e.patches[site].reads@e.patches[site].writes).T)
+
+def _same_change(e, model, a, b):
+    "Whether an edit changes the shared memory of two sites in the same way"
+    one,other = _change(e, model, a),_change(e, model, b)
+    def stride(site): return getattr(get_site(model, site), 'weight').stride()
+    if stride(a)!=stride(b): other = other.T
+    return torch.allclose(one, other, rtol=0, atol=1e-5*one.abs().max().item())
 
 # %% ../nbs/30c_export.ipynb #2f97a1d3
 @torch.no_grad()
 def baked(
     dm:Decomposed,              # Decomposed model
-    edits:Edit|Iterable[Edit],  # One, or several that do not touch the same component
-    # Give an edited site that shares its weight, such as a tied embedding, a copy of its own?
+    edits:Edit|Iterable[Edit],  # One edit, or several of different components
+    # Whether an edited site that shares its weight, such as a tied embedding, gets a copy of its own
     untie:bool=False,
-)->nn.Module:                   # A copy of the target, which stays as it is
+)->nn.Module:                   # The target itself is unchanged
     "A copy of the target with edits in its weights: an ordinary module without hooks"
     if not isinstance(edits, Edit) and not (edits := list(edits)):
         raise ValueError("no edit was given")
     e = _as_weights(edits if isinstance(edits, Edit) else reduce(add, edits))
-    if e.dm is not dm: raise ValueError("this edit is of another decomposed model")
+    if e.dm is not dm: raise ValueError("this edit belongs to another decomposed model")
     new,done = copy.deepcopy(dm.target),[]
-    def change(s): return as_stored(get_site(new, s), (e.patches[s].reads@e.patches[s].writes).T)
-    def stride(s): return getattr(get_site(new, s), 'weight').stride()
-    def same(s, o):  # the same change of the same memory
-        a,b = change(s),change(o)
-        if stride(s)!=stride(o): b = b.T
-        return torch.allclose(a, b, rtol=0, atol=1e-5*a.abs().max().item())
     for s in e.patches:
         others = _sharing(new, s)
-        if all(o in e.patches and same(s, o) for o in others):
+        if all(o in e.patches and _same_change(e, new, s, o) for o in others):
             if set(others)&set(done): continue
         else:
             _untie(new, s)
@@ -130,14 +141,14 @@ def baked(
                 raise ValueError(
                     f"{s!r} shares its weight with {others[0]!r}, which would change too; `untie=True` gives "
                     f"{s!r} a weight of its own")
-        _write(get_site(new, s), s, change(s))
+        _write(get_site(new, s), s, _change(e, new, s))
         done.append(s)
     _mark_untied(new)
     return new
 
 # %% ../nbs/30c_export.ipynb #431da471
 def _task_type(model, sites):
-    "Kind of a model as `peft` names it; `None` where it has no name"
+    "The task type of a model in `peft`; `None` if `peft` has no name for it"
     from peft.utils.constants import SEQ_CLS_HEAD_NAMES
     from transformers.models.auto import modeling_auto as auto
     # peft would save a copy of the head instead
@@ -156,7 +167,7 @@ def _task_type(model, sites):
 
 # %% ../nbs/30c_export.ipynb #5204601b
 def _check_adaptable(model, site):
-    "Refuse a site where an adapter, or a merged one, would not be the edit"
+    "Refuse a site where an adapter, or the model it is merged into, would differ from the edit"
     from transformers.pytorch_utils import Conv1D
     m = get_site(model, site)
     again = [n for n,o in model.named_modules(remove_duplicate=False) if o is m and n!=site]
@@ -171,7 +182,7 @@ def _check_adaptable(model, site):
 
 # %% ../nbs/30c_export.ipynb #401ce674
 def _check_runs(e, lora):
-    "Refuse an adapter whose model does not answer as the edited one does, on the rows that were audited"
+    "Refuse an adapter with which the model cannot run, or gives other outputs than under the edit, on the audited rows"
     if (x := e.dm.sample) is None: return
     x = unpacked(x, e.dm.target, e.dm.device)[0]  # it was audited where the model was then
     with torch.no_grad():
@@ -183,10 +194,11 @@ def _check_runs(e, lora):
                 f"({type(err).__name__}: {err}); use `form='hf'`") from err
     if not (got-want).abs().max()<=(1e-3 if got.dtype in (torch.float32,torch.float64) else .2)*want.abs().max():
         raise ValueError(
-            f"{type(e.dm.target).__name__} does not answer with this adapter as under the edit; use `form='hf'`")
+            f"{type(e.dm.target).__name__} gives other outputs with this adapter than under the edit; use `form='hf'`")
 
 # %% ../nbs/30c_export.ipynb #962223fa
 def _adapter(e, path):
+    "Save an edit as a LoRA adapter of the unedited model"
     try: from peft import LoraConfig, get_peft_model
     except ImportError as err:
         raise ImportError("an adapter needs peft: pip install 'spd_nb[peft]'") from err
@@ -216,7 +228,7 @@ def _adapter(e, path):
 EDIT_SCHEMA = 1
 
 def _check_opens(model, path):
-    "Refuse a checkpoint that `transformers` opens with other weights than it was made from"
+    "Refuse a checkpoint that `transformers` would open with other weights than were saved"
     opened,info = type(model).from_pretrained(path, dtype=model.dtype, output_loading_info=True,
         ignore_mismatched_sizes=True)
     there,has = opened.state_dict(),model.state_dict()
@@ -228,6 +240,21 @@ def _check_opens(model, path):
             f"{', '.join(wrong[:3])}, since its class would not build the modules it has; save the module that "
             "`baked` gives yourself")
 
+# %% ../nbs/30c_export.ipynb #7bf9e9d1
+def _check_exportable(edit, path, form, untie):
+    "Refuse a form, a model, a folder or an edit that cannot be exported"
+    if form not in ('hf','peft'):
+        raise ValueError(f"`form` is 'hf' (a checkpoint) or 'peft' (an adapter), got {form!r}")
+    if untie and form!='hf':
+        raise ValueError("an adapter is put on the model as it was, with its weights tied; `untie` is for `form='hf'`")
+    if not hasattr(edit.dm.target, 'save_pretrained'):
+        raise TypeError(
+            f"{type(edit.dm.target).__name__} is no model of `transformers`, so it has no such checkpoint; `baked` "
+            "gives the edited module, which `torch.save` or safetensors can keep")
+    if path.exists():
+        raise FileExistsError(f"{path} is there already; give another path, or remove it")
+    if not _as_weights(edit).patches: raise ValueError("this edit changes nothing")
+
 # %% ../nbs/30c_export.ipynb #23d83d71
 def export(
     edit:Edit,         # An edit that acts everywhere
@@ -238,19 +265,8 @@ def export(
     untie:bool=False,  # As for `baked`; with `form='hf'` only
 )->Path:               # The folder
     "Write the edited model for others to open"
-    path = recover(path)
-    target = edit.dm.target
-    if form not in ('hf','peft'):
-        raise ValueError(f"`form` is 'hf' (a checkpoint) or 'peft' (an adapter), got {form!r}")
-    if untie and form!='hf':
-        raise ValueError("an adapter is put on the model as it was, with its weights tied; `untie` is for `form='hf'`")
-    if not hasattr(target, 'save_pretrained'):
-        raise TypeError(
-            f"{type(target).__name__} is no model of `transformers`, so it has no such checkpoint; `baked` gives "
-            "the edited module, which `torch.save` or safetensors can keep")
-    if path.exists():
-        raise FileExistsError(f"{path} is there already; give another path, or remove it")
-    if not _as_weights(edit).patches: raise ValueError("this edit changes nothing")
+    path,target = recover(path),edit.dm.target
+    _check_exportable(edit, path, form, untie)
     about = dict(schema_version=EDIT_SCHEMA, form=form, untie=untie, edits=edit.about, sites=edit.sizes(),
         figures=figures.figures() if hasattr(figures, 'figures') else figures, target=reference(target),
         target_fingerprint=fingerprint(target), decomposition_fingerprint=fingerprint(edit.dm), **provenance())

@@ -9,13 +9,13 @@ __all__ = ['Key', 'keys_of', 'SiteError', 'nearest', 'get_site', 'scale_of', 'we
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 from jaxtyping import Float
 from torch import Tensor, nn
 
 # %% ../nbs/00b_keys.ipynb #655d0b5b
 class Key(NamedTuple):
-    "A component's one written name, `site:c`"
+    "The name of a component, written `site:c`"
     site:str  # Dotted module path, e.g. `h.2.mlp.down_proj`
     c:int     # Which component of that site, from 0
 
@@ -24,8 +24,8 @@ class Key(NamedTuple):
     @classmethod
     def parse(cls,
         s:str|tuple, # A key as written, `site:c`, a `Key`, or a pair of site and number
-    ):               # The `Key`; `ValueError` when `s` is no key
-        "Read a key back from how it is written"
+    ):               # The `Key`; `ValueError` when `s` is not a key
+        "Read a written key"
         if isinstance(s, tuple) and len(s)==2: s = f'{s[0]}:{s[1]}'
         site,sep,c = str(s).rpartition(':')
         if not (site and sep and c.isascii() and c.isdigit()):
@@ -36,9 +36,9 @@ class Key(NamedTuple):
 def keys_of(
     keys:Key|str|tuple|Iterable[Key|str|tuple], # One component, or several
 )->list[Key]:
-    "Read one key or many"
-    one = isinstance(keys, str) or isinstance(keys, tuple) and len(keys)==2 and isinstance(keys[1], int)
-    return [Key.parse(k) for k in ([keys] if one else keys)]
+    "A list of keys from one component or several"
+    single = isinstance(keys, str) or isinstance(keys, tuple) and len(keys)==2 and isinstance(keys[1], int)
+    return [Key.parse(k) for k in cast(Iterable[Any], [keys] if single else keys)]
 
 # %% ../nbs/00b_keys.ipynb #86843e42
 class SiteError(LookupError):
@@ -46,10 +46,10 @@ class SiteError(LookupError):
 
 # %% ../nbs/00b_keys.ipynb #40d8e0f5
 def nearest(
-    name:str,            # What was asked for
-    names:Iterable[str], # What there is
-)->str:                  # The end of an error message; empty when nothing is like it
-    "Guess what was meant"
+    name:str,            # The name that was asked for
+    names:Iterable[str], # The names that exist
+)->str:                  # The end of an error message; empty when no name is similar
+    "Suggest the name that was probably meant"
     hint = get_close_matches(name, list(names), 1)
     return f'; did you mean {hint[0]}?' if hint else ''
 
@@ -63,30 +63,32 @@ def get_site(
     for name in site.split('.'):
         here = here._modules[name] if name in here._modules else None  # traced modules have no `get` here
         if here is None:
-            raise SiteError(
-                f"no site {site!r} in "
-                f"{type(model).__name__}{nearest(site, [m for m,_ in model.named_modules() if m])}")
+            names = [m for m,_ in model.named_modules() if m]
+            raise SiteError(f"no site {site!r} in {type(model).__name__}{nearest(site, names)}")
     return here
 
 # %% ../nbs/00b_keys.ipynb #d19b5897
 def scale_of(
-    module:nn.Module, # Any site
-):                    # A number, or a tensor without axes; 1 for all but embeddings with an `embed_scale`
-    "What a site multiplies its stored weight by"
-    scale = getattr(module, 'embed_scale', 1.) if isinstance(module, nn.Embedding) else 1.
+    module:nn.Module,     # Any site
+)->float|int|Tensor:      # A number, or a tensor without axes; 1 for all but embeddings with an `embed_scale`
+    "The factor by which a site multiplies its stored weight"
+    if not isinstance(module, nn.Embedding): return 1.
+    scale = getattr(module, 'embed_scale', 1.)
     return scale.to(module.weight) if isinstance(scale, Tensor) else scale
 
 # %% ../nbs/00b_keys.ipynb #517e48bc
 def weight_of(
-    # Linear, `transformers` Conv1D, Embedding, or anything with a `d_out d_in` weight and `in_features`
+    # Linear, `transformers` Conv1D, Embedding, or a module with a `d_out d_in` weight and `in_features`
     module:nn.Module,
-# In the one orientation used here, a view but for scaled embeddings; an embedding's d_in is its vocabulary
+# A view of the stored weight, except for scaled embeddings; `d_in` of an embedding is its vocabulary
 )->Float[Tensor, "d_out d_in"]:
-    "A site's weight as `y = W x` has it; `TypeError` for other modules"
+    "The weight `W` of a site, with `y = W x`; `TypeError` for other modules"
     w = getattr(module, 'weight', None)
-    if isinstance(module, nn.Embedding): return w.T*scale_of(module) if hasattr(module, 'embed_scale') else w.T
-    if hasattr(module, 'nf') and w is not None: return w.T
-    if hasattr(module, 'in_features') and w is not None and w.ndim==2 and w.shape[1]==module.in_features: return w
+    if isinstance(module, nn.Embedding):
+        return module.weight.T*scale_of(module) if hasattr(module, 'embed_scale') else module.weight.T
+    if w is not None:
+        if hasattr(module, 'nf'): return w.T
+        if hasattr(module, 'in_features') and w.ndim==2 and w.shape[1]==module.in_features: return w
     raise TypeError(
         f"cannot decompose a {type(module).__name__}; sites are Linear, Conv1D or Embedding modules, or have "
         "`in_features` and a weight of `d_out d_in`")
@@ -95,7 +97,7 @@ def weight_of(
 def as_stored(
     module:nn.Module,                   # As for `weight_of`
     change:Float[Tensor, "d_out d_in"], # A change of `weight_of(module)`
-)->Float[Tensor, "_ _"]:                # What to add to `module.weight`
+)->Float[Tensor, "_ _"]:                # The tensor to add to `module.weight`
     "A change of a site's weight in the orientation and scale in which the module stores it"
     change = change/scale_of(module)
     return change.T if isinstance(module, nn.Embedding) or hasattr(module, 'nf') else change
@@ -110,17 +112,16 @@ def _unmatched(model, pattern, can):
     has = f"it has {', '.join(can[:8])}{' ...' if len(can)>8 else ''}"
     if set(pattern)&set('*?['):
         return f"{pattern!r} picks none of {type(model).__name__}'s sites{nearest(pattern, can)}; {has}"
-    return (
-        f"{pattern!r} in {type(model).__name__} is a {type(get_site(model, pattern)).__name__}, which cannot be "
-        f"picked; {has}")
+    kind = type(get_site(model, pattern)).__name__
+    return f"{pattern!r} in {type(model).__name__} is a {kind}, which cannot be picked; {has}"
 
 # %% ../nbs/00b_keys.ipynb #4a622c86
 def match_sites(
     model:nn.Module,                 # Any module
-    # Dotted paths or globs (`*` also crosses dots). A dict gives each a value: an exact path beats a glob, a later glob
+    # Dotted paths or globs (`*` also matches dots). A dict gives each a value: an exact path beats a glob, a later glob
     # an earlier one
     patterns:str|Iterable[str]|dict,
-    # Which modules may be picked: `f(module) -> bool`. Those that `weight_of` takes, when not given
+    # Which modules may be picked: `f(module) -> bool`. By default those that `weight_of` takes
     among:Callable=_is_matrix,
 )->dict:                             # Site to its pattern's value (to `None` without values), in the model's own order
     "The sites that dotted paths and globs pick; every pattern must pick something"

@@ -8,14 +8,15 @@ __all__ = ['Firings', 'firings', 'write_token', 'rivals', 'Learning', 'fit_edit'
 # %% ../nbs/30b_learn.ipynb #b387b4c8
 from collections.abc import Callable, Iterable
 from math import isfinite
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from .compute import AdamW
 from .display import brief
 from .edit import Edit, scaled, u_replaced
-from .harvest import direct_logits, tokenizer_of
+from .logit_lens import direct_logits
+from .tokenizers import tokenizer_of
 from .hooks import open_sites
 from .keys import Key, keys_of, weight_of
 from .measures import FIRES, kl_pq
@@ -33,7 +34,7 @@ def _unembedding(dm):
     return weight_of(head).detach()
 
 def _raised(dm, site, e, toks):
-    "What writing `e` does to logits; `ValueError` where it is not written to the residual stream"
+    "The effect on logits of writing `e`; `ValueError` at a site that does not write to the residual stream"
     if e.numel()==dm.at(site).d_out and (effect := direct_logits(dm, site, e.to(dm.at(site).U), toks)).any():
         return effect
     raise ValueError(
@@ -69,10 +70,11 @@ def write_token(
     dm:Decomposed,           # A decomposed language model
     key:Key|str,             # A component that writes to the residual stream
     token:str|int,           # As for `token_id`
-    # Length of the direction per unit of activation; models differ in what it takes, so try several
+    # Length of the direction per unit of activation; the right length differs between models, so try several
     scale:float,
     toks:Int[Tensor, "B S"], # Text in which it fires, to see its sign
-    form:str='replacement',  # `replacement` writes the token instead of `U[c]`, `addition` beside it
+    # `replacement` writes the token instead of `U[c]`, `addition` as well as it
+    form:Literal['replacement','addition']='replacement',
     tokenizer=None,          # As for `token_id`
 )->Float[Tensor, " d_out"]:  # For `u_replaced`
     """The vector that a component should write to predict a token
@@ -104,20 +106,21 @@ def rivals(
     dm:Decomposed,           # A decomposed language model
     key:Key|str,             # The component that should write it
     token:str|int,           # As for `token_id`
-    toks:Int[Tensor, "B S"], # Contexts
-    n:int=5,                 # How many
+    toks:Int[Tensor, "B S"], # Text in which it writes
+    n:int=5,                 # Number of tokens listed
     tokenizer=None,          # As for `token_id`
-# DataFrame by token, the most raised first, this one included: raised (its logit, of what this one's is raised by),
-# cosine (of its unembedding with this one's)
+# By token, the most raised first, this token included: raised (rise of its logit, as a multiple of this token's),
+# cosine (of its unembedding with this token's)
 )->'pd.DataFrame':
     "Tokens whose logits rise when a component writes the direction of one token, all other matrices held fixed"
     import pandas as pd
     i,E = token_id(dm, token, tokenizer),_unembedding(dm).float()
     effect = _raised(dm, Key.parse(key).site, E[i], toks)
-    top,texts = (effect/effect[i]).topk(min(n, len(E))),texts_of(tokenizer or tokenizer_of(dm.target), len(E))
-    cos = torch.cosine_similarity(E, E[i], dim=1)
-    return pd.DataFrame(dict(token=[texts[j] for j in top.indices], raised=top.values.tolist(),
-        cosine=cos[top.indices].tolist())).set_index('token')
+    raised,which = (effect/effect[i]).topk(min(n, len(E)))
+    cosine = torch.cosine_similarity(E, E[i], dim=1)[which].tolist()
+    texts = texts_of(tokenizer or tokenizer_of(dm.target), len(E))
+    table = dict(token=[texts[j] for j in which], raised=raised.tolist(), cosine=cosine)
+    return pd.DataFrame(table).set_index('token')
 
 # %% ../nbs/30b_learn.ipynb #ce1f20a7
 class Learning(NamedTuple):
@@ -125,7 +128,7 @@ class Learning(NamedTuple):
     wanted:str   # Name of the goal
     steps:int
     examples:int # Rows
-    weight:float # Of the KL, against the goal
+    weight:float # Of the KL, relative to the goal
     lr:float
     batch:int
     seed:int
@@ -142,53 +145,74 @@ class Learning(NamedTuple):
         "The figures stored with an exported edit: everything but the history"
         return {k:v for k,v in self._asdict().items() if k!='history'}
 
+# %% ../nbs/30b_learn.ipynb #1631472c
+def _check_learnable(e, p):
+    "Refuse an edit or a text that cannot be learned from"
+    if not p.at.any() or not p.other.any():
+        raise ValueError("there is no place in this text to learn from, or nothing but places")
+    if e.by_row:
+        raise ValueError("an edit with positions of its own in each row cannot be learned from batches")
+    if open_now := open_sites(e.dm.target):
+        raise RuntimeError(
+            f"{open_now[0]!r} has a hook already (an open edit, mask or cache), which would be learned around; leave "
+            "its block first")
+
+# %% ../nbs/30b_learn.ipynb #cee727ee
+def _batches(n, size, seed):
+    "Row numbers of one batch after another, shuffled anew when fewer rows than a batch are left"
+    gen,order = torch.Generator().manual_seed(seed),[]
+    while True:
+        if len(order)<min(size, n): order = torch.randperm(n, generator=gen).tolist()
+        yield order[:size]
+        order = order[size:]
+
+# %% ../nbs/30b_learn.ipynb #085dc210
+def _losses(make, dm, p, rows, goal):
+    "The goal at the places of some rows, and KL(edited‖clean) at the other positions, each if there are any"
+    x,at,other = p.toks[rows],p.at[rows],p.other[rows]
+    clean,losses = dm.clean(x).out.float().log_softmax(-1),{}
+    with torch.enable_grad():
+        with make(): out = dm(x).float().log_softmax(-1)
+        if at.any(): losses['goal'] = goal(out[at])
+        if other.any(): losses['kl'] = kl_pq(out[other], clean[other]).mean()
+    return losses
+
+# %% ../nbs/30b_learn.ipynb #7b24da31
+def _last(history, name):
+    "Mean of a loss over the last twenty steps; `None` without any"
+    last = [h[name] for h in history[-20:] if isfinite(h[name])]
+    return sum(last)/len(last) if last else None
+
 # %% ../nbs/30b_learn.ipynb #996ce6e2
 def fit_edit(
-    make:Callable,        # Without arguments, to the `Edit` of `params` as they are
-    params:list[Tensor],  # What is learned
+    make:Callable,        # Function without arguments that makes the `Edit` from the current values of `params`
+    params:list[Tensor],  # Tensors to train
     p:Places,             # Text and places
     goal:Callable,        # `says(...)`, `avoids(...)`, or your own
-    weight:float=1.,      # Of KL(edited‖clean) at all other positions, against the goal
-    steps:int=300,        # Of AdamW without weight decay
+    weight:float=1.,      # Weight of KL(edited‖clean) at all other positions, relative to the goal
+    steps:int=300,        # Steps of AdamW, without weight decay
     lr:float=1e-3,        # Learning rate
-    batch:int=8,          # Rows at a time
-    seed:int=0,           # Of their order
+    batch:int=8,          # Rows per step
+    seed:int=0,           # Seed of the order of rows
     progress:bool=True,   # Show a progress bar?
 )->Learning:
     "Train the parameters of an edit: reach a goal at the places and change nothing elsewhere"
     from tqdm.auto import trange
     dm = (e := make()).dm
     if isinstance(goal, Goal): goal = goal.read(dm)
-    if not p.at.any() or not p.other.any():
-        raise ValueError("there is no place in this text to learn from, or nothing but places")
-    if e.by_row:
-        raise ValueError("an edit with positions of its own in each row cannot be learned from batches")
-    if open_now := open_sites(dm.target):
-        raise RuntimeError(
-            f"{open_now[0]!r} has a hook already (an open edit, mask or cache), which would be learned around; leave "
-            "its block first")
-    opt,gen,history,order = AdamW(params, lr=lr, weight_decay=0.),torch.Generator().manual_seed(seed),[],[]
-    for _ in (bar := trange(steps, disable=not progress)):
-        if len(order)<min(batch, len(p.toks)): order = torch.randperm(len(p.toks), generator=gen).tolist()
-        rows,order = order[:batch],order[batch:]
-        x,at,other = p.toks[rows],p.at[rows],p.other[rows]
-        clean = dm.clean(x).out.float().log_softmax(-1)
-        with torch.enable_grad():
-            with make(): out = dm(x).float().log_softmax(-1)
-            losses = {}
-            if at.any(): losses['goal'] = goal(out[at])
-            if other.any(): losses['kl'] = kl_pq(out[other], clean[other]).mean()
-            opt.zero_grad()
-            total:Any = sum(v*(weight if k=='kl' else 1.) for k,v in losses.items())
-            total.backward()
+    _check_learnable(e, p)
+    opt,history = AdamW(params, lr=lr, weight_decay=0.),[]
+    for rows,_ in zip(_batches(len(p.toks), batch, seed), bar := trange(steps, disable=not progress)):
+        losses = _losses(make, dm, p, rows, goal)
+        opt.zero_grad()
+        with torch.enable_grad(): total:Any = sum(v*(weight if k=='kl' else 1.) for k,v in losses.items())
+        total.backward()
         opt.step()
         history.append({k:losses[k].item() if k in losses else float('nan') for k in ('goal','kl')})
         if len(history)%20==1: bar.set_postfix({k:f'{v:.4f}' for k,v in history[-1].items()})
-    def end(k):
-        last = [h[k] for h in history[-20:] if isfinite(h[k])]
-        return sum(last)/len(last) if last else None
     name = goal.name if isinstance(goal, Goal) else getattr(goal, '__name__', repr(goal))
-    return Learning(name, len(history), len(p.toks), weight, lr, batch, seed, end('goal'), end('kl'), history)
+    return Learning(name, len(history), len(p.toks), weight, lr, batch, seed, _last(history, 'goal'),
+        _last(history, 'kl'), history)
 
 # %% ../nbs/30b_learn.ipynb #8c793576
 def fit_u(
@@ -235,13 +259,24 @@ class Boost(NamedTuple):
         best = f'strength {self.strength:.4g} at {self.kl:.3g} nats'
         return f'Boost({best}, the best of {len(self.tried)} tried: {self.edit})'
 
+# %% ../nbs/30b_learn.ipynb #c493b00b
+def _cost_elsewhere(e, p):
+    "KL(clean‖edited), nats per position, mean over positions that are not places"
+    if e.by_row:
+        raise ValueError("an edit with positions of its own in each row cannot be measured on batches")
+    sums = []
+    for x,other in zip(p.toks.split(16), p.other.split(16)):
+        clean = e.dm.clean(x).out.float().log_softmax(-1)
+        with e: sums.append(kl_pq(clean[other], e.dm(x).float().log_softmax(-1)[other]).sum())
+    return (sum(sums)/p.other.sum()).item()
+
 # %% ../nbs/30b_learn.ipynb #f6c2c9d3
 @torch.no_grad()
 def boost(
-    make:Callable,    # A strength to an `Edit`
+    make:Callable,    # Function of a strength that makes an `Edit`
     p:Places,         # Text and places
     budget:float,     # KL(clean‖edited), nats per position, that the edit may cost elsewhere
-    low:float=1.,     # A strength that costs less
+    low:float=1.,     # A strength within the budget
     high:float=16.,   # The largest to try
     tries:int=12,     # Halvings of the range
 )->Boost:
@@ -251,13 +286,7 @@ def boost(
         raise ValueError("there is nothing but places in this text, so an edit costs nothing that could be measured")
     tried = []
     def cost(strength):
-        e,sums = make(strength),[]
-        if e.by_row:
-            raise ValueError("an edit with positions of its own in each row cannot be measured on batches")
-        for x,other in zip(p.toks.split(16), p.other.split(16)):
-            clean = e.dm.clean(x).out.float().log_softmax(-1)
-            with e: sums.append(kl_pq(clean[other], e.dm(x).float().log_softmax(-1)[other]).sum())
-        tried.append(dict(strength=strength, kl=(sum(sums)/p.other.sum()).item()))
+        tried.append(dict(strength=strength, kl=_cost_elsewhere(make(strength), p)))
         return tried[-1]['kl']
     if not cost(low)<=budget:
         raise ValueError(f"strength {low} costs {tried[-1]['kl']:.3g} nats already, above the budget of {budget}")
@@ -266,5 +295,5 @@ def boost(
         for _ in range(tries):
             mid = (low+high)/2
             low,high = (mid,high) if cost(mid)<=budget else (low,mid)
-    return Boost(low, next(t['kl'] for t in reversed(tried) if t['strength']==low), make(low),
-        pd.DataFrame(tried).sort_values('strength', ignore_index=True))
+    kl = next(t['kl'] for t in reversed(tried) if t['strength']==low)
+    return Boost(low, kl, make(low), pd.DataFrame(tried).sort_values('strength', ignore_index=True))

@@ -10,39 +10,42 @@ __all__ = ['LM', 'context', 'vocab_of', 'is_lm', 'check_tokens', 'pretrained', '
 import math, re
 from os import PathLike
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from .compute import AdamW
 from .core import located, seeded
 from .keys import get_site, weight_of
 from .measures import next_token_ce, next_token_nll
-from .sites import Seat, audit, matrices
-from .stories import Token, surprisal, vocabulary
+from .sites import SiteAudit, audit, matrices
+from .grammar import Token
+from .stories import surprisal, vocabulary
+if TYPE_CHECKING: import pandas as pd
 
 # %% ../nbs/08_lms.ipynb #fc43eed1
 class LM(NamedTuple):
-    "A language model and what turns text into its ids"
+    "A language model and its tokenizer"
     model:nn.Module   # In evaluation mode, its parameters frozen
-    tokenizer:object|None # Of `transformers`; `None` when there is none
+    tokenizer:Any     # Of `transformers`; `None` if there is none
 
     def __repr__(self):
         n = sum(p.numel() for p in self.model.parameters())
+        config:Any = self.model.config
         return (
-            f'{type(self.model).__name__} with {n:,} parameters, vocabulary {self.model.config.vocab_size:,}, '
+            f'{type(self.model).__name__} with {n:,} parameters, vocabulary {config.vocab_size:,}, '
             f'context {context(self.model)}')
 
 # %% ../nbs/08_lms.ipynb #7d4d308d
 def context(
-    model:nn.Module, # A causal language model
-)->int|None:         # Tokens; `None` when its configuration does not say
+    model:Any,  # Any module
+)->int|None:    # Tokens; `None` if its configuration does not say
     "The longest sequence a model is made for"
     return getattr(model.config, 'max_position_embeddings', None) if hasattr(model, 'config') else None
 
 # %% ../nbs/08_lms.ipynb #8e30d01f
 def vocab_of(
-    model:nn.Module, # Any model
-)->int|None:         # Token ids are 0 to one less; `None` for models that do not read token ids
+    model:Any,  # Any module
+)->int|None:    # Token ids are 0 to one less; `None` for modules that do not read token ids
     "The size of the vocabulary that a model of `transformers` reads"
     if getattr(model, 'main_input_name', None)!='input_ids': return None
     try: return getattr(model.get_input_embeddings(), 'num_embeddings', None)
@@ -50,9 +53,9 @@ def vocab_of(
 
 # %% ../nbs/08_lms.ipynb #b250f66b
 def is_lm(
-    model:nn.Module, # Any model
+    model:Any,  # Any module
 )->bool:
-    "Is it a language model of `transformers`: does it read token ids, and answer at each with logits over the next?"
+    "Is it a language model of `transformers`, which reads token ids and returns logits of the next ones?"
     if vocab_of(model) is None or model.get_output_embeddings() is None: return False
     return model.can_generate() and not model.config.is_encoder_decoder  # a decoder has positions of its own
 
@@ -60,14 +63,14 @@ def is_lm(
 def check_tokens(
     model:nn.Module, # A model that reads token ids
     toks:Tensor,     # B S ids
-):
-    "Refuse a batch that the model cannot run, or would run without having learnt to"
+)->None:
+    "Raise an error for a batch that the model cannot run, or was not trained to run"
     vocab,most = vocab_of(model),context(model)
     if toks.is_floating_point():
         raise TypeError(f"{type(model).__name__} reads token ids, got {toks.dtype}")
     if toks.ndim!=2:
         raise ValueError(f"a batch of token ids has rows and positions, `B S`; got shape {tuple(toks.shape)}")
-    if toks.numel() and not 0<=toks.min()<=toks.max()<vocab:
+    if vocab is not None and toks.numel() and not 0<=int(toks.min())<=int(toks.max())<vocab:
         raise ValueError(
             f"token ids go from {toks.min()} to {toks.max()}, but {type(model).__name__} has {vocab}: 0 to "
             f"{vocab-1}; was the text tokenized for another model?")
@@ -78,7 +81,7 @@ def check_tokens(
 
 # %% ../nbs/08_lms.ipynb #d96c84a8
 def _not_read(model):
-    "Parameters that `from_pretrained` found no weights for"
+    "Names of parameters that `from_pretrained` found no weights for"
     # set by transformers on modules it has initialised, and on parameters it has read
     def marked(x): return getattr(x, '_is_hf_initialized', False)
     own = [(f'{n}.{k}'.lstrip('.'), p, m) for n,m in model.named_modules() for k,p in m.named_parameters(recurse=False)]
@@ -88,7 +91,7 @@ def _not_read(model):
 
 # %% ../nbs/08_lms.ipynb #e5442306
 def _lacks(model, missing):
-    "What an error says of weights that a checkpoint does not have"
+    "The part of an error message about weights that a checkpoint does not have"
     kind,config,missing = type(model).__name__,model.config,sorted(missing)
     saved = (getattr(config, 'architectures', None) or [kind])[0]
     untied = not getattr(config, 'tie_word_embeddings', True) and any(re.search(k, s) for k in model._tied_weights_keys
@@ -110,7 +113,7 @@ def pretrained(
     dtype=torch.float32, # Of the weights; half precision opens exactly in float32
     revision:str|None=None, # Commit, tag or branch on the hub
 )->nn.Module:            # In evaluation mode
-    "Open a model of `transformers` with every weight from its checkpoint, none drawn at random"
+    "Open a model of `transformers`; `ValueError` if its checkpoint lacks a weight"
     from safetensors import SafetensorError
     source = located(source)
     try:
@@ -137,7 +140,7 @@ def load_lm(
 )->LM:
     "Open any causal language model for decomposition"
     if isinstance(source, nn.Module):
-        model = source
+        model:Any = source
         if missing := _not_read(model):
             raise ValueError(
                 f"the checkpoint of this {_lacks(model, missing)}; or, if they were set since, save the model and "
@@ -177,10 +180,10 @@ def linear_sites(
     spare:float=1.25,  # Components suggested per rank
     exact:bool=True,   # Compute ranks? `False` takes the smaller side, at once for large models
     output=None,       # As for `output_of`
-# DataFrame by site: kind, d_in, d_out, bias, rank, C, tied (the site it shares its weight with), share (of all
-# parameters), layout (as for `laid_out`), why
-):
-    "What can be decomposed, and why the rest cannot"
+# By site: kind, d_in, d_out, bias, rank, C, tied (the site it shares its weight with), share (of all parameters),
+# layout (as for `laid_out`), why
+)->'pd.DataFrame':
+    "The matrices of a model, which of them can be decomposed, and why the others cannot"
     import pandas as pd
     sites,batch,first = matrices(model),sample_batch(model) if batch is None else batch,{}
     seats = audit(model, batch, sites, output) if batch is not None else {}
@@ -196,13 +199,13 @@ def linear_sites(
     def own(site):
         m = get_site(model, site)
         return row(site, type(m).__name__, m.weight, weight_of(m), getattr(m, 'bias', None) is not None,
-            seats.get(site, Seat(1, None, (), 0., 0., '')))
+            seats.get(site, SiteAudit(1, None, (), 0., 0., '')))
     rows = [own(s) for s in sites]
     for n,p in model.named_parameters():
         if p.ndim>1 and p.data_ptr() not in first:
             holder = type(get_site(model, n.rpartition('.')[0])).__name__ if '.' in n else type(model).__name__
             why = f'is a parameter of {p.ndim} dimensions, not the matrix of a Linear, Conv1D or Embedding'
-            rows.append(row(n, holder, p, p, False, Seat(0, None, (), 0., 0., why)))
+            rows.append(row(n, holder, p, p, False, SiteAudit(0, None, (), 0., 0., why)))
     return pd.DataFrame(rows,
         columns='site kind d_in d_out bias rank C tied share layout why'.split()).set_index('site')
 
@@ -221,7 +224,8 @@ def StoryLM(
         hidden_act='gelu', max_position_embeddings=256, tie_word_embeddings=True, bos_token_id=0, eos_token_id=0,
         pad_token_id=0)
     with seeded(seed): model = ArceeForCausalLM(config).eval()
-    model.spec = dict(kind='story', d=d, d_mlp=d_mlp, layers=layers, heads=heads, seed=seed)
+    spec:Any = dict(kind='story', d=d, d_mlp=d_mlp, layers=layers, heads=heads, seed=seed)
+    model.spec = spec
     return model
 
 # %% ../nbs/08_lms.ipynb #b3efaa8b
@@ -258,13 +262,14 @@ def fit_lm(
 def by_role(
     model:nn.Module,         # A model of the stories
     rows:list[list[Token]],  # From `story_rows`
-    held_out:bool=False,     # As the rows were told
-# DataFrame by role of the token to be predicted: tokens, ce, entropy (both nats), gap, share (of the whole gap)
-):
-    "What the model pays for each role, and what someone who knows the rules would"
+    held_out:bool=False,     # As the rows were made
+# By role of the token to be predicted: tokens, ce, entropy (both nats), gap (ce-entropy), share (of the whole gap)
+)->'pd.DataFrame':
+    "Cross-entropy of a model by role of the next token, beside the exact entropy of the stories"
     import pandas as pd
     ids = {t:i for i,t in enumerate(vocabulary())}
-    toks = torch.tensor([[ids[t.text] for t in row] for row in rows], device=model.device)
+    device = next(model.parameters()).device
+    toks = torch.tensor([[ids[t.text] for t in row] for row in rows], device=device)
     ce = torch.cat([next_token_nll(model(x, use_cache=False).logits.log_softmax(-1), x) for x in toks.split(16)])
     df = pd.DataFrame(dict(role=[t.role for row in rows for t in row[1:]], ce=ce.flatten().tolist(),
         entropy=[h for row in rows for h in surprisal(row, held_out)]))

@@ -13,21 +13,21 @@ from torch import nn
 from .compute import full_precision
 from .display import html_table
 from .edit import Edit, Patch
-from .places import Places
-from .learn import fit_edit
 from .keys import Key, SiteError, get_site, match_sites, weight_of
+from .learn import fit_edit
 from .model import Decomposed
+from .places import Places
 if TYPE_CHECKING:
     import pandas as pd
 
 # %% ../nbs/31_lora.ipynb #4c13a996
 def lora(
-    dm:Decomposed,           # Whose target is edited
+    dm:Decomposed,           # Decomposed model whose target is edited
     sites:str|Iterable[str], # Paths or globs of any sites of the target, decomposed or not
     p:Places,                # Text and places to learn from
     goal:Callable,           # As for `fit_edit`, such as `says(token)`
-    rank:int=1,              # Of the change of each site
-    seed:int=0,              # Of the start and of the order of examples
+    rank:int=1,              # Rank of the change at each site
+    seed:int=0,              # Seed of the initial values and of the order of rows
     **how,                   # As for `fit_edit`: weight, steps, lr, batch, progress
 )->Edit:
     "Train a LoRA: a low-rank change of some weights"
@@ -38,9 +38,10 @@ def lora(
         A,B = .01*torch.randn(rank, d_in, generator=gen),torch.zeros(d_out, rank)
         ABs[s] = [m.to(dm.device).requires_grad_() for m in (A, B)]
     def make(**figures):
-        return Edit(dm, {s:Patch(A.T, B.T, (None,)*rank) for s,(A,B) in ABs.items()},
-            [dict(form='lora', of=list(ABs), rank=rank, **figures)])
-    learning = fit_edit(make, [m for AB in ABs.values() for m in AB], p, goal, seed=seed, **how)
+        patches = {s:Patch(A.T, B.T, (None,)*rank) for s,(A,B) in ABs.items()}
+        return Edit(dm, patches, [dict(form='lora', of=list(ABs), rank=rank, **figures)])
+    params = [m for AB in ABs.values() for m in AB]
+    learning = fit_edit(make, params, p, goal, seed=seed, **how)
     ABs = {s:[m.detach() for m in AB] for s,AB in ABs.items()}
     return make(**learning.figures)
 
@@ -49,17 +50,19 @@ class Projection(NamedTuple):
     "A change of weights written as a sum of components, and the part that is left"
     # By key, the largest share first: amount, share, alone, reads, writes
     table:'pd.DataFrame'
-    unexplained:dict[str,float] # Site to the part of the change's square that is left
-    chance:dict[str,float]      # Site to the part that would be explained of random changes, mean of eight
+    unexplained:dict[str,float] # Site to the share of the change's squared norm that is left
+    chance:dict[str,float]      # Site to the share that is explained of random changes, mean of eight
 
     def _parts(self): return [(s, 1-u, self.chance[s]) for s,u in self.unexplained.items()]
+
     def __repr__(self):
-        return f'Projection({len(self.table):,} components: '+', '.join(f'{s} explained {e:.3g}, by chance {c:.3g}'
-            for s,e,c in self._parts())+')'
+        parts = ', '.join(f'{s} explained {e:.3g}, by chance {c:.3g}' for s,e,c in self._parts())
+        return f'Projection({len(self.table):,} components: {parts})'
+
     def _repr_html_(self):
         first = self.table.head(10).reset_index().itertuples(index=False)
-        return html_table(self._parts(), ['site','explained','by chance'])+html_table(first,
-            ['key', *self.table.columns])
+        by_site = html_table(self._parts(), ['site','explained','by chance'])
+        return by_site+html_table(first, ['key', *self.table.columns])
 
 # %% ../nbs/31_lora.ipynb #ce367244
 class _Basis:
@@ -69,58 +72,74 @@ class _Basis:
         self.V,self.U = cs.V.cpu().double(),cs.U.cpu().double()
         self.gram = (self.V.T@self.V)*(self.U@self.U.T)  # <P_c,P_c'> for P_c = outer(U[c], V[:,c])
         self.size = self.gram.diagonal().clamp(min=1e-30)
+
     def along(self, D): return ((self.U@D)*self.V.T).sum(1)  # <P_c,D>
+
     def amounts(self, along, chosen):
         return torch.linalg.lstsq(self.gram[chosen][:,chosen], along[chosen], driver='gelsd').solution
+
+    def chosen(self, along, n):
+        "The components used: all, or `n`, added one at a time where most is left"
+        if n is None: return list(range(len(self.size)))
+        chosen,rest = [],along
+        while len(chosen)<min(n, len(along)):
+            gain = rest.square()/self.size
+            gain[chosen] = -1
+            chosen.append(int(gain.argmax()))
+            rest = along-self.gram[:,chosen]@self.amounts(along, chosen)
+        return chosen
+
     def explain(self, D, n):
-        "The components used for `D`, their amounts, and the part of its square that they explain"
-        along,chosen = self.along(D),list(range(len(self.size)))
-        if n is not None:
-            chosen,rest = [],along
-            while len(chosen)<min(n, len(along)):
-                gain = rest.square()/self.size
-                gain[chosen] = -1
-                chosen.append(int(gain.argmax()))
-                rest = along-self.gram[:,chosen]@self.amounts(along, chosen)
+        "The components used for `D`, their amounts, and the share of its squared norm that they explain"
+        along = self.along(D)
+        chosen = self.chosen(along, n)
         a = self.amounts(along, chosen)
         return chosen,a,(a@along[chosen]/D.square().sum()).item()
+
+    def shares(self, D, chosen, amounts):
+        "For each component: its share of the squared norm of `D`, that alone, and those of what it reads and writes"
+        along,whole = self.along(D),D.square().sum()
+        for c,amount in zip(chosen, amounts):
+            reads,writes = (nn.functional.normalize(v, dim=0) for v in (self.V[:,c], self.U[c]))
+            parts = dict(share=amount*along[c], alone=along[c].square()/self.size[c], reads=(D@reads).square().sum(),
+                writes=(D.T@writes).square().sum())
+            yield {k:(x/whole).item() for k,x in parts.items()}
+
+# %% ../nbs/31_lora.ipynb #d2de5cd4
+def _deltas(dm, change):
+    "Site to the change of its weight, if every such site is decomposed"
+    def weight(model, s): return full_precision(weight_of(get_site(model, s)))
+    if isinstance(change, Edit): deltas = change.deltas()
+    elif isinstance(change, Mapping): deltas = dict(change)
+    else: deltas = {s:weight(change, s)-weight(dm.target, s) for s in dm.sites}
+    if missing := [s for s in deltas if s not in dm.sites]:
+        raise SiteError(
+            f"{missing[0]!r} is not decomposed, so no components can stand for its change; these sites are: "
+            f"{', '.join(dm.sites)}")
+    return deltas
 
 # %% ../nbs/31_lora.ipynb #5fdc6cc2
 @torch.no_grad()
 def project(
     dm:Decomposed,    # A decomposed model
     change,           # An `Edit`, another model of the same shape, or a dict of site to `d_out d_in`
-    n:int|None=None,  # Use so many components of each site, added one at a time where most is left; `None` uses all
+    n:int|None=None,  # Number of components per site, added one at a time where most is left; `None` uses all
 )->Projection:
     "Write a change of weights as a sum of components (least squares)"
     import pandas as pd
     if isinstance(change, Edit) and change.local:
-        raise ValueError(f"{change} acts at some places only, so it is no change of weights")
-    def between(s, other):
-        return full_precision(weight_of(get_site(other, s)))-full_precision(weight_of(get_site(dm.target, s)))
-    if isinstance(change, Edit): deltas = change.deltas()
-    elif isinstance(change, Mapping): deltas = dict(change)
-    else: deltas = {s:between(s, change) for s in dm.sites}
-    if missing := [s for s in deltas if s not in dm.sites]:
-        raise SiteError(
-            f"{missing[0]!r} is not decomposed, so no components can stand for its change; these sites are: "
-            f"{', '.join(dm.sites)}")
-    gen,rows,left,chance = torch.Generator().manual_seed(0),[],{},{}
-    for s,D in deltas.items():
+        raise ValueError(f"{change} acts at some positions only, so it is no change of weights")
+    gen,rows = torch.Generator().manual_seed(0),[]
+    left,chance = {},{}
+    for s,D in _deltas(dm, change).items():
         if D.shape!=(want := (dm.at(s).d_out, dm.at(s).d_in)):
             raise ValueError(f"the change of {s!r} has shape {tuple(D.shape)}, its weight {want}")
         B,D = _Basis(dm.at(s)),D.cpu().double()
-        whole = D.square().sum()
-        if not whole: continue
-        chosen,a,explained = B.explain(D, n)
+        if not D.square().sum(): continue
+        chosen,amounts,explained = B.explain(D, n)
         left[s] = 1-explained
         chance[s] = sum(B.explain(torch.randn(D.shape, generator=gen, dtype=D.dtype), n)[2] for _ in range(8))/8
-        along = B.along(D)
-        parts = dict(share=lambda c,x: x*along[c], alone=lambda c,x: along[c].square()/B.size[c],
-            reads=lambda c,x: (D@nn.functional.normalize(B.V[:,c], dim=0)).square().sum(), writes=lambda c,
-            x: (D.T@nn.functional.normalize(B.U[c], dim=0)).square().sum())
-        rows += [dict(key=str(Key(s, c)), amount=x.item(), **{k:(f(c, x)/whole).item() for k,f in parts.items()})
-            for c, x in zip(chosen, a)]
-    table = pd.DataFrame(rows,
-        columns='key amount share alone reads writes'.split()).set_index('key').sort_values('share', ascending=False)
-    return Projection(table, left, chance)
+        shares = B.shares(D, chosen, amounts)
+        rows += [dict(key=str(Key(s, c)), amount=a.item(), **x) for c,a,x in zip(chosen, amounts, shares)]
+    table = pd.DataFrame(rows, columns='key amount share alone reads writes'.split()).set_index('key')
+    return Projection(table.sort_values('share', ascending=False), left, chance)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from .harvest import tokenizer_of
+from .tokenizers import tokenizer_of
 from .model import Decomposed
 from .texts import ids_named, texts_of
 
@@ -82,7 +82,7 @@ class Places:
         seed:int=0, # Of the choice
     )->'Places':
         "Some rows, drawn at random without replacement"
-        if n>len(self.toks): raise ValueError(f"{n} rows of {len(self.toks)}")
+        if n>len(self.toks): raise ValueError(f"`n` is {n}, but there are only {len(self.toks)} rows")
         chosen = torch.randperm(len(self.toks), generator=torch.Generator().manual_seed(seed))[:n]
         return Places(self.toks[chosen], self.at[chosen], None if self.counts is None else self.counts[chosen])
 
@@ -112,7 +112,7 @@ def before(
 # %% ../nbs/30a_places.ipynb #3676dc3b
 def windows(
     p:Places,      # Rows of text
-    around:int=20, # Tokens on both sides of a place
+    around:int=20, # Tokens on either side of a place
     pad:int=0,     # Token id that fills up shorter windows
 )->Places:         # A row per window; every place is in one, and counts once
     "Cut a window out of the text around each place"

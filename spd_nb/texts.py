@@ -21,13 +21,13 @@ _PLAIN = [b for b in range(256) if chr(b).isprintable() and chr(b)!=' ']
 
 _BYTE_LEVEL = {chr(b):b for b in _PLAIN}|{chr(256+i):b for i,b in enumerate(sorted({*range(256)}-{*_PLAIN}))}
 
-def _written(raw):
+def _bytes_as_text(raw):
     "Bytes as text, with ⟨E7⟩ for each that is not part of a whole character"
     text = raw.decode(errors='surrogateescape').replace('\ufffd', '⟨FFFD⟩')
     return ''.join(f'⟨{ord(c)-0xDC00:02X}⟩' if '\udc80'<=c<='\udcff' else c for c in text)
 
 # %% ../nbs/19_texts.ipynb #256759e9
-def _raw(piece, text):
+def _bytes_of(piece, text):
     "The bytes of a token that the tokenizer calls `piece` and decodes as `text`; none where they are not known"
     if isinstance(piece, bytes): return piece
     if m := re.fullmatch('<0x([0-9A-F]{2})>', piece): return bytes.fromhex(m[1])
@@ -37,7 +37,7 @@ def _raw(piece, text):
     return b''
 
 # %% ../nbs/19_texts.ipynb #1d09fc0c
-def _decoded(tokenizer, ids, known):
+def _decoded_in_context(tokenizer, ids, known):
     """Each token as it reads next to another: behind it or, where the end of a word is marked instead of its
     beginning, before it"""
     def read(rows): return tokenizer.batch_decode(rows, clean_up_tokenization_spaces=False)
@@ -52,17 +52,18 @@ def _decoded(tokenizer, ids, known):
     return before(ids) if both==trailed and both!=led else behind(ids)
 
 # %% ../nbs/19_texts.ipynb #e80544fe
-def _read(tokenizer, ids):
+def _token_texts(tokenizer, ids):
     vocab = tokenizer.get_vocab()
     known = sorted(vocab.values())
     own = sorted({*ids}&{*known})
     def one(i, text):
-        if '\ufffd' in text or not text: return _written(_raw(tokenizer.convert_ids_to_tokens(i), text)) or f'<{i}>'
+        if '\ufffd' in text or not text:
+            return _bytes_as_text(_bytes_of(tokenizer.convert_ids_to_tokens(i), text)) or f'<{i}>'
         is_byte = len(text)==1 and text.isascii() and re.fullmatch('<0x..>', tokenizer.convert_ids_to_tokens(i))
         # another token reads like this byte
         if is_byte and {text, text.replace(' ', '▁')}&vocab.keys(): return f'⟨{ord(text):02X}⟩'
         return _BYTE.sub(r'⟨27E8⟩\1⟩', text)  # what only looks like a byte
-    texts = {i:one(i, t) for i,t in zip(own, _decoded(tokenizer, own, known))}
+    texts = {i:one(i, t) for i,t in zip(own, _decoded_in_context(tokenizer, own, known))}
     return [texts.get(i, f'<{i}>') for i in ids]
 
 # %% ../nbs/19_texts.ipynb #2687e63f
@@ -73,7 +74,7 @@ def texts_of(
 # characters as ⟨E7⟩
 )->list[str]:
     "What each token reads by itself"
-    return _read(tokenizer, range(vocab))
+    return _token_texts(tokenizer, range(vocab))
 
 # %% ../nbs/19_texts.ipynb #62b0fece
 def assembled(
@@ -86,7 +87,7 @@ def assembled(
         at = 0
         for c in bytes(b for _,b in run).decode(errors='surrogateescape'):
             at += len(c.encode(errors='surrogateescape'))
-            out[run[at-1][0]] += _written(c.encode(errors='surrogateescape'))
+            out[run[at-1][0]] += _bytes_as_text(c.encode(errors='surrogateescape'))
         run.clear()
     for k,t in enumerate(texts):
         for i,part in enumerate(_BYTE.split(t)):
@@ -103,7 +104,7 @@ def pieces_of(
     ids,       # Of consecutive tokens
 )->list[str]:  # As of `assembled`
     "What the tokens of a text read in it"
-    return assembled(_read(tokenizer, [int(i) for i in ids]))
+    return assembled(_token_texts(tokenizer, [int(i) for i in ids]))
 
 # %% ../nbs/19_texts.ipynb #0b90813e
 def decoded(
@@ -152,13 +153,14 @@ def marked(
     return ''.join(map(one, spans(pieces)))
 
 # %% ../nbs/19_texts.ipynb #de690704
-def _bytes(text):
-    return b''.join(bytes.fromhex(p) if i%2 else p.encode(errors='surrogatepass')
-        for i, p in enumerate(_BYTE.split(text)))
+def _as_bytes(text):
+    parts = enumerate(_BYTE.split(text))
+    return b''.join(bytes.fromhex(p) if i%2 else p.encode(errors='surrogatepass') for i,p in parts)
 
-def _split(text, texts):
-    "Ids of the longest tokens that make a text up, one after the other; none where there are no such tokens"
-    known,rest,ids = {_bytes(t):i for i,t in reversed([*enumerate(texts)]) if t},_bytes(text),[]
+def _longest_tokens(text, texts):
+    "Ids of the longest tokens that make up a text; none if tokens cannot"
+    known = {_as_bytes(t):i for i,t in reversed([*enumerate(texts)]) if t}
+    rest,ids = _as_bytes(text),[]
     longest = max(map(len, known))
     while rest:
         n = next((n for n in range(min(len(rest), longest), 0, -1) if rest[:n] in known), None)
@@ -166,29 +168,29 @@ def _split(text, texts):
         ids,rest = [*ids, known[rest[:n]]],rest[n:]
     return ids
 
-def _listed(ids, texts): return ', '.join(f'{texts[i]!r} ({i})' for i in ids)
+def _with_ids(ids, texts): return ', '.join(f'{texts[i]!r} ({i})' for i in ids)
 
 # %% ../nbs/19_texts.ipynb #4470e81e
-def _not_one(text, texts, tokenizer):
+def _why_no_token(text, texts, tokenizer):
     "What is wrong with a text that is not one token"
     own = [] if tokenizer is None else [i for i in tokenizer(text, add_special_tokens=False).input_ids if i<len(texts)]
     if ''.join(assembled([texts[i] for i in own])).strip()!=text.strip():
-        own = _split(text, texts) or _split(f' {text}', texts)
+        own = _longest_tokens(text, texts) or _longest_tokens(f' {text}', texts)
     like = [i for i,t in enumerate(texts) if t.strip()==text.strip()!='']
     if like: return f"no token reads {text!r}; did you mean {' or '.join(f'{texts[i]!r} ({i})' for i in like[:5])}?"
     if len(own)>1:
-        return f"{text!r} is {len(own)} tokens, {_listed(own, texts)}; give one of them, as its text or its id"
+        return f"{text!r} is {len(own)} tokens, {_with_ids(own, texts)}; give one of them, as its text or its id"
     return f"{text!r} is no token of this vocabulary{nearest(text, texts)}"
 
 # %% ../nbs/19_texts.ipynb #af7030db
 def ids_named(
     texts:Sequence[str], # By id, from `texts_of`
-    # A text, an id, or several of them; a text is the token that reads so, or where none does, the one with a space
-    # before (or after) it
+    # A text, an id, or several of them; a text is the token that reads like it, or if there is none, the token with a
+    # space before (or after) it
     tokens,
     tokenizer=None,      # Says how a text falls into tokens, for the error; `None` takes the longest tokens that fit
-)->list[int]:            # Each once; `ValueError` for a text of several tokens or none, and for an id that is not there
-    "The ids that texts stand for, everywhere in this package"
+)->list[int]:            # Without duplicates; `ValueError` for a text that is not one token, and for an unknown id
+    "The token ids that texts stand for, everywhere in this package"
     def one(t):
         if not isinstance(t, str):
             if 0<=(i := index(t))<len(texts): return [i]
@@ -197,9 +199,9 @@ def ids_named(
         for form in [t, *spaced]:
             written = {form, form.replace('\ufffd', '⟨FFFD⟩')}
             if hits := [i for i,x in enumerate(texts) if x in written]: return hits
-        raise ValueError(_not_one(t, texts, tokenizer))
-    tokens = [tokens] if isinstance(tokens, str) or not isinstance(tokens, Iterable) or getattr(tokens, 'ndim',
-        1)==0 else list(tokens)
+        raise ValueError(_why_no_token(t, texts, tokenizer))
+    single = isinstance(tokens, str) or not isinstance(tokens, Iterable) or getattr(tokens, 'ndim', 1)==0
+    tokens = [tokens] if single else list(tokens)
     if not tokens: raise ValueError("no token given")
     return list(dict.fromkeys(i for t in tokens for i in one(t)))
 
@@ -211,20 +213,22 @@ def quoted(
     return re.sub('[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]', lambda m: f'\\u{ord(m[0]):04x}',
         json.dumps(text, ensure_ascii=False))
 
+# %% ../nbs/19_texts.ipynb #4ab7cdf2
+def _can_be_read_back(pieces, on, marks):
+    "Does splitting a marked text at its marks give its marked and unmarked parts?"
+    parts = ['']
+    for s in spans(pieces):
+        text = ''.join(pieces[s.start:s.stop])
+        if any(on[i] for i in s): parts += [marks[0],text,marks[1],'']
+        else: parts[-1] += text
+    return re.split('('+'|'.join(map(re.escape, marks))+')', marked(pieces, on, marks))==parts
+
 # %% ../nbs/19_texts.ipynb #c5f738cf
 def marks_for(
     rows:Iterable[tuple], # Pairs of pieces and which of them to mark, as for `marked`
 )->tuple[str,str]:
     "The first of `<<>>`, `[[]]`, `{{}}`, `<<1::1>>`, `<<2::2>>`, ... with which these texts can be read back"
     rows = list(rows)
-    def reads(marks):
-        def one(pieces, on):
-            parts = ['']
-            for s in spans(pieces):
-                text = ''.join(pieces[s.start:s.stop])
-                if any(on[i] for i in s): parts += [marks[0],text,marks[1],'']
-                else: parts[-1] += text
-            return re.split('('+'|'.join(map(re.escape, marks))+')', marked(pieces, on, marks))==parts
-        return all(one(*r) for r in rows)
-    return next(m for m in chain((('<<','>>'), ('[[',']]'), ('{{','}}')), ((f'<<{k}:', f':{k}>>') for k in count(1)))
-        if reads(m))
+    fixed = [('<<','>>'), ('[[',']]'), ('{{','}}')]
+    numbered = ((f'<<{k}:', f':{k}>>') for k in count(1))
+    return next(m for m in chain(fixed, numbered) if all(_can_be_read_back(pieces, on, m) for pieces,on in rows))

@@ -8,6 +8,7 @@ __all__ = ['TiedLinear', 'TMS', 'fit_toy', 'MLP', 'ResidMLP', 'rotary', 'Attenti
 # %% ../nbs/03_toys.ipynb #bfaafa04
 import math
 from copy import deepcopy
+from typing import Any
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -47,7 +48,7 @@ class TMS(nn.Module):
         seed:int=0,          # Of the initial weights
     ):
         super().__init__()
-        self.spec = dict(kind='tms', n=n, d=d, identity=identity, seed=seed)
+        self.spec:dict[str,Any] = dict(kind='tms', n=n, d=d, identity=identity, seed=seed)
         with seeded(seed):
             self.linear1 = nn.Linear(n, d, bias=False)
             nn.init.xavier_normal_(self.linear1.weight)
@@ -63,14 +64,14 @@ class TMS(nn.Module):
 
 # %% ../nbs/03_toys.ipynb #c12ab2a4
 def fit_toy(
-    toy:nn.Module,        # A toy: has `loss(batch)` and `batches(batch, seed)`
-    steps:int,            # Optimiser steps
-    batch:int=1024,       # Rows per step
-    lr:float=5e-3,        # Learning rate of AdamW
+    toy:Any,                # A module with `loss(batch)` and `batches(batch, seed)`
+    steps:int,              # Optimiser steps
+    batch:int=1024,         # Rows per step
+    lr:float=5e-3,          # Learning rate of AdamW
     weight_decay:float=.01, # Its weight decay
-    cosine:bool=False,    # Anneal the learning rate to 0 along a half cosine?
-    seed:int=0,           # Of the data
-)->list[float]:           # The loss at every hundredth step
+    cosine:bool=False,      # Anneal the learning rate to 0 along a half cosine?
+    seed:int=0,             # Of the data
+)->list[float]:             # The loss at every hundredth step
     "Train a toy in place, then freeze it in evaluation mode"
     opt = AdamW([p for p in toy.parameters() if p.requires_grad], lr=lr, weight_decay=weight_decay, fused=True)
     batches = toy.batches(batch, seed=seed)
@@ -99,6 +100,8 @@ class MLP(nn.Module):
 # %% ../nbs/03_toys.ipynb #bccafde1
 class ResidMLP(nn.Module):
     "Residual MLP that computes `x + relu(x)` for more features than it has neurons, in a wide residual stream"
+    W_E:Tensor # n d, a fixed embedding
+
     def __init__(self,
         n:int=100,        # Features
         d:int=1000,       # Width of the residual stream
@@ -109,9 +112,9 @@ class ResidMLP(nn.Module):
         super().__init__()
         if d_mlp%n_layers:
             raise ValueError(f"`d_mlp`={d_mlp} neurons do not split evenly over `n_layers`={n_layers}")
-        self.spec = dict(kind='resid_mlp', n=n, d=d, d_mlp=d_mlp, n_layers=n_layers, seed=seed)
+        self.spec:dict[str,Any] = dict(kind='resid_mlp', n=n, d=d, d_mlp=d_mlp, n_layers=n_layers, seed=seed)
         with seeded(seed):
-            self.register_buffer('W_E', F.normalize(torch.randn(n, d), dim=1))  # n d
+            self.register_buffer('W_E', F.normalize(torch.randn(n, d), dim=1))
             self.layers = nn.ModuleList(MLP(d, d_mlp//n_layers) for _ in range(n_layers))
 
     def forward(self, x:Float[Tensor, "*batch n"])->Float[Tensor, "*batch n"]:
@@ -141,11 +144,11 @@ class Attention(nn.Module):
     def __init__(self, d:int, heads:int, d_head:int, base:float):
         super().__init__()
         self.heads,self.base = heads,base
-        for s in 'qkv': setattr(self, s, nn.Linear(d, heads*d_head, bias=False))
+        self.q,self.k,self.v = (nn.Linear(d, heads*d_head, bias=False) for _ in range(3))
         self.o = nn.Linear(heads*d_head, d, bias=False)
 
     def pattern(self, x:Float[Tensor, "B S d"])->Float[Tensor, "B heads S S"]: # Rows sum to 1
-        "Where each position looks"
+        "Attention of each position to itself and the positions before it"
         q,k = (rotary(rearrange(f(x), 'B S (h d) -> B h S d', h=self.heads), self.base) for f in (self.q, self.k))
         scores = q@k.mT/math.sqrt(q.shape[-1])
         later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=x.device).triu(1)
@@ -156,22 +159,40 @@ class Attention(nn.Module):
         return self.o(rearrange(self.pattern(x)@v, 'B h S d -> B S (h d)'))
 
 # %% ../nbs/03_toys.ipynb #33283cf4
-class InductionHead(nn.Module):
+class _Induction(nn.Module):
+    "The data of `InductionHead`, and how well it predicts them"
+    spec:dict[str,Any]
+
+    def predictable(self, t:Tensor)->Tensor: # The same at the `half-1` positions whose next token was said before
+        "The part of a tensor at positions whose next token can be predicted"
+        return t[:, -self.spec['half']:-1]
+
+    def loss(self, x:Int[Tensor, "B S"])->Float[Tensor, ""]:
+        return F.cross_entropy(self.predictable(self(x)).mT, self.predictable(x.roll(-1, 1)))
+
+    def accuracy(self, x:Int[Tensor, "B S"])->float:
+        return (self.predictable(self(x)).argmax(-1)==self.predictable(x.roll(-1, 1))).float().mean().item()
+
+    def batches(self, batch:int=256, seed:int=0, **kw)->Batches:
+        return repeated_tokens(self.spec['vocab'], self.spec['half'], batch, self.spec['gap'], seed=seed, **kw)
+
+# %% ../nbs/03_toys.ipynb #944d820e
+class InductionHead(_Induction):
     """Two layers of attention and nothing else: one looks at the previous token, the other finds where the current
     one was said before and copies what followed"""
     def __init__(self,
-        vocab:int=32,     # Tokens
-        half:int=12,      # Length of what is said twice
-        gap:int=8,        # How much the distance between the two may vary
-        d:int=64,         # Width of the residual stream
-        heads:int=1,      # Heads per layer
-        d_head:int=32,    # Width of a head, even
-        base:float=100.,  # Of the rotary positions
-        seed:int=0,       # Of the initial weights
+        vocab:int=32,    # Tokens
+        half:int=12,     # Length of what is said twice
+        gap:int=8,       # How much the distance between the two may vary
+        d:int=64,        # Width of the residual stream
+        heads:int=1,     # Heads per layer
+        d_head:int=32,   # Width of a head, even
+        base:float=100., # Of the rotary positions
+        seed:int=0,      # Of the initial weights
     ):
         super().__init__()
-        self.spec = dict(kind='induction', vocab=vocab, half=half, gap=gap, d=d, heads=heads, d_head=d_head, base=base,
-            seed=seed)
+        sizes = dict(vocab=vocab, half=half, gap=gap, d=d, heads=heads, d_head=d_head)
+        self.spec:dict[str,Any] = dict(kind='induction', **sizes, base=base, seed=seed)
         with seeded(seed):
             self.embed = nn.Embedding(vocab, d)
             self.blocks = nn.ModuleList(Attention(d, heads, d_head, base) for _ in range(2))
@@ -182,35 +203,24 @@ class InductionHead(nn.Module):
         for block in self.blocks: r = r+block(r)
         return self.unembed(r)
 
-    def patterns(self,
-        x:Int[Tensor, "B S"], # Token ids
-    )->list[Float[Tensor, "B heads S S"]]: # One per layer
-        "Where each head of each layer looks"
+    def patterns(self, x:Int[Tensor, "B S"])->list[Float[Tensor, "B heads S S"]]: # One per layer
+        "Attention patterns of every layer"
         r,out = self.embed(x),[]
-        for block in self.blocks:
+        for block in list[Any](self.blocks):
             out.append(block.pattern(r))
             r = r+block(r)
         return out
 
-    def predictable(self, t:Tensor)->Tensor: # The same at the `half-1` positions whose next token was said before
-        "Of anything per position, the part that can be known"
-        return t[:, -self.spec['half']:-1]
-    def loss(self, x:Int[Tensor, "B S"])->Float[Tensor, ""]:
-        return F.cross_entropy(self.predictable(self(x)).mT, self.predictable(x.roll(-1, 1)))
-    def accuracy(self, x:Int[Tensor, "B S"])->float:
-        return (self.predictable(self(x)).argmax(-1)==self.predictable(x.roll(-1, 1))).float().mean().item()
     def scores(self,
         x:Int[Tensor, "B S"], # Rows of its `batches`
     )->dict[str,float]:       # Attention in [0,1] of each layer's best head, mean over positions
-        "How much layer 0 looks at the previous token, and layer 1 at what followed the current token's earlier mention"
-        start = x.shape[1]-self.spec['half']  # where the repeat begins
+        "Attention of layer 0 to the previous token, and of layer 1 to what followed the current token's first mention"
+        start = x.shape[1]-self.spec['half'] # where the repeat begins
         first,second = self.patterns(x)
-        after = (x[:,start:-1,None]==x[:,None,:start]).int().argmax(-1)+1  # B half-1
+        after = (x[:,start:-1,None]==x[:,None,:start]).int().argmax(-1)+1 # B half-1
         match = second[:,:,start:-1].gather(-1, after[:,None,:,None].expand(-1, second.shape[1], -1, 1))
-        return dict(previous=first.diagonal(-1, 2, 3).mean((0,2)).max().item(),
-            induction=match.mean((0,2,3)).max().item())
-    def batches(self, batch:int=256, seed:int=0, **kw)->Batches:
-        return repeated_tokens(self.spec['vocab'], self.spec['half'], batch, self.spec['gap'], seed=seed, **kw)
+        previous = first.diagonal(-1, 2, 3).mean((0,2))
+        return dict(previous=previous.max().item(), induction=match.mean((0,2,3)).max().item())
 
 # %% ../nbs/03_toys.ipynb #66700131
 def toy_from(
@@ -226,18 +236,18 @@ def toy_from(
 # %% ../nbs/03_toys.ipynb #577d39be
 def ground_truth(
     toy:nn.Module,                 # A `TMS` or a `ResidMLP`
-# Site to its mechanisms as `d_out d_in` matrices, or to the rank of the one block they form
+# Site to its mechanisms as `d_out d_in` matrices, or to the rank of the single block they form
 )->dict[str,list[Tensor]|int]:
-    "The mechanisms a toy is known to have, site by site"
+    "The mechanisms that a toy is known to have, by site"
     if isinstance(toy, TMS):
         W = toy.linear1.weight.detach()
         columns = [W*F.one_hot(torch.tensor(j), W.shape[1]) for j in range(W.shape[1])]
-        return dict(linear1=columns, linear2=[m.T for m in columns]) | (dict(hidden=W.shape[0]) if toy.spec['identity']
-            else {})
+        hidden = dict(hidden=W.shape[0]) if toy.spec['identity'] else {}
+        return dict(linear1=columns, linear2=[m.T for m in columns])|hidden
     if isinstance(toy, ResidMLP):
         pinv = torch.linalg.pinv(toy.W_E)  # d n, so that W_E @ pinv is the identity
-        known = {}
-        for i,layer in enumerate(toy.layers):
+        known,layers = {},list[Any](toy.layers)
+        for i,layer in enumerate(layers):
             W = layer.mlp_in.weight.detach()
             known[f'layers.{i}.mlp_in'] = [torch.outer(W@e, p) for e,p in zip(toy.W_E, pinv.T)]
             known[f'layers.{i}.mlp_out'] = W.shape[0]

@@ -4,31 +4,29 @@
 
 # %% auto #0
 __all__ = ['Shift', 'shift', 'Interval', 'draws', 'interval', 'Measured', 'measure', 'token_changes', 'changes_heatmap',
-           'Generations', 'generations', 'grid', 'sweep', 'front', 'dose_response', 'select', 'density_matched']
+           'Generations', 'generations']
 
 # %% ../nbs/32_tradeoff.ipynb #1535190d
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import nullcontext
-from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from .core import seeded
-from .data import begun
+from .data import prompt_ids
 from .display import as_html, html_table
-from .edit import Edit, ablated, scaled
-from .places import Places, token_ids
+from .edit import Edit
 from .eval import relative_change
-from .harvest import tokenizer_of
+from .tokenizers import tokenizer_of
 from .hooks import without_hooks
-from .keys import Key, SiteError, keys_of
 from .measures import kl_pq, next_token_nll
 from .model import Decomposed
-from .plots import on_front, token_heatmap
-from .sites import output_of
+from .places import Places, token_ids
+from .plots import token_heatmap
+from .layouts import output_of
 from .texts import decoded, names_of, texts_of
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,14 +44,14 @@ class Shift(NamedTuple):
     nll_after:Float[Tensor, "N S"]        # The same with the edit
 
     def __repr__(self):
-        means = [('KL', self.kl), ('KL back', self.kl_back), *((f'p {k} {when}', p[k]) for k in self.before
-            for when, p in (('before', self.before), ('after', self.after)))]
-        return (
-            f"Shift({len(self.toks):,} rows of {self.toks.shape[1]} tokens; on average "
-            f"{', '.join(f'{k} {x.mean():.3g}' for k,x in means)})")
+        means = [('KL', self.kl), ('KL back', self.kl_back)]
+        for k in self.before: means += [(f'p {k} before', self.before[k]), (f'p {k} after', self.after[k])]
+        average = ', '.join(f'{k} {x.mean():.3g}' for k,x in means)
+        return f"Shift({len(self.toks):,} rows of {self.toks.shape[1]} tokens; on average {average})"
 
 # %% ../nbs/32_tradeoff.ipynb #c9e3ad3b
 def _edited(dm, edit, x):
+    "Output of the edited model on a batch"
     if isinstance(edit, nn.Module): return output_of(edit(x), dm.output)
     if isinstance(edit, Edit) and edit.by_row:
         raise ValueError(
@@ -75,25 +73,37 @@ def shift(
     return _shifted(dm, edit, toks, groups, rows)[0]
 
 # %% ../nbs/32_tradeoff.ipynb #0b414094
+def _compared(x, p, q, groups):
+    "The shift from log-probabilities `p` to `q` on some rows"
+    def following(logp): return nn.functional.pad(next_token_nll(logp, x), (0,1), value=float('nan'))
+    def summed(logp): return {k:logp[...,i].exp().sum(-1) for k,i in groups.items()}
+    return Shift(x, summed(p), summed(q), kl_pq(p, q), kl_pq(q, p), following(p), following(q))
+
+def _joined(shifts):
+    "One shift of all rows"
+    def whole(field): return torch.cat([getattr(s, field) for s in shifts])
+    def grouped(field):
+        parts = [getattr(s, field) for s in shifts]
+        return {k:torch.cat([p[k] for p in parts]) for k in parts[0]}
+    return Shift(whole('toks'), grouped('before'), grouped('after'),
+        *map(whole, ('kl','kl_back','nll_before','nll_after')))
+
+# %% ../nbs/32_tradeoff.ipynb #630f20aa
 @torch.no_grad()
 def _shifted(dm, edit, toks, groups, rows, where=None):
     """The shift, and for each token of the vocabulary its probability and by how much it changes, added up over the
     positions `where` of each row"""
-    parts,moved = [],[]
+    shifts,moved = [],[]
     had = np.zeros(1)  # of the vocabulary's size after the first rows
     for i,x in enumerate(toks.split(rows)):
-        p,q = dm.clean(x).out.float().log_softmax(-1),_edited(dm, edit, x).float().log_softmax(-1)
+        p = dm.clean(x).out.float().log_softmax(-1)
+        q = _edited(dm, edit, x).float().log_softmax(-1)
         if where is not None:
             on = where[i*rows:][:len(x),:,None].to(p)
             had = had+(p.exp()*on).sum((0,1)).cpu().double().numpy()
             moved.append(((q.exp()-p.exp())*on).sum(1).cpu().numpy())
-        def next_(logp): return nn.functional.pad(next_token_nll(logp, x), (0,1), value=float('nan'))
-        def named(logp): return {k:logp[...,i].exp().sum(-1) for k,i in groups.items()}
-        parts.append(Shift(x, named(p), named(q), kl_pq(p, q), kl_pq(q, p), next_(p), next_(q)))
-    def whole(f): return torch.cat([getattr(o, f) for o in parts])
-    def each(f): return {k:torch.cat([getattr(o, f)[k] for o in parts]) for k in groups}
-    return Shift(whole('toks'), each('before'), each('after'),
-        *map(whole, ('kl','kl_back','nll_before','nll_after'))),had,moved and np.concatenate(moved)
+        shifts.append(_compared(x, p, q, groups))
+    return _joined(shifts),had,moved and np.concatenate(moved)
 
 # %% ../nbs/32_tradeoff.ipynb #63769d5c
 class Interval(NamedTuple):
@@ -118,8 +128,8 @@ def interval(
 )->Interval:                         # NaN where there was nothing to measure
     "The value and the middle 95 % of its bootstrap samples"
     some = samples[1:][np.isfinite(samples[1:])] if np.isfinite(samples[0]) else []
-    return Interval(float(samples[0]),
-        *(map(float, np.percentile(some, [2.5,97.5])) if len(some) else (float('nan'),)*2))
+    low,high = np.percentile(some, [2.5,97.5]) if len(some) else (float('nan'),)*2
+    return Interval(float(samples[0]), float(low), float(high))
 
 # %% ../nbs/32_tradeoff.ipynb #ca2dd234
 class Measured(NamedTuple):
@@ -127,48 +137,110 @@ class Measured(NamedTuple):
     table:'pd.DataFrame' # By measure: value, low, high, n, what
     on:Shift        # Position by position, on the text with the places
     elsewhere:Shift # The same on the other text
-    # DataFrame by token, the tokens that lost most at the places of `elsewhere_kl`: before, after (mean probability
-    # there), change, low, high
+    # By token, those whose probability fell most at the positions of `elsewhere_kl`: before, after (means), change,
+    # low, high
     lost:'pd.DataFrame|None'=None
-    gained:'pd.DataFrame|None'=None # The same of those that gained most
+    gained:'pd.DataFrame|None'=None # The same of those whose probability rose most
 
     def __getitem__(self, k): return self.table.value[k] if isinstance(k, str) else tuple.__getitem__(self, k)
+
     def row(self)->dict[str,float]: # Measure to value
-        "For a line of a larger table"
+        "For a row of a larger table"
         return self.table.value.to_dict()
+
     def figures(self)->dict:
         """The figures stored with an exported edit
 
         Measure to value, low, high; `lost` and `gained`, each a list of tokens with their numbers
         """
         numbers:dict = self.table.filter(['value','low','high']).to_dict('index')
-        return numbers | {k:df.reset_index().to_dict('records')
-            for k, df in self._moved()}
+        return numbers | {k:df.reset_index().to_dict('records') for k,df in self._moved()}
+
     def _moved(self):
-        return [(k,df) for k,df in (('lost',self.lost), ('gained',self.gained)) if df is not None and len(df)]
+        both = (('lost',self.lost), ('gained',self.gained))
+        return [(k,df) for k,df in both if df is not None and len(df)]
+
     def __repr__(self):
-        def said(df): return ', '.join(f'{t!r} {x:+.2g}' for t,x in df.change.items())
+        def named(df): return ', '.join(f'{t!r} {x:+.2g}' for t,x in df.change.items())
         table = self.table.drop(columns='what').to_string(float_format='{:.4g}'.format)
-        return '\n'.join([table, *(f'{k} most elsewhere: {said(df)}' for k,df in self._moved())])
+        return '\n'.join([table, *(f'{k} most elsewhere: {named(df)}' for k,df in self._moved())])
+
     def _repr_html_(self):
-        tables = [html_table(self.table.reset_index().itertuples(index=False), ['measure', *self.table.columns])]
-        return ''.join(tables+[html_table(df.reset_index().itertuples(index=False),
-            [f'{k} most elsewhere', *df.columns]) for k,df in self._moved()])
+        tables = [('measure',self.table), *((f'{k} most elsewhere',df) for k,df in self._moved())]
+        return ''.join(html_table(df.reset_index().itertuples(index=False), [k, *df.columns]) for k,df in tables)
 
 # %% ../nbs/32_tradeoff.ipynb #bb0ea8de
 class _Bootstrap:
     "Ratios of sums over positions, for every draw of rows"
     def __init__(self, text, toks, resamples, seed): self.shift,self.drawn = text,draws(len(toks), resamples, seed)
+
     def ratio(self, top, bottom, where):
         def sums(x):
-            return np.where(where.cpu().numpy(), x.cpu().double().numpy() if isinstance(x, Tensor) else x, 0.).sum(1)
+            numbers = x.cpu().double().numpy() if isinstance(x, Tensor) else x
+            return np.where(where.cpu().numpy(), numbers, 0.).sum(1)
         with np.errstate(invalid='ignore', divide='ignore'): return (self.drawn@sums(top))/(self.drawn@sums(bottom))
+
     def mean(self, x, where): return self.ratio(x, np.ones(1), where)
     def change(self, before, after, where): return relative_change(self.mean(before, where), self.mean(after, where))
     def lost(self, where): return self.mean(self.shift.nll_after-self.shift.nll_before, where)
 
+# %% ../nbs/32_tradeoff.ipynb #34111d42
+class _Measures(dict):
+    "The rows of the table: a name to its interval, its number of positions and a description"
+    def put(self, name, samples, where, what):
+        if name in self:
+            raise ValueError(f"two groups or domains are called {name.split(' ', 1)[1]!r}; give one another name")
+        self[name] = dict(interval(samples)._asdict(), n=int(where.sum()), what=what)
+
+    def table(self):
+        import pandas as pd
+        df = pd.DataFrame.from_dict(self, orient='index', columns=['value','low','high','n','what'])
+        return df.rename_axis('measure')
+
+# %% ../nbs/32_tradeoff.ipynb #875610be
+def _put_effect(m, A, at):
+    "Probability of the tokens at the places"
+    before,after = A.shift.before['it'],A.shift.after['it']
+    m.put('p_before', A.mean(before, at), at, 'probability of the tokens at the places')
+    m.put('p_after', A.mean(after, at), at, 'the same with the edit')
+    m.put('change', A.change(before, after, at), at, 'p_after/p_before-1; NaN where p_before is below 1e-6')
+
+def _put_divergences(m, A, B, on, elsewhere, near):
+    "KL near the places, in other text, and in other text with its places"
+    around = nn.functional.max_pool1d(on.at[:,None].float(), 2*near+1, 1, near)[:,0].bool()&on.other
+    other = elsewhere.other
+    for name,X,where,what in (('near',A,around,f'up to {near} tokens from a place'),
+            ('elsewhere',B,other,'other text, not at its places'),
+            ('anywhere',B,other|elsewhere.at,'other text, its places too')):
+        m.put(f'{name}_kl', X.mean(X.shift.kl, where), where, f'KL(clean‖edited) in nats, {what}')
+        m.put(f'{name}_kl_back', X.mean(X.shift.kl_back, where), where, f'KL(edited‖clean) in nats, {what}')
+
+# %% ../nbs/32_tradeoff.ipynb #8628080d
+def _put_perplexities(m, A, B, on, elsewhere, domains):
+    "Perplexity at the places, in other text, and in its domains"
+    lost,target = {},on.at&on.scored
+    for name,X,where,what in (('target',A,target,'tokens that come at the places'),
+            ('elsewhere',B,elsewhere.other&elsewhere.scored,'other text, not at its places'),
+            ('anywhere',B,elsewhere.scored,'other text, its places too')):
+        lost[name] = X.lost(where)
+        m.put(f'ppl_{name}', np.expm1(lost[name]), where, f'relative change of perplexity, {what}')
+    m.put('specificity', np.exp(lost['target']-lost['elsewhere']), target,
+        'factor on perplexity at the places, over that elsewhere')
+    for k,where in domains.items():
+        where = where&elsewhere.scored
+        m.put(f'ppl {k}', np.expm1(B.lost(where)), where, f'relative change of perplexity, {k}')
+
+def _put_groups(m, B, elsewhere, groups):
+    "Probability of other tokens where they come in other text"
+    for k,ids in groups.items():
+        comes = torch.isin(elsewhere.toks[:,1:], torch.tensor(ids, device=elsewhere.toks.device))
+        where = nn.functional.pad(comes, (0,1))&elsewhere.scored
+        m.put(f'p {k}', B.mean(B.shift.before[k], where), where, f'probability of {k} where it comes')
+        m.put(f'change {k}', B.change(B.shift.before[k], B.shift.after[k], where), where, 'and by how much it changes')
+
+# %% ../nbs/32_tradeoff.ipynb #64af2c65
 def _names(dm, tokenizer, vocab):
-    "What each token reads, or `<id>` where no tokenizer is at hand"
+    "The text of each token, or `<id>` without a tokenizer"
     try: return texts_of(tokenizer or tokenizer_of(dm.target), vocab)
     except (ValueError, OSError): return [f'<{i}>' for i in range(vocab)]
 
@@ -183,8 +255,8 @@ def _moved_most(had, moved, n, drawn, names, top):
         return dict(before=had[i]/total, after=had[i]/total+x.value, change=x.value, low=x.low, high=x.high)
     def table(order):
         some = [i for i in order[:top] if abs(mean[i])>1e-6] # less is rounding
-        return pd.DataFrame([row(i) for i in some], columns=columns,
-            index=pd.Index([names[i] for i in some], name='token', dtype=object))
+        tokens = pd.Index([names[i] for i in some], name='token', dtype=object)
+        return pd.DataFrame([row(i) for i in some], columns=columns, index=tokens)
     order = mean.argsort(kind='stable')
     return table([i for i in order if mean[i]<0]),table([i for i in order[::-1] if mean[i]>0])
 
@@ -193,60 +265,33 @@ def measure(
     dm:Decomposed,           # Decomposed language model
     edit,                    # As for `shift`
     on:Places,               # Text with the places where the edit should act
-    tokens,                  # Tokens (ids, or as they are written) whose probability it should change there
-    elsewhere:Places,        # Other text; what is at its places is told apart from the rest
-    groups:dict={},          # Names to further tokens, to look for side effects where they come in `elsewhere`
-    # Parts of `elsewhere`, by name, to give the perplexity of: positions whose next token is in them
+    tokens,                  # Tokens, as text or ids, whose probability it should change there
+    elsewhere:Places,        # Other text, where nothing should change; its own places are reported separately
+    # Name to other tokens, whose probability is measured where they come in `elsewhere` (side effects)
+    groups:dict={},
+    # Name to a part of `elsewhere` whose perplexity is reported: the positions whose next token is in it
     domains:dict[str,Bool[Tensor, "N S"]]={},
-    near:int=20,             # A place is surrounded by so many tokens on both sides
+    near:int=20,             # Tokens on either side of a place that count as near it
     resamples:int=1000,      # Of the bootstrap
     seed:int=0,              # Of the bootstrap
     rows:int=16,             # As for `shift`
     tokenizer=None,          # Of `transformers`, to read and name tokens; `None` takes `tokenizer_of` the target
-    top:int=6,               # Tokens to list that lost most elsewhere, and as many that gained
+    top:int=6,               # Number of tokens listed that lost most elsewhere, and of those that gained most
 )->Measured:
     "Effect, cost nearby and elsewhere, and side effects, each with its interval"
-    import pandas as pd
-    at,other = on.at,elsewhere.other
-    if not at.any(): raise ValueError("there is no place in this text to measure at")
-    tokens,groups = token_ids(dm, tokens, tokenizer),{k:token_ids(dm, v, tokenizer) for k,v in groups.items()}
+    if not on.at.any(): raise ValueError("there is no place in this text to measure at")
+    tokens = token_ids(dm, tokens, tokenizer)
+    groups = {k:token_ids(dm, v, tokenizer) for k,v in groups.items()}
     a = shift(dm, edit, on.toks, dict(it=tokens), rows)
-    b,had,moved = _shifted(dm, edit, elsewhere.toks, groups, rows, other)
+    b,had,moved = _shifted(dm, edit, elsewhere.toks, groups, rows, elsewhere.other)
     A,B = _Bootstrap(a, on.toks, resamples, seed),_Bootstrap(b, elsewhere.toks, resamples, seed+1)
-    table = {}
-    def put(name, samples, where, what):
-        if name in table:
-            raise ValueError(f"two groups or domains are called {name.split(' ', 1)[1]!r}; give one another name")
-        table[name] = dict(interval(samples)._asdict(), n=int(where.sum()), what=what)
-    put('p_before', A.mean(a.before['it'], at), at, 'probability of the tokens at the places')
-    put('p_after', A.mean(a.after['it'], at), at, 'the same with the edit')
-    put('change', A.change(a.before['it'], a.after['it'], at), at,
-        'p_after/p_before-1; NaN where p_before is below 1e-6')
-    around = nn.functional.max_pool1d(at[:,None].float(), 2*near+1, 1, near)[:,0].bool()&on.other
-    for name,X,where,what in (('near',A,around,f'up to {near} tokens from a place'),
-            ('elsewhere',B,other,'other text, not at its places'),
-            ('anywhere',B,other|elsewhere.at,'other text, its places too')):
-        put(f'{name}_kl', X.mean(X.shift.kl, where), where, f'KL(clean‖edited) in nats, {what}')
-        put(f'{name}_kl_back', X.mean(X.shift.kl_back, where), where, f'KL(edited‖clean) in nats, {what}')
-    lost = {}
-    for name,X,where,what in (('target',A,at&on.scored,'tokens that come at the places'),
-            ('elsewhere',B,other&elsewhere.scored,'other text, not at its places'),
-            ('anywhere',B,elsewhere.scored,'other text, its places too')):
-        lost[name] = X.lost(where)
-        put(f'ppl_{name}', np.expm1(lost[name]), where, f'relative change of perplexity, {what}')
-    put('specificity', np.exp(lost['target']-lost['elsewhere']), at&on.scored,
-        'factor on perplexity at the places, over that elsewhere')
-    for k,where in domains.items():
-        where = where&elsewhere.scored
-        put(f'ppl {k}', np.expm1(B.lost(where)), where, f'relative change of perplexity, {k}')
-    for k,i in groups.items():
-        where = nn.functional.pad(torch.isin(elsewhere.toks[:,1:], torch.tensor(i, device=elsewhere.toks.device)),
-            (0,1))&elsewhere.scored
-        put(f'p {k}', B.mean(b.before[k], where), where, f'probability of {k} where it comes')
-        put(f'change {k}', B.change(b.before[k], b.after[k], where), where, 'and by how much it changes')
-    return Measured(pd.DataFrame.from_dict(table, orient='index',
-    columns=['value','low','high','n','what']).rename_axis('measure'), a, b,
-        *_moved_most(had, moved, other.sum(1).cpu().numpy(), B.drawn, _names(dm, tokenizer, len(had)), top))
+    m = _Measures()
+    _put_effect(m, A, on.at)
+    _put_divergences(m, A, B, on, elsewhere, near)
+    _put_perplexities(m, A, B, on, elsewhere, domains)
+    _put_groups(m, B, elsewhere, groups)
+    n,names = elsewhere.other.sum(1).cpu().numpy(),_names(dm, tokenizer, len(had))
+    return Measured(m.table(), a, b, *_moved_most(had, moved, n, B.drawn, names, top))
 
 # %% ../nbs/32_tradeoff.ipynb #31d68528
 def token_changes(
@@ -255,7 +300,7 @@ def token_changes(
     toks:Int[Tensor, " S"], # One text
     top:int=4,             # Next tokens to name per position, those whose probability changes most
     tokenizer=None,        # Of `transformers`; `None` takes `tokenizer_of` the target
-# DataFrame by position: token, kl, kl_back (nats), changes (a line for each next token)
+# By position: token, kl, kl_back (nats), changes (a line for each next token)
 )->'pd.DataFrame':
     "How an edit changes the distribution over the next token at each position of a text"
     import pandas as pd
@@ -263,19 +308,21 @@ def token_changes(
     with torch.no_grad():
         p,q = (out[0].float().log_softmax(-1) for out in (dm.clean(toks[None]).out, _edited(dm, edit, toks[None])))
     names = texts_of(tokenizer or tokenizer_of(dm.target), p.shape[-1])
-    most = (q.exp()-p.exp()).abs().topk(top).indices
-    def said(t):
-        return '\n'.join(f'{names[i]!r} {p[t,i].exp():.3f} → {q[t,i].exp():.3f}' for i in most[t].tolist()
-            if (q[t,i].exp()-p[t,i].exp()).abs()>=5e-4)
-    return pd.DataFrame(dict(token=names_of([names[i] for i in toks.tolist()]), kl=kl_pq(p, q).tolist(),
-        kl_back=kl_pq(q, p).tolist(), changes=[said(t) for t in range(len(toks))])).rename_axis('position')
+    before,after = p.exp(),q.exp()
+    most = (after-before).abs().topk(top).indices
+    def listed(t):
+        return '\n'.join(f'{names[i]!r} {before[t,i]:.3f} → {after[t,i]:.3f}' for i in most[t].tolist()
+            if (after[t,i]-before[t,i]).abs()>=5e-4)
+    table = dict(token=names_of([names[i] for i in toks.tolist()]), kl=kl_pq(p, q).tolist(),
+        kl_back=kl_pq(q, p).tolist(), changes=[listed(t) for t in range(len(toks))])
+    return pd.DataFrame(table).rename_axis('position')
 
 # %% ../nbs/32_tradeoff.ipynb #29d04a73
 def changes_heatmap(
-    df,          # From `token_changes`
+    df:'pd.DataFrame', # From `token_changes`
     zmax=1.,     # Nats at the darkest
     title='',    # Above the figure
-)->'go.Figure': # A `go.Figure`: how far the next token's distribution moved at each token, what changed on hover
+)->'go.Figure': # Coloured by the KL at each token; the changes are shown on hover
     "Heatmap of a text: how far an edit moves the distribution over the next token"
     return token_heatmap(list(df.token), df.kl, zmax=zmax, title=title, z_title='KL of the next token (nats)',
         hover=list(df.changes))
@@ -290,18 +337,19 @@ class Generations(NamedTuple):
         rows = self.table.to_dict('records')
         return '\n\n'.join(f"{r['prompt']!r}, {r['how']}\n  before: {r['before']!r}\n  after:  {r['after']!r}"
             for r in rows)
+
     def _repr_html_(self):
         def cell(v):
             style = 'text-align:left;vertical-align:top;white-space:pre-wrap'
             text = '\n'.join(map(as_html, str(v).splitlines()))
             return f'<td style="{style}">{text}</td>'
         head = ''.join(f'<th style="text-align:left">{as_html(c)}</th>' for c in self.table.columns)
-        return f'<table><tr>{head}</tr>'+''.join('<tr>'+''.join(map(cell, r))+'</tr>'
-            for r in self.table.itertuples(index=False))+'</table>'
+        rows = [''.join(map(cell, r)) for r in self.table.itertuples(index=False)]
+        return f'<table><tr>{head}</tr>'+''.join(f'<tr>{r}</tr>' for r in rows)+'</table>'
 
 # %% ../nbs/32_tradeoff.ipynb #9ca5d371
 def _written(model, x, how):
-    "What a model writes, whatever generation settings it comes with; only its end of text is kept"
+    "Token ids that a model generates; of its own generation settings only the end of text is used"
     from transformers import GenerationConfig
     # shares weights and hooks; `generate` fills what is not set in its argument from the model's own settings
     plain = copy.copy(model)
@@ -316,10 +364,10 @@ def generations(
     n:int=40,              # New tokens, at most
     samples:int=1,         # Texts drawn per prompt from the whole distribution, beside the greedy one
     temperature:float=1.,  # Of the draw
-    tokens=None,           # To count in what is written, as for `token_ids`; `None` counts none
+    tokens=None,           # Tokens to count in the generated text, as for `token_ids`; `None` counts none
     seed:int=0,            # Of the draws
     tokenizer=None,        # Of `transformers`; `None` takes `tokenizer_of` the target
-    bos:int|bool|None=None, # How texts begin, as for `begun`
+    bos:int|bool|None=None, # How texts begin, as for `prompt_ids`
 )->Generations:
     "Generate from prompts without and with an edit, greedily and by sampling with the same random numbers"
     import pandas as pd
@@ -333,7 +381,7 @@ def generations(
         how |= dict(max_new_tokens=n, use_cache=not local, pad_token_id=tok.pad_token_id)
         with seeded(seed+i), torch.no_grad(): return _written(model, x, how)[0,x.shape[1]:].tolist()
     for prompt in [prompts] if isinstance(prompts, str) else prompts:
-        x = torch.tensor([begun(tok, prompt, bos)], device=dm.device)
+        x = torch.tensor([prompt_ids(tok, prompt, bos)], device=dm.device)
         for i in range(samples+1):
             with without_hooks(): before = write(dm.target, x, i)
             with nullcontext() if isinstance(edit, nn.Module) else edit:
@@ -343,111 +391,3 @@ def generations(
             rows.append(dict(prompt=prompt, how=f'drawn, seed {seed+i}' if i else 'greedy',
                 before=decoded(tok, before), after=decoded(tok, after), **counts))
     return Generations(pd.DataFrame(rows))
-
-# %% ../nbs/32_tradeoff.ipynb #f1c0181a
-def grid(
-    **lists:Iterable, # A list of values for each name
-)->list[dict]:        # Every combination, the last name changing fastest
-    "Every combination of some values, as keyword arguments"
-    return [dict(zip(lists, values)) for values in product(*lists.values())]
-
-# %% ../nbs/32_tradeoff.ipynb #5355cef4
-def sweep(
-    make:Callable,       # Keyword arguments to an edit, as for `shift`
-    settings:list[dict], # From `grid`, or a list of your own
-    judge:Callable,      # An edit to a `Measured`, or to a dict of numbers
-    progress:bool=True,  # Show a progress bar?
-)->'pd.DataFrame':                       # DataFrame: the settings, then what was measured, a row each
-    "Make an edit for each setting and measure it"
-    import pandas as pd
-    from tqdm.auto import tqdm
-    rows = []
-    for s in tqdm(settings, disable=not progress, unit='edit'):
-        found = judge(make(**s))
-        found = found.row() if isinstance(found, Measured) else found
-        if both := set(s)&set(found):
-            raise ValueError(f"{min(both)!r} is a setting and a measure; call one of them something else")
-        rows.append(s|found)
-    return pd.DataFrame(rows)
-
-# %% ../nbs/32_tradeoff.ipynb #ad1db939
-def front(
-    df,                  # From `sweep`
-    x:str,               # Column of the cost
-    y:str,               # Column of the effect
-    group:str|None=None, # Column of methods, each with a front of its own
-    x_better:str='low',  # Which cost is preferred, `low` or `high`
-    y_better:str='high', # Which effect
-):                       # The rows that no other row of their group beats on both, by cost
-    "The Pareto front of a sweep"
-    import pandas as pd
-    some = df[np.isfinite(df[x])&np.isfinite(df[y])]
-    if not len(some): raise ValueError(f"none of the {len(df)} rows has a finite {x!r} and {y!r}")
-    parts = [some] if group is None else [d for _,d in some.groupby(group, sort=False, dropna=False, observed=True)]
-    return pd.concat([d.iloc[on_front(d[x].to_numpy(), d[y].to_numpy(), x_better, y_better)] for d in parts])
-
-# %% ../nbs/32_tradeoff.ipynb #56128bda
-def dose_response(
-    dm:Decomposed,              # Decomposed model
-    keys:Iterable[Key|str],     # Components, the most important first
-    judge:Callable,             # As for `sweep`
-    n:Iterable[int]=(1,2,3,6),  # How many of them
-    strengths:Iterable[float]=(1.,), # How far each is taken out: 0 leaves it, 1 ablates it, 2 inverts it
-)->'pd.DataFrame':                              # DataFrame: n, strength, then what was measured
-    "Effect and cost of an edit against its strength and number of components (dose-response curve)"
-    keys,n = list(dict.fromkeys(keys_of(keys))),list(n)
-    if max(n)>len(keys): raise ValueError(f"{max(n)} components of {len(keys)}")
-    return sweep(lambda n, strength: scaled(dm, {k:1.-strength for k in keys[:n]}), grid(n=n, strength=strengths),
-        judge, progress=False)
-
-# %% ../nbs/32_tradeoff.ipynb #62b98dbe
-@torch.no_grad()
-def select(
-    dm:Decomposed,          # Decomposed model
-    cost:Callable,          # Runs `dm` as it is at the moment and gives a number, the lower the better
-    keys:Iterable[Key|str], # Components to choose from
-    n:int=6,                # How many
-    progress:bool=True,     # Show a progress bar?
-# DataFrame, in the order of choice: key, cost (with it and those before taken out), gain (how much lower than without
-# it; go no further than it is worth)
-)->'pd.DataFrame':
-    "Choose components to ablate greedily: the one that lowers the cost most, then the next"
-    import pandas as pd
-    from tqdm.auto import tqdm
-    left,rows,last = list(dict.fromkeys(keys_of(keys))),[],float(cost())
-    if not 1<=n<=len(left): raise ValueError(f"{n} components of {len(left)}")
-    with tqdm(total=sum(len(left)-i for i in range(n)), disable=not progress, unit='edit') as bar:
-        for _ in range(n):
-            costs = {}
-            for k in left:
-                with ablated(dm, [r['key'] for r in rows]+[k]): costs[k] = float(cost())
-                bar.update()
-            if not all(map(np.isfinite, costs.values())):
-                raise ValueError("the cost is not a finite number for some component")
-            best = min(costs, key=lambda k: costs[k])
-            rows.append(dict(key=str(best), cost=costs[best], gain=last-costs[best]))
-            last = costs[best]
-            left.remove(best)
-    return pd.DataFrame(rows)
-
-# %% ../nbs/32_tradeoff.ipynb #9dd1bc37
-def density_matched(
-    keys:Iterable[Key|str], # Components of an edit
-    density,                # Series by key, such as `h.components.density`: how often each fires
-    draws:int=20,           # How many sets
-    pool:int=20,            # Each is drawn from so many of the most alike
-    seed:int=0,             # Of the draws
-)->list[list[str]]:         # Sets of other components, as many in each
-    "Random components that fire as often"
-    keys = list(map(str, keys_of(keys)))
-    if missing := [k for k in keys if k not in density.index or not density[k]>0]:
-        raise SiteError(f"the density of {missing[0]} is not known, or it never fires")
-    rng,others = np.random.default_rng(seed),density[(density>0)&~density.index.isin(keys)]
-    if min(pool, len(others))<len(keys):
-        raise ValueError(f"{len(keys)} different components cannot be drawn from {min(pool, len(others))}")
-    like = {k:(np.log(others)-np.log(density[k])).abs().nsmallest(pool).index for k in keys}
-    def one():
-        chosen = []
-        for k in keys: chosen.append(rng.choice([o for o in like[k] if o not in chosen]))
-        return [str(c) for c in chosen]
-    return [one() for _ in range(draws)]

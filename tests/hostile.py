@@ -92,8 +92,9 @@ def tables(h, dm, names):
     from spd_nb.autointerp import Labelled
     from spd_nb.eval import Check, Report
     from spd_nb.lora import Projection
-    from spd_nb.train import Learner, Plan
+    from spd_nb.planning import Plan
     from spd_nb.tradeoff import Generations, Measured
+    from spd_nb.learner import Learner
     edit,by_name = named_edit(dm, names),dict.fromkeys(names, .5)
     run,model = object.__new__(Learner),copy.copy(dm)
     run.__dict__.update(history=[dict.fromkeys(names, 1.)], step=1, steps=2)
@@ -106,11 +107,12 @@ def tables(h, dm, names):
 def figures(names):
     "Figures that show names, by title"
     from spd_nb import plots
+    from spd_nb.component_plots import l0_bars
     from spd_nb.tradeoff import changes_heatmap
     n,kept = len(names),list(dict.fromkeys(whole(names)))
     changes = pd.DataFrame(dict(token=texts(names), kl=[i/n for i in range(n)], kl_back=0., changes=texts([f'{t!r} 0.1 → 0.2\n{t}' for t in names])))
     return dict(tokens=plots.token_heatmap(names, [i/n for i in range(n)], title=names[0], z_title=names[1], hover=names), changes=changes_heatmap(changes, title=names[2]),
-        front=plots.pareto(frame(names), names[6], 'p', group='group', text='edit', title=names[3]), bars=plots.l0_bars(dict.fromkeys(kept, 1.), totals=dict.fromkeys(kept, 4), title=names[4]), matrix=plots.heatmap(torch.rand(n, n), x=names, y=names))
+        front=plots.pareto(frame(names), names[6], 'p', group='group', text='edit', title=names[3]), bars=l0_bars(dict.fromkeys(kept, 1.), totals=dict.fromkeys(kept, 4), title=names[4]), matrix=plots.heatmap(torch.rand(n, n), x=names, y=names))
 
 class Read(HTMLParser):
     "What a browser would make of HTML: elements with their attributes, texts, scripts, styles; frames are read too"

@@ -12,9 +12,10 @@ from spd_nb.core import atomic
 from spd_nb.edit import ablated
 from spd_nb.harvest import harvest
 from spd_nb.model import decompose, load, save
+from spd_nb.planning import plan
 from spd_nb.stories import stories, story_tokenizer
 from spd_nb.toys import TMS, fit_toy
-from spd_nb.train import fit, plan
+from spd_nb.train import fit
 
 torch.set_num_threads(1)
 for text in ('old','new'):

@@ -15,7 +15,7 @@ from playwright.sync_api import expect, sync_playwright
 expect.set_options(timeout=20_000)  # a busy machine is slow, not wrong
 from hostile import LABELS, LIMITS, PROMPT, TEXTS, copied, figures, opened, tables, views
 from spd_nb.display import visible
-from spd_nb.widgets import write_page
+from spd_nb.pages import write_page
 
 # A view of no use but for these tests. Its front end stands in the notebook, as it is not one of the package's
 COUNTER = '''
@@ -23,11 +23,11 @@ import threading, time
 from typing import Annotated
 from pydantic import Field
 from traitlets import Int, Unicode
-from spd_nb import widgets
-from spd_nb.widgets import View, asked
-FRONT = """import { h, stage } from './kit.js'
+from spd_nb import pages
+from spd_nb.widgets import View, browser_callable
+FRONT = """import { h, mountView } from './kit.js'
 function render({ model, el }) {
-  const { body, ask, close } = stage(el, model, 'counter')
+  const { body, ask, close } = mountView(el, model, 'counter')
   const n = h('output', { class: 'n' }), label = h('span', { class: 'label' })
   const draw = () => { n.textContent = String(model.get('n')); label.textContent = model.get('label') }
   body.append(h('button', { class: 'add', onclick: () => ask('add', { by: 2 }).catch(() => {}) }, 'add'), h('button', { class: 'wrong', onclick: () => ask('add', { by: -1 }).catch(() => {}) }, 'wrong'), n, label)
@@ -43,11 +43,11 @@ class Counter(View):
     front = 'counter'
     n,label,updates = Int(0).tag(sync=True),Unicode('<b>as text</b>').tag(sync=True),[]
     def set_state(self, state): self.updates.append(state)
-    @asked
+    @browser_callable
     def add(self, by:Annotated[int, Field(ge=1)]):
         self.n += by
         self.answered = threading.current_thread() is threading.main_thread()
-widgets._text = lambda name, own=widgets._text: FRONT if name=='counter.js' else own(name)
+pages._static_text = lambda name, own=pages._static_text: FRONT if name=='counter.js' else own(name)
 view = Counter()
 view
 '''
@@ -125,11 +125,14 @@ CASES = [
     Case('browser', BROWSER, '.spd-line', '.spd-line', "view.key==h.by_token(' \"').index[0]", True, "view.key = quote", ('.spd-detail .spd-key', 'model.layers.1.mlp.down_proj:80'), ('.spd-detail .spd-label', '→')),
     Case('lens', LENS, '.spd-tok', '.spd-cell:enabled', "view.key==next(f\"{r['sites'][s]['site']}:{c}\" for r in [view._read(text)] for s,c,*_ in sorted(r['active'][-1]))", True, "view.prompt = 'Tom said'", ('.spd-prompt-tokens', ' said'), ('.spd-detail .spd-key', 'model.layers')),
     Case('studio', STUDIO, '.spd-card', '.spd-offer', "[c['key'] for c in view.changes]==[quote, other]", True, "view.changes = [dict(key=quote, factor=0., token='', strength=1.)]", ('.spd-slider', 'out'), None),
-    Case('monitor', MONITOR, '.spd-sites', '.stop', '(view.wanted, stopped)', (True, [1]), "view.ended('failed', 'RuntimeError: <i>why</i>')", ('.spd-said', 'RuntimeError: <i>why</i>'), None),
+    Case('monitor', MONITOR, '.spd-sites', '.stop', '(view.stop_requested, stopped)', (True, [1]), "view.ended('failed', 'RuntimeError: <i>why</i>')", ('.spd-said', 'RuntimeError: <i>why</i>'), None),
     Case('heat', HEAT, 'canvas', 'canvas', '(view.cell, tuple(view.selected))', ((2, 1), (2, 'b', 7.0)), 'view.cell = 0,2', ('.spd-heat-chosen', 'column <i>c</i>: value 2'), ('.spd-heat-chosen', 'column b: value 7')),
     Case('pareto', PARETO, '.spd-pareto .spd-point', '.spd-point >> nth=4', '(view.row, view.selected.edit)', (4, 'e'), 'view.row = 5', ('.spd-pareto-row', '<b>f</b>'), ('.spd-pareto-row', 'row 4')),
     Case('diff', DIFF, '.spd-diff-token', '[data-prompt="0"][data-position="5"]', '(view.prompt, view.position, len(view.selected))', (0, 5, 8), 'view.prompt = 1', ('.spd-diff-written', 'after prompt 1'), ('[data-prompt="0"][data-position="5"][aria-selected=true]', ' farm')),
 ]
+PHONE = dict(width=390, height=844)
+FITS = '() => document.documentElement.scrollWidth <= innerWidth' # nothing to scroll sideways
+
 each_case = pytest.mark.parametrize('case', CASES, ids=lambda c: c.name)
 
 @pytest.fixture(scope='module')
@@ -301,9 +304,44 @@ def test_page_without_python(case, story, browser, tmp_path):
     if case.page:
         page.locator(case.click).first.click()
         expect(page.locator(case.page[0]).first).to_contain_text(case.page[1])
+    page.set_viewport_size(PHONE)
     page.wait_for_timeout(200)
+    assert page.evaluate(FITS)
     page.close()
     assert not outside and not noise, (outside, noise)
+
+@each_case
+def test_frame_on_a_site(case, story, browser, tmp_path):
+    "What a notebook keeps of a view, in a page of another site: announced by its title, drawn, and no wider than a phone"
+    names = dict(story)
+    exec(case.source, names)
+    f = tmp_path/'site.html'
+    f.write_text(f'<!doctype html><meta charset="utf-8"><meta name="viewport" content="width=device-width"><body>{names["view"]._repr_html_()}', encoding='utf-8')
+    page = browser.new_page(viewport=PHONE)
+    outside,noise = watched(page, None)
+    page.goto(f.as_uri())
+    frame = page.frame_locator('iframe')
+    expect(frame.locator(case.shows).first).to_be_visible()
+    assert page.locator('iframe').get_attribute('title')==visible(repr(names['view']))
+    page.wait_for_timeout(200)
+    assert page.evaluate(FITS) and frame.locator('body').evaluate(FITS)
+    page.close()
+    assert not outside and not noise, (outside, noise)
+
+SITES = [('<html><body data-jp-theme-light="{}">', 'false', 'true'), ('<html><body class="quarto-{}">', 'dark', 'light'), ('<html data-bs-theme="{}"><body>', 'dark', 'light'), ('<html><body class="vscode-{}">', 'dark', 'light')]
+
+def test_frames_are_as_dark_as_their_site_or_as_the_reader_prefers(browser):
+    import torch
+    from spd_nb.pickers import HeatmapPicker
+    view,page = HeatmapPicker(torch.rand(2, 2)),browser.new_page()
+    def dark(start):
+        page.set_content(f'<!doctype html>{start}{view._repr_html_()}')
+        return page.locator('iframe').evaluate('e => getComputedStyle(e).filter')!='none'
+    for system in ('light','dark'):
+        page.emulate_media(color_scheme=system)
+        assert dark('<html><body>')==(system=='dark')  # a site that says nothing
+        for start,d,l in SITES: assert dark(start.format(d)) and not dark(start.format(l)), (system, start)
+    page.close()
 
 def test_words_that_the_model_does_not_know_are_marked(story, browser, tmp_path):
     names = dict(story)
@@ -331,7 +369,7 @@ def test_numbers_of_components_are_never_cut(story, browser, tmp_path):
     exec(BROWSER, names)
     names['view'].key = names['quote']
     keys = [f'model.layers.{i}.mlp.down_proj:{c}' for i in (1,11) for c in (7,798)]
-    f = write_page(tmp_path/'names.html', {'':[names['view'].still(**names['limits']), HeatmapPicker(torch.rand(4, 4), x=keys, y=keys)]})
+    f = write_page(tmp_path/'names.html', {'':[names['view'].snapshot(**names['limits']), HeatmapPicker(torch.rand(4, 4), x=keys, y=keys)]})
     page = browser.new_page()
     page.goto(f.as_uri())
     for width in (1200, 700, 420):
@@ -469,7 +507,7 @@ def test_hostile_names_in_jupyterlab(hostile, notebook):
 
 def test_hostile_names_in_a_page(hostile, story, browser, tmp_path):
     made,more = views(hostile, story['dm'], LABELS),tables(hostile, story['dm'], LABELS)
-    f = write_page(tmp_path/'all.html', {**{f'{n} {LABELS[i]}':v.still(**LIMITS.get(n, {})) for i,(n,v) in enumerate(made.items())}, **more, **figures(LABELS)}, LABELS[0])
+    f = write_page(tmp_path/'all.html', {**{f'{n} {LABELS[i]}':v.snapshot(**LIMITS.get(n, {})) for i,(n,v) in enumerate(made.items())}, **more, **figures(LABELS)}, LABELS[0])
     page = browser.new_page(viewport=dict(width=1200, height=900))
     outside,noise = watched(page, None)
     page.goto(f.as_uri())
@@ -514,7 +552,7 @@ def test_hostile_names_in_a_page(hostile, story, browser, tmp_path):
 
 RUN = '''
 import tempfile, torch
-from spd_nb.components import aligned
+from spd_nb.initialisation import aligned
 from spd_nb.model import decompose
 from spd_nb.toys import TMS
 from spd_nb.train import fit

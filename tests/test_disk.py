@@ -6,14 +6,17 @@ from spd_nb.core import Run, atomic
 from spd_nb.data import tokens
 from spd_nb.edit import ablated
 from spd_nb.eval import report
-from spd_nb.harvest import Harvest, Labels, count, harvest
+from spd_nb.harvest import Harvest, harvest
+from spd_nb.labels import Labels
+from spd_nb.count import count
 from spd_nb.lms import StoryLM, load_lm
 from spd_nb.model import decompose, load, save
+from spd_nb.objectives import spd_losses
 from spd_nb.stats import load_stats
 from spd_nb.stories import stories, story_tokenizer
 from spd_nb.toys import TMS, fit_toy
-from spd_nb.train import fit, spd_losses
-from spd_nb.widgets import write_page
+from spd_nb.train import fit
+from spd_nb.pages import write_page
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):

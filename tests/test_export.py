@@ -1,6 +1,7 @@
 "What `export` writes is opened by others: a fresh process that has transformers and peft, and cannot import this package"
 import json, subprocess, sys
 from pathlib import Path
+from types import SimpleNamespace
 import pytest, torch
 import transformers as hf
 from peft import PeftModel
@@ -149,7 +150,7 @@ class Asks(hf.PreTrainedModel):
 def test_an_adapter_under_which_the_model_answers_otherwise_is_refused(tmp_path):
     torch.manual_seed(0)
     dm = decompose(Asks(hf.PreTrainedConfig()).eval(), 'a', C=6, batch=torch.randn(3, 5))
-    with pytest.raises(ValueError, match="does not answer with this adapter as under the edit; use `form='hf'`"): scaled(dm, {'a:0':3.}).export(tmp_path/'adapter', 'peft')
+    with pytest.raises(ValueError, match="gives other outputs with this adapter than under the edit; use `form='hf'`"): scaled(dm, {'a:0':3.}).export(tmp_path/'adapter', 'peft')
     assert not (tmp_path/'adapter').exists()
 
 class Nested(hf.PreTrainedModel):
@@ -176,3 +177,19 @@ def test_an_adapter_goes_to_its_sites_only(sites, tmp_path):
     with torch.no_grad():
         with e: want = dm(x)
         for m in (there, Nested.from_pretrained(tmp_path/'whole')): assert (m(x)-want).abs().max()<1e-5<(model(x)-want).abs().max()
+
+@pytest.fixture(scope='module')
+def without_quotes():
+    dm = load(ROOT/'data'/'story')
+    return ablated(dm, f'{DOWN}:80')
+
+@pytest.mark.parametrize('figures,kept', [(dict(x=float('nan'), y=[1.]), dict(x=None, y=[1.])), (SimpleNamespace(figures=lambda: dict(x=1.)), dict(x=1.))], ids=['not a number','an object'])
+def test_figures_are_kept_as_strict_json(without_quotes, figures, kept, tmp_path):
+    folder = without_quotes.export(tmp_path/'new', figures=figures)
+    assert json.loads((folder/'edit.json').read_text(encoding='utf-8'))['figures']==kept
+
+def test_what_cannot_be_exported_leaves_nothing_behind(without_quotes, tmp_path):
+    with pytest.raises(ValueError, match='this edit changes nothing'): ablated(without_quotes.dm, []).export(tmp_path/'new', 'peft')
+    with pytest.raises(TypeError): without_quotes.export(tmp_path/'new', figures=dict(logits=ids))
+    with pytest.raises(Exception, match='gguf'): without_quotes.export(tmp_path/'new', 'gguf')
+    assert not (tmp_path/'new').exists()

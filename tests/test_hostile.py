@@ -5,7 +5,8 @@ import torch
 from hostile import LABELS, LIMITS, QUOTE, STORY, TEXTS, Read, copied, figures, opened, tables, tame, views
 from spd_nb.display import visible
 from spd_nb.model import load
-from spd_nb.widgets import View, page
+from spd_nb.widgets import View
+from spd_nb.pages import page
 
 VIEWS = 'browser lens studio monitor heat pareto diff'.split()
 TABLES = 'harvest component other directions edit decomposed report labelled measured run projection plan generations'.split()
@@ -51,7 +52,7 @@ def test_tables_show_the_names(made):
 @pytest.mark.parametrize('name', VIEWS)
 def test_views_are_text(name, made, tmp_path):
     bad,good = (m['views'][name] for m in made)
-    for how in (lambda v: v._repr_html_(), lambda v: v.plain(), lambda v: v.to_html(tmp_path/'view.html', **LIMITS.get(name, {})).read_text(encoding='utf-8')):
+    for how in (lambda v: v._repr_html_(), lambda v: v.plain_html(), lambda v: v.to_html(tmp_path/'view.html', **LIMITS.get(name, {})).read_text(encoding='utf-8')):
         read = same(how(bad), how(good))
         assert all(t.replace('\n', '')==visible(t.replace('\n', '')) for t in seen(read))
 
@@ -63,7 +64,7 @@ def unseen(x):
 
 @pytest.mark.parametrize('name', VIEWS)
 def test_views_send_what_can_be_seen(name, made):
-    state = made[0]['views'][name].recorded(**LIMITS.get(name, {}))
+    state = made[0]['views'][name].snapshot_state(**LIMITS.get(name, {}))
     assert json.loads(json.dumps(state, allow_nan=False).encode())==state
     if name=='studio': assert not unseen(state['kept'].pop('code').splitlines())
     assert not unseen(state)
@@ -104,7 +105,7 @@ def test_figures_are_text(name, made):
     assert 'pwned' in text
 
 def test_a_page_holds_them_all(made):
-    def whole(m, title): return page({title:[v.still(**LIMITS.get(n, {})) for n,v in m['views'].items()], LABELS[1]:[*m['tables'].values(), *m['figures'].values(), LABELS[2]]}, title)
+    def whole(m, title): return page({title:[v.snapshot(**LIMITS.get(n, {})) for n,v in m['views'].items()], LABELS[1]:[*m['tables'].values(), *m['figures'].values(), LABELS[2]]}, title)
     same(whole(made[0], LABELS[0]), whole(made[1], 'tame'))
 
 # Messages that are no questions
@@ -159,7 +160,7 @@ def test_bad_arguments_are_refused(name, what, made, monkeypatch):
     if what!='measure': v.answers(what, good)
 
 def test_every_question_is_tried(made):
-    for name,v in made[0]['views'].items(): assert set(GOOD[name])=={m for c in type(v).__mro__ for m,f in vars(c).items() if getattr(f, 'asked', False)}
+    for name,v in made[0]['views'].items(): assert set(GOOD[name])=={m for c in type(v).__mro__ for m,f in vars(c).items() if getattr(f, 'browser_callable', False)}
 
 @pytest.mark.parametrize('name', VIEWS)
 def test_what_is_no_question_is_refused(name, made, monkeypatch):

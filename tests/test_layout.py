@@ -33,12 +33,14 @@ def imports(node, deep=True):
         elif deep or not (isinstance(o, (ast.FunctionDef,ast.AsyncFunctionDef,ast.Lambda)) or isinstance(o, ast.If) and 'TYPE_CHECKING' in ast.unparse(o.test)): yield from imports(o, deep)
 
 def delegates(f):
-    "A method that only hands itself to a function of a higher page: docstring, import, `return f(self, ...)` or `return f(self.dm, self, ...)`"
-    if not isinstance(f, ast.FunctionDef) or len(f.body)!=3 or not f.args.args or f.args.args[0].arg!='self': return False
+    "A method that only hands itself on to a function of a higher page: a docstring, one import, `return f(self, ...)` or `return f(self.dm, self, ...)`"
+    if not isinstance(f, ast.FunctionDef) or len(f.body)!=3 or not f.args.args or f.args.args[0].arg!='self' or f.decorator_list: return False
     doc,imported,call = f.body
-    return (isinstance(doc, ast.Expr) and isinstance(imported, ast.ImportFrom) and len(imported.names)==1 and isinstance(call, ast.Return)
-        and isinstance(call.value, ast.Call) and ast.unparse(call.value.func)==imported.names[0].name
-        and 'self' in [ast.unparse(a) for a in call.value.args[:2]])
+    if not (isinstance(doc, ast.Expr) and isinstance(doc.value, ast.Constant) and isinstance(doc.value.value, str)): return False
+    if not (isinstance(imported, ast.ImportFrom) and len(imported.names)==1 and not imported.names[0].asname): return False
+    if not (isinstance(call, ast.Return) and isinstance(call.value, ast.Call)): return False
+    name,args = imported.names[0].name,list(map(ast.unparse, call.value.args))
+    return ast.unparse(call.value.func)==name and (args[:1]==['self'] or args[:2]==['self.dm','self'])
 
 def without_delegates(tree):
     for c in ast.walk(tree):
@@ -67,6 +69,16 @@ def test_imports_point_down(nb):
     order = {module(o):number(o) for o in NBS}
     used = {m.split('.')[1] for m in imports(without_delegates(ast.parse(exported(nb)))) if m.startswith('spd_nb.')}
     assert not [m for m in used if order[m]>=number(nb)]
+
+@pytest.mark.parametrize('body,allowed', [
+    ('"Doc"; from spd_nb.x import f; return f(self, a)', True), ('"Doc"; from spd_nb.x import f; return f(self.dm, self, a)', True),
+    ('from spd_nb.x import f; return f(self, a)', False), ('"Doc"; from spd_nb.x import f; return f(a, self)', False),
+    ('"Doc"; from spd_nb.x import f, g; return f(self, a)', False), ('"Doc"; from spd_nb.x import f; return g(self, a)', False),
+    ('"Doc"; from spd_nb.x import f; return f(self, a).b', False), ('"Doc"; from spd_nb.x import f; f(self, a)', False),
+    ('g(a); from spd_nb.x import f; return f(self, a)', False)])
+def test_a_method_may_import_upward_only_to_hand_itself_on(body, allowed):
+    tree = without_delegates(ast.parse(f'class C:\n    def m(self, a): {body}'))
+    assert ('spd_nb.x' not in imports(tree))==allowed
 
 @each_nb
 def test_every_definition_is_shown(nb):

@@ -2,8 +2,10 @@
 import asyncio, json, os, shutil, socket, subprocess, sys, threading, time, urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 import pytest, torch
-from spd_nb.autointerp import SHAPE, Chat, in_thread, label, prompt_for
+from spd_nb.autointerp import LABEL_SCHEMA, label, prompt_for
+from spd_nb.llm import Chat, _retry_delay, run_in_thread
 from spd_nb.harvest import Harvest
 
 ROOT = Path(__file__).parent.parent
@@ -84,7 +86,7 @@ def server():
 def quick(monkeypatch):
     "No waiting longer than the server asks for"
     wait = asyncio.sleep
-    monkeypatch.setattr('spd_nb.autointerp.asyncio.sleep', lambda s: wait(min(s, .1)))
+    monkeypatch.setattr('spd_nb.llm.asyncio.sleep', lambda s: wait(min(s, .1)))
 
 @pytest.mark.parametrize('how,requests', [('well',1), ('busy',3), ('broken',3), ('cut',3), ('garbled',2), ('slow',2), ('odd',3), ('new names',None)])
 def test_labels_come_through_faults(h, keys, server, how, requests):
@@ -117,7 +119,7 @@ def test_a_server_that_is_broken_for_a_while_is_asked_as_before(h, keys, server)
 @pytest.mark.parametrize('how', ['thinks','thinks apart','answers in its thoughts'])
 def test_the_answer_is_told_from_the_thoughts(h, keys, server, how):
     done = label(h, Chat(how, server.url), keys[:1], progress=False)
-    assert done.labels[SHAPE['required']].to_dict('records')==[LABEL]
+    assert done.labels[LABEL_SCHEMA['required']].to_dict('records')==[LABEL]
 
 @pytest.mark.parametrize('how,says', [('thinks too long','give `Chat` a larger one'), ('talks too long','cut at `max_tokens`=77'), ('declines','I cannot help'), ('is filtered',"ended it with 'content_filter'")])
 def test_an_answer_that_is_none_is_explained(h, keys, server, how, says):
@@ -131,10 +133,10 @@ def test_a_longer_answer_is_the_cure(h, keys, server):
     assert not label(h, Chat('talks too long', server.url, max_tokens=300), keys[:1], tries=1, progress=False).failed
 
 def test_a_judge_reads_answers_alike(server):
-    from spd_nb.scoring import Question, Text, asked
+    from spd_nb.scoring import Question, Text, llm_judge
     q = Question('detection', LABEL, [Text([1], ['a'], [])], True)
-    with pytest.raises(ValueError, match='give `Chat` a larger one'): in_thread(lambda: asked(Chat('talks too long', server.url, max_tokens=5))(q))
-    assert in_thread(lambda: asked(Chat('declines', server.url))(q)) is None
+    with pytest.raises(ValueError, match='give `Chat` a larger one'): run_in_thread(lambda: llm_judge(Chat('talks too long', server.url, max_tokens=5))(q))
+    assert run_in_thread(lambda: llm_judge(Chat('declines', server.url))(q)) is None
 
 def test_a_refused_prompt_is_named_and_the_others_go_on(h, keys, server):
     done = label(h, Chat('too long', server.url), keys, progress=False)
@@ -146,6 +148,10 @@ def test_a_hopeless_server_stops_the_run_and_costs_no_label(h, keys, server, how
     label(h, Chat('well', server.url), keys[:2], progress=False)
     with pytest.raises(RuntimeError, match=says): label(h, Chat(how, server.url, timeout=.5, retries=1), keys, progress=False)
     assert len(h.labels.rows)==2
+
+def test_a_busy_server_says_how_long_to_wait():
+    class Busy(Exception): response = SimpleNamespace(headers={'retry-after':'7'})
+    assert _retry_delay(Busy(), 0)==7. and .5<=_retry_delay(Exception(), 0)<=1 and 30<=_retry_delay(Exception(), 99)<=60
 
 def test_nobody_there(h, keys):
     with socket.socket() as s:
@@ -218,7 +224,7 @@ def test_a_real_server_labels(h, keys, real):
     url,folder = real
     done = label(h, Chat(str(folder/'label'), url, max_tokens=300), keys[:2], progress=False)
     assert not done.failed
-    assert done.labels[SHAPE['required']].to_dict('records')==[LABEL]*2
+    assert done.labels[LABEL_SCHEMA['required']].to_dict('records')==[LABEL]*2
     assert done.tokens_out>=2*len(json.dumps(LABEL))
 
 def test_a_real_model_that_tells_stories_gives_no_label(h, keys, real):

@@ -8,14 +8,16 @@ from spd_nb.ci import GlobalCI, ScalarCI, SharedCI, TransformerCI, VectorCI
 from spd_nb.data import TokenBatches, repeated_tokens, sparse_features
 from spd_nb.edit import ablated
 from spd_nb.places import avoids, says
-from spd_nb.harvest import Harvest, count
+from spd_nb.harvest import Harvest
+from spd_nb.count import count
 from spd_nb.lms import StoryLM
-from spd_nb.masks import Mask, PersistentPGD, binomial, one_site, per_position
+from spd_nb.masks import Mask, binomial, one_site
+from spd_nb.adversary import PersistentPGD, per_position
 from spd_nb.model import decompose, load
 from spd_nb.stats import load_stats
 from spd_nb.stories import stories
 from spd_nb.toys import TMS, InductionHead, ResidMLP
-from spd_nb.train import Adversarial, Step, smooth_sparse, spd_losses, stochastic, vpd_losses
+from spd_nb.objectives import Adversarial, Step, smooth_sparse, spd_losses, stochastic, vpd_losses
 
 ROOT = Path(__file__).parent.parent
 stood_in = pytest.mark.skipif(sys.platform!='linux', reason='tests/windows.py stands in for Windows on Linux')

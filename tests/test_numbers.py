@@ -4,15 +4,17 @@ from functools import partial
 from pathlib import Path
 import pytest, torch
 from spd_nb.ci import GlobalCI, ScalarCI, SharedCI, TransformerCI, VectorCI
-from spd_nb.components import aligned
+from spd_nb.initialisation import aligned
 from spd_nb.core import seeded
 from spd_nb.losses import constant
-from spd_nb.measures import kl, mse
 from spd_nb.masks import ci_masks, everywhere, one_site, sourced_masks, stochastic_masks, subset
+from spd_nb.measures import kl, mse
 from spd_nb.model import decompose, load
+from spd_nb.objectives import faithful, recon, smooth_sparse, sparse, spd_losses, stochastic
 from spd_nb.stories import stories
-from spd_nb.toys import TMS, ResidMLP, fit_toy
-from spd_nb.train import Learner, faithful, fit, recon, smooth_sparse, sparse, spd_losses, stochastic
+from spd_nb.toys import ResidMLP, TMS, fit_toy
+from spd_nb.learner import Learner
+from spd_nb.train import fit
 
 STORY = Path(__file__).parent.parent/'data'/'story'
 LM = {s:9 for s in ('model.embed_tokens','model.layers.0.self_attn.q_proj','model.layers.1.mlp.down_proj')}
@@ -39,8 +41,8 @@ def losses(measure):
 
 def gradient(dm, batch, loss, autocast=None):
     learner = Learner(dm, [batch], dict(it=(1., loss)), 1, 0., constant, autocast=autocast)
-    with seeded(7): learner.one()
-    return torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten().double() for p in dm.learnt()])
+    with seeded(7): learner.train_step()
+    return torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten().double() for p in dm.trainable_parameters()])
 
 def cosines(dm, batch, loss):
     "With the gradient in float64, of those in float32 and under autocast"

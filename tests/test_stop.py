@@ -3,8 +3,9 @@ import os, signal, subprocess, sys, textwrap, time, warnings
 from contextlib import contextmanager
 from pathlib import Path
 import pytest, torch
-from spd_nb.components import aligned
-from spd_nb.harvest import Harvest, Labels, harvest
+from spd_nb.initialisation import aligned
+from spd_nb.harvest import Harvest, harvest
+from spd_nb.labels import Labels
 from spd_nb.model import decompose, load, save
 from spd_nb.stories import stories
 from spd_nb.toys import TMS, fit_toy
@@ -41,7 +42,7 @@ def test_sigterm_leaves_a_checkpoint_and_a_resumed_run_is_the_same(tmp_path):
         assert p.wait(60)==143
     dm,learner = train(tmp_path/'cut', resume=True)
     assert learner.step==STEPS
-    assert all(torch.equal(a, b) for a,b in zip(whole.learnt(), dm.learnt()))
+    assert all(torch.equal(a, b) for a,b in zip(whole.trainable_parameters(), dm.trainable_parameters()))
 
 def test_a_killed_save_leaves_a_whole_one(tmp_path):
     "Kill a process that saves over and over at many moments; what is there always opens"
@@ -69,7 +70,7 @@ def killed(worker, path, times=10, seconds=1.5):
     code = f'''import os, random, signal, sys, time, torch
 torch.set_num_threads(1)
 from pathlib import Path
-from spd_nb.autointerp import Chat, label
+from spd_nb.llm import Chat; from spd_nb.autointerp import label
 from spd_nb.harvest import Harvest, harvest
 from spd_nb.model import load
 from spd_nb.stories import stories

@@ -1,5 +1,5 @@
 "Targets other than causal language models: what a save names is what `load` opens"
-import json
+import json, subprocess, sys
 from functools import partial
 import pytest, torch
 import transformers as hf
@@ -7,9 +7,11 @@ from spd_nb.core import seeded
 from spd_nb.edit import ablated
 from spd_nb.eval import report
 from spd_nb.harvest import Harvest, harvest
-from spd_nb.model import decompose, find_target, fingerprint, load, reference, save
+from spd_nb.model import decompose, load, save
+from spd_nb.objectives import spd_losses
 from spd_nb.stories import stories, story_tokenizer
-from spd_nb.train import fit, spd_losses
+from spd_nb.targets import find_target, fingerprint, reference
+from spd_nb.train import fit
 
 hf.logging.set_verbosity_error()
 pytestmark = pytest.mark.filterwarnings('ignore:`is_gradient_checkpointing`:FutureWarning')  # peft asks for it
@@ -126,7 +128,7 @@ def test_parts_of_ones_own_are_fitted_judged_saved_and_opened(ci, tmp_path):
     assert report(dm, batches).verdict
     for folder in (run.path, save(dm, tmp_path/'saved')):
         back = load(folder, target=model, ci=ci, lower=soft)
-        assert all(torch.equal(a, b) for a,b in zip(back.learnt(), dm.learnt()))
+        assert all(torch.equal(a, b) for a,b in zip(back.trainable_parameters(), dm.trainable_parameters()))
         assert torch.equal(back.ci(batches[0]).lower['a'], dm.ci(batches[0]).lower['a'])
         with pytest.raises(ValueError, match='made with ci=.*test_targets:'): load(folder, target=model, lower=soft)
     if isinstance(ci, partial): assert torch.equal(load(folder, target=model, trust=True).ci_fn.b['a'], dm.ci_fn.b['a'])
@@ -156,3 +158,8 @@ def test_evidence_and_exports_of_a_model_with_a_number_without_axes(tmp_path):
     edit = ablated(dm, next(iter(h.keys)))
     for form in ('hf','peft'): assert (edit.export(tmp_path/form, form)/'edit.json').exists()
     assert Harvest(h.path, load(save(dm, tmp_path/'saved'), target=lm)).keys==h.keys
+
+def test_a_reference_is_data_that_needs_no_toy_or_story_model():
+    "The page that writes and reads references imports the toys and the story model only to build one"
+    code = "import sys, spd_nb.targets; print([m for m in ('spd_nb.toys','spd_nb.lms') if m in sys.modules])"
+    assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout=='[]\n'

@@ -60,12 +60,12 @@ def test_search_by_a_character_names_its_tokens(made):
 
 def test_prompts_and_questions_hold_the_text(made):
     from spd_nb.autointerp import dual_view, input_first
-    from spd_nb.scoring import questions, watch
+    from spd_nb.scoring import held_out, questions
     dm,h,row = made
     for strategy in (dual_view, input_first):
         prompt = strategy(h.component(KEY, 3))
         assert '\ufffd' not in prompt and '猫' in prompt
-    w = watch(h, [torch.tensor([row])]*2, n=2)
+    w = held_out(h, [torch.tensor([row])]*2, n=2)
     for q in questions(h, w._replace(on=w.on&(torch.arange(len(row))%7==2)[None,:,None]), KEY, dict(input_label='a', output_label='b'), 'fuzzing', window=100):
         assert ''.join(q.texts[0].texts).strip()==TEXT
 
@@ -93,7 +93,7 @@ def test_views_show_characters_and_name_their_parts(made):
     assert '\ufffd' not in repr(written)
     diff = EditDiff(dm, edit, ['猫'], n=6, tokenizer=h.tokenizer)
     assert diff.texts[0]['tokens']==names
-    for view in (browser, studio, diff): assert '\ufffd' not in json.dumps(view.recorded(), ensure_ascii=False)
+    for view in (browser, studio, diff): assert '\ufffd' not in json.dumps(view.snapshot_state(), ensure_ascii=False)
 
 def test_an_edit_names_the_tokens_of_a_character(made):
     from spd_nb.places import token_id, token_ids
@@ -121,7 +121,8 @@ def data_of(prompt):
     return lines[start+1:end],said and said.groups()
 
 def component(texts, at):
-    from spd_nb.harvest import Component, Example
+    from spd_nb.harvest import Component
+    from spd_nb.tables import Example
     ci = np.zeros(len(texts))
     side = pd.DataFrame(dict(token=range(len(texts)), text=texts, pmi=1., precision=.5, recall=.5, count=9.))
     return Component('a.b:0', dict(density=.1), side, side, [Example(list(range(len(texts))), texts, ci, ci, at)], pd.Series(1., texts), None)
@@ -142,10 +143,10 @@ def test_whatever_tokens_are_a_label_prompt_holds_them(texts, at):
 @settings(max_examples=200, deadline=None)
 @given(pieces, st.sets(st.integers(0, 7)), st.sampled_from(['detection','fuzzing','intruder']))
 def test_whatever_tokens_are_a_question_holds_them(texts, marks, kind):
-    from spd_nb.scoring import Question, Text, _question
+    from spd_nb.scoring import Question, Text, _question_prompt
     t = Text(list(range(len(texts))), texts, [m for m in marks if m<len(texts)])
     label = dict(input_label=''.join(texts), output_label=texts[0])
-    lines,said = data_of(_question(Question(kind, label, [t]*(5 if kind=='intruder' else 1), 0)))
+    lines,said = data_of(_question_prompt(Question(kind, label, [t]*(5 if kind=='intruder' else 1), 0)))
     rows = [l.split(': ', 1) for l in lines]
     if kind!='intruder':
         assert {k:json.loads(v) for k,v in rows[:2]}==label

@@ -16,11 +16,13 @@ from spd_nb.keys import match_sites
 from spd_nb.edit import ablated, u_replaced
 from spd_nb.export import baked
 from spd_nb.eval import report
-from spd_nb.harvest import count
+from spd_nb.count import count
 from spd_nb.lms import linear_sites, load_lm
 from spd_nb.masks import Mask
 from spd_nb.model import decompose, load, save
-from spd_nb.train import fit, plan, spd_losses, vpd_losses
+from spd_nb.train import fit
+from spd_nb.planning import plan
+from spd_nb.objectives import spd_losses, vpd_losses
 
 ZOO = LANGUAGE_MODELS|OTHER_MODELS|TRAPS
 C,AT = 6,2 # components per site, the position that is edited

@@ -15,21 +15,22 @@ def case(name, steps):
     import torch
     torch.set_num_threads(1)
     from spd_nb import toys
-    from spd_nb.components import aligned
+    from spd_nb.initialisation import aligned
     from spd_nb.compute import peak_memory
     from spd_nb.feature_space import feature_space
     from spd_nb.losses import quarter_cosine
     from spd_nb.model import decompose
-    from spd_nb.train import Learner, spd_losses
+    from spd_nb.objectives import spd_losses
+    from spd_nb.learner import Learner
     kind,args,C,batch = CASES[name]
     toy = getattr(toys, kind)(**args).eval()
     dm = decompose(toy, ['linear1','linear2'] if kind=='TMS' else '*mlp_*', C=C, tied={'linear2':'linear1'} if kind=='TMS' else {}, init=aligned)
     learner = Learner(dm, toy.batches(batch, merge=True), spd_losses(), 1000, 1e-3, quarter_cosine, view=feature_space if kind=='ResidMLP' else None)
-    for _ in range(3): learner.one()
+    for _ in range(3): learner.train_step()
     times = []
     for _ in range(steps):
         t = time.process_time()
-        learner.one()
+        learner.train_step()
         times.append(time.process_time()-t)
     return dict(seconds=statistics.median(times), mb=peak_memory())
 
@@ -43,9 +44,9 @@ def language_model(name):
     torch.set_num_threads(1)
     from spd_nb.ci import SharedCI
     from spd_nb.lms import StoryLM
-    from spd_nb.masks import PersistentPGD
+    from spd_nb.adversary import PersistentPGD
     from spd_nb.model import decompose
-    from spd_nb.train import vpd_losses
+    from spd_nb.objectives import vpd_losses
     kind,d,C,B,S = VPD[name]
     if kind=='story': model = StoryLM(d, 4*d)
     else:
@@ -58,7 +59,8 @@ def planned(name, steps):
     "What `plan` predicts, and what `fit` then takes: wall seconds per step and peak MB"
     import tempfile
     from spd_nb.compute import peak_memory
-    from spd_nb.train import fit, plan
+    from spd_nb.planning import plan
+    from spd_nb.train import fit
     dm,batches,losses = language_model(name)
     p = plan(dm, batches, losses, steps)
     with tempfile.TemporaryDirectory() as tmp:
@@ -72,10 +74,10 @@ def vpd(name, steps):
     from torch.utils.flop_counter import FlopCounterMode
     from spd_nb.compute import peak_memory
     from spd_nb.losses import cosine
-    from spd_nb.train import Learner
+    from spd_nb.learner import Learner
     dm,batches,losses = language_model(name)
     learner = Learner(dm, batches, losses, 1000, 2e-3, cosine)
-    for _ in range(3): learner.one()
+    for _ in range(3): learner.train_step()
     clock,spent = time.process_time,{}
     def timed(phase, f, *args):
         t = clock()
@@ -91,7 +93,7 @@ def vpd(name, steps):
         learner.opt.zero_grad()
         timed('backward', sum(c*values[k] for k,(c,_) in learner.losses.items()).backward)
         timed('optimiser', learner.opt.step)
-    with FlopCounterMode(display=False) as flops: learner.one()
+    with FlopCounterMode(display=False) as flops: learner.train_step()
     phases = {k:statistics.median(v) for k,v in spent.items()}
     phases['importances'] = phases.pop('target forward and importances')-phases['target forward']
     return dict(seconds=phases.pop('step'), phases=phases, flops=flops.get_total_flops(), mb=mb)
@@ -108,7 +110,8 @@ def harvested(ci, rows):
     from transformers import ArceeConfig, ArceeForCausalLM
     from spd_nb.ci import TransformerCI
     from spd_nb.compute import peak_memory
-    from spd_nb.harvest import count, write
+    from spd_nb.count import count
+    from spd_nb.harvest import write
     from spd_nb.model import decompose
     from spd_nb.stories import story_tokenizer
     torch.manual_seed(0)
@@ -148,10 +151,10 @@ def edited(name, n):
     "CPU seconds of a forward pass under each kind of edit, of that of the target in the same round (medians); of a step of LoRA and of one measurement"
     import torch
     from contextlib import nullcontext
-    from spd_nb.places import Places, says
     from spd_nb.edit import ablated, only, u_replaced
     from spd_nb.eval import without_masks
     from spd_nb.lora import lora
+    from spd_nb.places import Places, says
     from spd_nb.tradeoff import measure
     dm,batches,_ = language_model(name)
     x,site = batches[0],dm.sites[-1]

@@ -3,26 +3,30 @@ import tempfile, time
 from pathlib import Path
 import torch
 from spd_nb.browser import ComponentBrowser
-from spd_nb.components import gaussian
-from spd_nb.keys import Key
+from spd_nb.initialisation import gaussian
 from spd_nb.diff import EditDiff
-from spd_nb.places import Places
 from spd_nb.edit import ablated, u_replaced
-from spd_nb.learn import write_token
-from spd_nb.eval import alive, identity_error, mask_table, mean_over, ml2r, mmcs, one_hots, report, spectrum, steps_of
+from spd_nb.eval import alive, evaluate, mask_table, mean_over, report, spectrum
+from spd_nb.ground_truth import identity_error, ml2r, mmcs, one_hots
 from spd_nb.harvest import Harvest
+from spd_nb.keys import Key
+from spd_nb.learn import write_token
 from spd_nb.lens import PromptLens
-from spd_nb.measures import kl
 from spd_nb.losses import quarter_cosine
+from spd_nb.measures import kl
 from spd_nb.model import decompose, load
+from spd_nb.objectives import spd_losses
 from spd_nb.pickers import HeatmapPicker, ParetoPicker
-from spd_nb.plots import lines, points, vectors2d
-from spd_nb.scoring import shortlist, watch
+from spd_nb.places import Places
+from spd_nb.plots import lines, points
+from spd_nb.component_plots import vectors2d
+from spd_nb.scoring import held_out, shortlist
 from spd_nb.stories import stories, story_rows, vocabulary
 from spd_nb.toys import TMS, fit_toy
-from spd_nb.tradeoff import generations, grid, measure, sweep
-from spd_nb.train import fit, spd_losses
-from spd_nb.widgets import write_page
+from spd_nb.tradeoff import generations, measure
+from spd_nb.sweeps import grid, sweep
+from spd_nb.train import fit
+from spd_nb.pages import write_page
 
 root = Path(__file__).resolve().parent.parent
 torch.set_num_threads(1)
@@ -48,15 +52,15 @@ print(trust)
 print('3/5  opening a shipped decomposition: a language model that tells stories')
 opened = time.time()
 lm = load(root/'data'/'story')
-steps = steps_of(lm, stories(16, 128, seed=77, held_out=True), 3)
-masks,living = mask_table(steps, kl),alive(spectrum(steps))
-needed = {s:mean_over(lambda o: (o.ci.lower[s]>0).float().sum(-1).mean(), steps).item() for s in lm.sites}
+evals = evaluate(lm, stories(16, 128, seed=77, held_out=True), 3)
+masks,living = mask_table(evals, kl),alive(spectrum(evals))
+needed = {s:mean_over(lambda o: (o.ci.lower[s]>0).float().sum(-1).mean(), evals).item() for s in lm.sites}
 told = [f'Opened and measured in {time.time()-opened:.1f} s: {sum(needed.values()):.1f} of {sum(lm.C.values()):,} components at a time; with only those the next-token distribution is {masks.kl["rounded"]:.3f} nats from the model\'s (with none of them, {masks.kl["zero"]:.1f})']
 row = story_rows(1, 110, seed=19, held_out=True)[0]
 ids = {t:i for i,t in enumerate(vocabulary())}
 toks = torch.tensor([[ids[t.text] for t in row]])
 h,opened = Harvest(root/'data'/'story'/'harvest', lm),time.time()
-some = watch(h, stories(8, 128, seed=501, held_out=True), 4)
+some = held_out(h, stories(8, 128, seed=501, held_out=True), 4)
 found = shortlist(h, ' "', some, n=8, progress=False)
 confused = shortlist(h, ' "', some, side='input', n=8, progress=False)
 key = Key.parse(found.index[0])
@@ -95,8 +99,8 @@ with torch.no_grad(): columns = vectors2d(W, (cs.V[:,big], cs.U[big]), title='Co
 out = write_page(root/'demo.html', {
     '': 'The weight matrices of two trained models, split into rank-one components: each reads one direction and writes another, and for every input it is known which of them are needed. `make demo` has just made this page; it needs neither Python nor a network.',
     'A language model of stories, taken apart': [*told,
-        'Every component that fires is in this table. Search for a token that is predicted or read, open a row, follow what fires with it; “says” shades the token after the one it fires on.', browser.still(examples=4)],
-    'What a text needs': ['Below each token is the number of components that it needs (importance above 0.1): some 15 on average, more where a story branches. Point at one to see which, site by site, and what the model expects next; click one for more.', lens.still(most=4, examples=3)],
+        'Every component that fires is in this table. Search for a token that is predicted or read, open a row, follow what fires with it; “says” shades the token after the one it fires on.', browser.snapshot(examples=4)],
+    'What a text needs': ['Below each token is the number of components that it needs (importance above 0.1): some 15 on average, more where a story branches. Point at one to see which, site by site, and what the model expects next; click one for more.', lens.snapshot(most=4, examples=3)],
     'One component taken out': [f'The model without {key}: tokens are shaded by how far the next token is moved. Pick one to see from what to what.', diff, effects],
     'Another rewritten': [*edited, picked],
     'A toy taken apart just now': [*facts, columns, HeatmapPicker(ci['linear1'], x_title='component', y_title='feature', z_title='importance', zmin=0., zmax=1., title='Importances: each feature alone'), lines(run.frame(), 'step', ['faithfulness','stochastic','layerwise'], log_y=True, title='The run', y_title='loss'), 'Whether to believe it:', trust],

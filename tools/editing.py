@@ -6,22 +6,24 @@ import argparse
 from functools import cache
 from pathlib import Path
 import pandas as pd, torch
-from spd_nb.keys import Key
 from spd_nb.core import atomic
-from spd_nb.hooks import hooked
-from spd_nb.places import Places, says, windows
 from spd_nb.edit import ablated, u_replaced
+from spd_nb.eval import single_ablations, without_masks
 from spd_nb.export import baked
-from spd_nb.learn import fit_u, write_token
-from spd_nb.measures import kl_pq
-from spd_nb.eval import auc, single_ablations, without_masks
+from spd_nb.ground_truth import auc
 from spd_nb.harvest import Harvest
+from spd_nb.hooks import hooked
+from spd_nb.keys import Key
+from spd_nb.learn import fit_u, write_token
 from spd_nb.lora import lora
 from spd_nb.masks import Mask
+from spd_nb.measures import kl_pq
 from spd_nb.model import load
-from spd_nb.scoring import shortlist, watch
+from spd_nb.places import Places, says, windows
+from spd_nb.scoring import shortlist, held_out
 from spd_nb.stories import MOUTHS, stories, story_rows, vocabulary
-from spd_nb.tradeoff import density_matched, generations, measure, select
+from spd_nb.sweeps import density_matched, select
+from spd_nb.tradeoff import generations, measure
 
 root = Path(__file__).resolve().parent.parent
 RESULTS = root/'data'/'results'
@@ -141,7 +143,7 @@ def behaviour(name, roles, tokens, ns=(1,2,3,4,6)):
         put('gated', judged(ablated(dm, keys, ci_threshold=.1), roles, tokens), keys)
         put('held-out pairs', judged(ablated(dm, keys), roles, tokens, held_out=True), keys)
     if name=='quotes':
-        by_output,by_input = (shortlist(h, ' "', watch(h, stories(8, 128, seed=CHOOSE), 4), side, n=8, progress=False).index for side in ('output','input'))
+        by_output,by_input = (shortlist(h, ' "', held_out(h, stories(8, 128, seed=CHOOSE), 4), side, n=8, progress=False).index for side in ('output','input'))
         for how,names,sizes in (('by output PMI',by_output,(1,2)), ('by input PMI',by_input,(1,3,6))):
             for n in sizes: put(how, judged(ablated(dm, list(names[:n])), roles, tokens), list(names[:n]))
         put('both kinds of quotation', judged(ablated(dm, [f'{DOWN}:80', f'{DOWN}:116']), roles, tokens), [f'{DOWN}:80', f'{DOWN}:116'])

@@ -24,20 +24,25 @@ from spd_nb.edit import ablated, scaled, u_replaced, v_replaced
 from spd_nb.export import baked
 from spd_nb.learn import fit_u
 from spd_nb.feature_space import feature_space
-from spd_nb.harvest import Harvest, count
+from spd_nb.harvest import Harvest
+from spd_nb.count import count
 from spd_nb.lens import PromptLens
 from spd_nb.lms import StoryLM
 from spd_nb.lora import lora, project
 from spd_nb.losses import cosine
 from spd_nb.measures import kl, mse
-from spd_nb.masks import PersistentPGD, ci_masks, one_site, stochastic_masks
+from spd_nb.adversary import PersistentPGD
+from spd_nb.masks import ci_masks, one_site, stochastic_masks
 from spd_nb.model import decompose, load, save
 from spd_nb.stats import Stats
 from spd_nb.stories import stories
 from spd_nb.studio import EditStudio
 from spd_nb.toys import TMS, ResidMLP
 from spd_nb.tradeoff import measure
-from spd_nb.train import Adversarial, Learner, faithful, fit, plan, recon, smooth_sparse, sparse, spd_losses, stochastic, vpd_losses
+from spd_nb.objectives import Adversarial, faithful, recon, smooth_sparse, sparse, spd_losses, stochastic, vpd_losses
+from spd_nb.learner import Learner
+from spd_nb.train import fit
+from spd_nb.planning import plan
 
 class Row(NamedTuple):
     "One line of the table"

@@ -10,23 +10,24 @@ from functools import partial
 from pathlib import Path
 import pandas as pd, torch
 from safetensors.torch import load_file, save_file
-from spd_nb.ci import TransformerCI
 from spd_nb.autointerp import label_evidence
-from spd_nb.keys import Key
+from spd_nb.ci import TransformerCI
 from spd_nb.core import atomic
 from spd_nb.data import tokens
+from spd_nb.keys import Key
 from spd_nb.eval import (
-    alive, auc, mask_table, mean_over, pgd_ladder, report, single_ablations, spectrum, steps_of, without_masks)
-from spd_nb.measures import l0
+    alive, evaluate, mask_table, mean_over, pgd_ladder, report, single_ablations, spectrum, without_masks)
+from spd_nb.ground_truth import auc
 from spd_nb.harvest import harvest
 from spd_nb.lms import StoryLM, by_role, fit_lm, load_lm
 from spd_nb.losses import cosine
-from spd_nb.measures import kl
-from spd_nb.masks import PersistentPGD, shared
+from spd_nb.adversary import PersistentPGD, shared
+from spd_nb.measures import kl, l0
 from spd_nb.model import decompose, load, save
-from spd_nb.scoring import caused, questions, score, watch
+from spd_nb.objectives import Adversarial, vpd_losses
+from spd_nb.scoring import ablation_effect, questions, score, held_out
 from spd_nb.stories import stories, story_rows, vocabulary
-from spd_nb.train import Adversarial, fit, vpd_losses
+from spd_nb.train import fit
 
 root = Path(__file__).resolve().parent.parent
 OUT,RESULTS,SHIPPED = root/'runs'/'story',root/'data'/'results',root/'data'/'story'
@@ -110,12 +111,12 @@ def run(name, out):
 @torch.no_grad()
 def measured(dm, batches, ladder=(20,40,80,160,320)):
     "KL and cross-entropy under six maskings, L0, living components, the adversary's ladder"
-    steps = steps_of(dm, batches, 12)
-    table,living = mask_table(steps, kl, ce=True),alive(spectrum(steps))
-    count = [mean_over(lambda o: torch.tensor(sum(l0(o.ci.lower, t).values())), steps).item() for t in (0.,.1)]
+    evals = evaluate(dm, batches, 12)
+    table,living = mask_table(evals, kl, ce=True),alive(spectrum(evals))
+    count = [mean_over(lambda o: torch.tensor(sum(l0(o.ci.lower, t).values())), evals).item() for t in (0.,.1)]
     row = {f'kl/{k}':v for k,v in table.kl.items()} | {f'ce/{k}':v for k,v in table.ce_difference.items()}
     row |= {'l0':count[0], 'l0/.1':count[1], 'alive':int(living.mean_ci.sum()), 'fires':int(living.fires.sum()), 'C':int(living.C.sum())}
-    with torch.enable_grad(): row |= {f'pgd/{n}':v for n,v in pgd_ladder(steps[0], kl, ladder).items()}
+    with torch.enable_grad(): row |= {f'pgd/{n}':v for n,v in pgd_ladder(evals[0], kl, ladder).items()}
     return row
 
 def ids_of(rows): return torch.tensor([[IDS[t.text] for t in r] for r in rows])
@@ -155,7 +156,7 @@ def sharpness(dm, weight=4., controls=100):
     """What is left of each role's probability without the 1, 3 and 6 components that matter most to it, and without random living components of like frequency.
     Components are ranked on some held-out stories by the relative change plus `weight` times the nats it costs elsewhere, and judged on others."""
     effect,judge = single_ablations(dm, chances(dm, 601), progress=False),chances(dm, 602)
-    rate = spectrum(steps_of(dm, told(8, 79, True), 8)).set_index('key').rate
+    rate = spectrum(evaluate(dm, told(8, 79, True), 8)).set_index('key').rate
     random = single_ablations(dm, judge, rate[rate>0].sample(controls, random_state=0).index, progress=False)
     base,rows = judge(),[]
     for r in ROLES:
@@ -196,13 +197,13 @@ def graded_labels(h, labels, rows=160, least=30):
 
 def judged(h, labels, n=50):
     "What a random `n` components that write to the residual stream cause, and how well their labels score"
-    w = watch(h, told(8, 88), 6)
+    w = held_out(h, told(8, 88), 6)
     fired = w.on.sum((0,1))
     can = [k for k in labels.index if k.split(':')[0].endswith(('o_proj','down_proj')) and fired[h.at(k)]>=20]
     rows = []
     for k in pd.Series(can).sample(n, random_state=0):
         l = labels.loc[k].to_dict()
-        rows.append(dict(key=k, input_label=l['input_label'], output_label=l['output_label'], **caused(h, w, k, l)._asdict(), share_input=caused(h, w, k, l|dict(output_tokens=l['input_tokens'])).share, **{kind:score(questions(h, w, k, l, kind, n=20)).score for kind in ('detection','fuzzing','intruder')}))
+        rows.append(dict(key=k, input_label=l['input_label'], output_label=l['output_label'], **ablation_effect(h, w, k, l)._asdict(), share_input=ablation_effect(h, w, k, l|dict(output_tokens=l['input_tokens'])).share, **{kind:score(questions(h, w, k, l, kind, n=20)).score for kind in ('detection','fuzzing','intruder')}))
     return pd.DataFrame(rows)
 
 def evidence():

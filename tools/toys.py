@@ -4,18 +4,22 @@ import argparse, fnmatch, json, shutil, time
 from functools import partial
 from pathlib import Path
 import numpy as np, pandas as pd, torch
-from spd_nb.ci import ScalarCI, SharedCI, lower_leaky, lower_leaky_linear
-from spd_nb.components import aligned, gaussian
-from spd_nb.keys import Key
+from spd_nb.ci import ScalarCI, SharedCI
+from spd_nb.sigmoids import lower_leaky, lower_leaky_linear
+from spd_nb.initialisation import aligned, gaussian
 from spd_nb.core import seeded
-from spd_nb.eval import alive, columns, dense_error, identity_error, mask_table, ml2r, mmcs, neuron_contributions, one_hots, only_masks, spectrum, steps_of, without_masks
+from spd_nb.eval import alive, evaluate, mask_table, only_masks, spectrum, without_masks
 from spd_nb.feature_space import feature_space
+from spd_nb.ground_truth import columns, dense_error, identity_error, ml2r, mmcs, neuron_contributions, one_hots
+from spd_nb.keys import Key
 from spd_nb.losses import cosine, quarter_cosine
+from spd_nb.adversary import PersistentPGD, shared
+from spd_nb.masks import ci_masks, stochastic_masks
 from spd_nb.measures import kl
-from spd_nb.masks import PersistentPGD, ci_masks, shared, stochastic_masks
 from spd_nb.model import decompose, load, save
-from spd_nb.toys import TMS, InductionHead, ResidMLP, fit_toy
-from spd_nb.train import Adversarial, faithful, fit, sparse, spd_losses, stochastic
+from spd_nb.objectives import Adversarial, faithful, sparse, spd_losses, stochastic
+from spd_nb.toys import InductionHead, ResidMLP, TMS, fit_toy
+from spd_nb.train import fit
 
 root = Path(__file__).resolve().parent.parent
 RESULTS = root/'data'/'results'/'toys.csv'
@@ -96,8 +100,8 @@ def measured(dm, seed):
     toy,spec = dm.target,dm.target.spec
     if isinstance(toy, InductionHead): return induction_evidence(dm, seed)
     ci = dm.ci(one_hots(spec['n'])).lower
-    steps = steps_of(dm, toy.batches(4096, seed=seed+77), 4)
-    living = alive(spectrum(steps))
+    evals = evaluate(dm, toy.batches(4096, seed=seed+77), 4)
+    living = alive(spectrum(evals))
     row = {f'alive/{s}':int(living.norm[s]) for s in dm.sites} | {f'fires/{s}':int((g>.1).any(0).sum()) for s,g in ci.items()}
     if isinstance(toy, TMS):
         W,cs = toy.linear1.weight,dm.at('linear1')
@@ -107,7 +111,7 @@ def measured(dm, seed):
     else:
         n = neuron_contributions(dm)
         row |= dict(r=n.r, slope=n.slope, identity_error=max(identity_error(g) for s,g in ci.items() if s.endswith('mlp_in')))
-    table = mask_table(steps)
+    table = mask_table(evals)
     return row | {f'mse/{k}':table.mse[k] for k in ('unmasked','stochastic','ci','zero')}
 
 def figures(dm, path):

@@ -1,12 +1,12 @@
-import { h, latest, named, percent, settled, short, stage, token } from './kit.js'
+import { h, latestOnly, nameElement, percent, debounce, formatNumber, mountView, token } from './kit.js'
 import { detail } from './detail.js'
 
 const ROW = 27, PAGE = 60
 const COLUMNS = [['key', 'component'], ['density', 'density'], ['mean_ci', 'mean CI'], ['input', 'fires on'], ['output', 'predicts'], ['input_label', 'input label'], ['output_label', 'output label']]
 const SORTS = ['key', 'density', 'mean_ci', 'input_label', 'output_label', 'pmi', 'precision']
 
-// What Python's `rows` answers, from a table in the page: numbers of the rows, in order, and what belongs to the searched token
-export function found(table, { token = '', side = 'output', label = '', site = '', alive = true, sort = 'density', down = true }) {
+// The same as Python's `rows`, from a table in the page: numbers of the rows, in order, and PMI and precision of the searched token
+export function filterRows(table, { token = '', side = 'output', label = '', site = '', alive = true, sort = 'density', down = true }) {
   const want = new RegExp(label, 'i'), hits = new Map()
   let rows = table.key.map((_, i) => i)
   if (token) {
@@ -27,13 +27,13 @@ export function found(table, { token = '', side = 'output', label = '', site = '
   return { rows: rows.sort((a, b) => down ? order(b, a) : order(a, b)), hits }
 }
 
-// The pages, by number, that the rows `from` to `to` are on
-export const pages = (from, to) => { const out = []; for (let p = Math.floor(from / PAGE); p <= Math.floor(Math.max(from, to) / PAGE); p++) out.push(p); return out }
+// Numbers of the pages that hold the rows `from` to `to`
+export const pagesBetween = (from, to) => { const out = []; for (let p = Math.floor(from / PAGE); p <= Math.floor(Math.max(from, to) / PAGE); p++) out.push(p); return out }
 
 function answer(model, what, args) {
   const table = model.get('table'), details = model.get('details')
   if (what === 'rows') {
-    const { rows, hits } = found(table, args)
+    const { rows, hits } = filterRows(table, args)
     return { total: rows.length, start: args.start, rows: rows.slice(args.start, args.start + args.n).map(i => ({ key: table.key[i], density: table.density[i], mean_ci: table.mean_ci[i], firings: table.firings[i],
       input_label: table.input_label[i], output_label: table.output_label[i], input: table.input[i].slice(0, 4).map(t => t[0]), output: table.output[i].slice(0, 4).map(t => t[0]), ...hits.get(i) })) }
   }
@@ -45,7 +45,7 @@ function answer(model, what, args) {
 }
 
 function render({ model, el }) {
-  const { body, note, ask, close } = stage(el, model, 'browser')
+  const { body, note, ask, close } = mountView(el, model, 'browser')
   const query = { sort: 'density', down: true }
   let total = 0, got = new Map(), asked = new Set(), generation = 0, current = -1, picking = 0
   let accepted = {}, asking = {} // the filters of what is shown, and of what is being asked
@@ -80,15 +80,15 @@ function render({ model, el }) {
     }))
   }
   function cells(r, i) {
-    const share = r.pmi === undefined || r.pmi === null ? null : h('span', { class: 'spd-num spd-faint', title: 'PMI in nats, and the share' }, `${short(r.pmi)} · ${percent(r.precision)} `)
+    const share = r.pmi === undefined || r.pmi === null ? null : h('span', { class: 'spd-num spd-faint', title: 'PMI in nats, and the share' }, `${formatNumber(r.pmi)} · ${percent(r.precision)} `)
     const tokens = (side, list) => [sideBox.value === side ? share : null, list.map(t => token(t))]
     return h('div', { class: 'spd-line', role: 'row', 'aria-rowindex': i + 1, 'data-row': i, 'aria-selected': String(r.key === model.get('key')), 'data-key': r.key, style: `top: ${i * ROW}px`, onclick: () => { current = i; pick(r.key) } },
-      h('div', { class: 'spd-col-key' }, named(r.key)), h('div', { class: 'spd-col-density spd-num' }, percent(r.density)), h('div', { class: 'spd-col-mean_ci spd-num' }, short(r.mean_ci)),
+      h('div', { class: 'spd-col-key' }, nameElement(r.key)), h('div', { class: 'spd-col-density spd-num' }, percent(r.density)), h('div', { class: 'spd-col-mean_ci spd-num' }, formatNumber(r.mean_ci)),
       h('div', { class: 'spd-col-input' }, tokens('input', r.input)), h('div', { class: 'spd-col-output' }, tokens('output', r.output)), h('div', { class: 'spd-col-input_label' }, r.input_label), h('div', { class: 'spd-col-output_label' }, r.output_label))
   }
   function draw() {
     const first = Math.max(0, Math.floor(scroll.scrollTop / ROW) - 5), last = Math.min(total - 1, Math.ceil((scroll.scrollTop + scroll.clientHeight) / ROW) + 5)
-    if (total) for (const p of pages(first, last)) need(p)
+    if (total) for (const p of pagesBetween(first, last)) need(p)
     const lines = []
     for (let i = first; i <= last; i++) if (got.has(i)) lines.push(cells(got.get(i), i))
     sheet.style.height = `${total * ROW}px`
@@ -110,7 +110,7 @@ function render({ model, el }) {
     count.textContent = `${total.toLocaleString('en')} components${here ? `; this page holds ${here.toLocaleString('en')} of ${model.get('of').toLocaleString('en')}` : ''}`
   }
   // `follow`: another display, or a cell, has set these filters already
-  const reset = latest(async (follow = false) => {
+  const reset = latestOnly(async (follow = false) => {
     asking = filters()
     const a = await ask('rows', { ...asking, start: 0, n: PAGE, follow })
     accepted = asking
@@ -121,7 +121,7 @@ function render({ model, el }) {
     header()
     draw()
   })
-  const again = settled((follow = false) => { query.sort = tokenBox.value ? 'pmi' : query.sort === 'pmi' ? 'density' : query.sort; if (tokenBox.value) query.down = true; reset(follow) }, 10)
+  const again = debounce((follow = false) => { query.sort = tokenBox.value ? 'pmi' : query.sort === 'pmi' ? 'density' : query.sort; if (tokenBox.value) query.down = true; reset(follow) }, 10)
   function key(e) {
     const step = { ArrowDown: 1, ArrowUp: -1, PageDown: 12, PageUp: -12, Home: -Infinity, End: Infinity }[e.key]
     if (!step || !total) return
@@ -131,7 +131,7 @@ function render({ model, el }) {
     if (top < scroll.scrollTop) scroll.scrollTop = top
     else if (top + ROW > scroll.scrollTop + scroll.clientHeight) scroll.scrollTop = top + ROW - scroll.clientHeight
     const at = current
-    Promise.all(pages(at, at).map(need)).then(() => { if (current === at && got.has(at)) pick(got.get(at).key) })
+    Promise.all(pagesBetween(at, at).map(need)).then(() => { if (current === at && got.has(at)) pick(got.get(at).key) })
   }
   function selected() {
     pane.show(model.get('key'))

@@ -1,37 +1,37 @@
-import { h, bars, latest, named, percent, shade, short, token } from './kit.js'
+import { h, bars, latestOnly, nameElement, percent, shade, formatNumber, token } from './kit.js'
 
-// The tokens of an example: shaded by importance or by activation, at the place itself or, for what a component says, one later
-export function shades(example, { by = 'ci', shift = 0 } = {}) {
+// How strongly to shade each token of an example: by importance or activation, at its own position or, for what a component says, one later
+export function tokenShades(example, { by = 'ci', shift = 0 } = {}) {
   const most = Math.max(1e-9, ...example.act.map(Math.abs))
   const values = example.t.map((_, i) => i < shift ? 0 : by === 'ci' ? example.ci[i - shift] : Math.abs(example.act[i - shift]) / most)
   return { values, at: example.at + shift }
 }
 
 export function example(e, how, key = '') {
-  const { values, at } = shades(e, how)
-  return h('div', { class: 'spd-text spd-example' }, e.t.map((t, i) => h('span', { style: values[i] > .02 ? `background: ${shade(values[i])}` : null, class: i === at ? 'spd-here' : null, title: i >= (how.shift || 0) ? `${key} importance ${short(e.ci[i - (how.shift || 0)])}, activation ${short(e.act[i - (how.shift || 0)])}` : null }, t)))
+  const { values, at } = tokenShades(e, how)
+  return h('div', { class: 'spd-text spd-example' }, e.t.map((t, i) => h('span', { style: values[i] > .02 ? `background: ${shade(values[i])}` : null, class: i === at ? 'spd-here' : null, title: i >= (how.shift || 0) ? `${key} importance ${formatNumber(e.ci[i - (how.shift || 0)])}, activation ${formatNumber(e.act[i - (how.shift || 0)])}` : null }, t)))
 }
 
-// Bins of activation, everywhere and where it fires, each as a share of its own sum
+// Histogram of activations, at all positions and where the component fires, each as a share of its own sum
 export function histogram(bins) {
   if (!bins.length) return h('p', { class: 'spd-faint' }, 'It never fires.')
   const sum = k => Math.max(1, bins.reduce((a, b) => a + b[k], 0)), all = sum('sampled'), fired = sum('fired')
   const most = Math.max(...bins.flatMap(b => [b.sampled / all, b.fired / fired])), w = 360 / bins.length
   const bar = (b, i, v, cls) => h('svg:rect', { x: i * w, y: 80 - 78 * v / most, width: Math.max(.5, w - 1), height: 78 * v / most, class: cls })
-  const label = (i, v, anchor) => h('svg:text', { x: i * w, y: 94, 'text-anchor': anchor }, short(v))
+  const label = (i, v, anchor) => h('svg:text', { x: i * w, y: 94, 'text-anchor': anchor }, formatNumber(v))
   const zero = bins.findIndex(b => b.low === 0)
   return h('div', { class: 'spd-chart' }, h('svg:svg', { viewBox: '0 0 360 98', role: 'img', 'aria-label': 'histogram of activations', style: 'max-width: 420px' },
-    bins.map((b, i) => [bar(b, i, b.sampled / all, 'spd-all'), bar(b, i, b.fired / fired, 'spd-fired'), h('svg:rect', { x: i * w, y: 0, width: w, height: 80, fill: 'transparent' }, h('svg:title', {}, `${short(b.low)} to ${short(b.high)}: ${percent(b.sampled / all)} of positions, ${percent(b.fired / fired)} of firings`))]),
+    bins.map((b, i) => [bar(b, i, b.sampled / all, 'spd-all'), bar(b, i, b.fired / fired, 'spd-fired'), h('svg:rect', { x: i * w, y: 0, width: w, height: 80, fill: 'transparent' }, h('svg:title', {}, `${formatNumber(b.low)} to ${formatNumber(b.high)}: ${percent(b.sampled / all)} of positions, ${percent(b.fired / fired)} of firings`))]),
     label(0, bins[0].low, 'start'), zero > 1 && zero < bins.length - 1 ? label(zero, 0, 'middle') : null, label(bins.length, bins.at(-1).high, 'end')),
   h('div', { class: 'spd-legend' }, h('span', {}, h('i', { class: 'spd-all' }), 'all positions'), h('span', {}, h('i', { class: 'spd-fired' }), 'where it fires')))
 }
 
-// Everything about one component, asked piece by piece. `onpick(key)` follows a neighbour; in a page `kept` holds those that can be followed.
+// Evidence for one component, in several calls. `onpick(key)` follows a neighbour; in a page `kept` holds the components that can be followed.
 export function detail(ask, onpick, kept = null) {
   const el = h('div', { class: 'spd-detail', 'aria-live': 'polite' }, h('p', { class: 'spd-faint' }, 'Pick a component.'))
   const how = { by: 'ci', shift: 0 }
   let shown = ''
-  const list = rows => h('div', { class: 'spd-chips' }, rows.map(([t, v]) => token(t, { title: short(v) })))
+  const list = rows => h('div', { class: 'spd-chips' }, rows.map(([t, v]) => token(t, { title: formatNumber(v) })))
   const shares = rows => bars(rows.map(([t, p]) => [t, p]))
   const section = (title, ...content) => h('section', {}, h('h3', {}, title), content)
   const toggle = (texts, get, set) => h('div', { class: 'spd-row', role: 'group' }, texts.map(([value, text]) => h('button', { 'aria-pressed': String(get() === value), onclick: () => set(value) }, text)))
@@ -48,14 +48,14 @@ export function detail(ask, onpick, kept = null) {
     draw()
     return box
   }
-  const show = latest(async key => {
+  const show = latestOnly(async key => {
     if (!key) { shown = ''; el.replaceChildren(h('p', { class: 'spd-faint' }, 'Pick a component.')); return }
     if (key === shown) return
     const d = await ask('detail', { key })
     shown = key
     const lens = h('div'), near = h('div', {}, h('p', { class: 'spd-faint' }, '…'))
     el.replaceChildren(
-      h('header', {}, h('code', { class: 'spd-key' }, d.key), h('span', {}, ` fires on ${percent(d.density)} of positions (${d.firings.toLocaleString('en')}), activation ${short(d.mean)} ± ${short(d.sd)} there`)),
+      h('header', {}, h('code', { class: 'spd-key' }, d.key), h('span', {}, ` fires on ${percent(d.density)} of positions (${d.firings.toLocaleString('en')}), activation ${formatNumber(d.mean)} ± ${formatNumber(d.sd)} there`)),
       d.input_label || d.output_label ? h('p', { class: 'spd-label' }, h('b', {}, d.input_label || '–'), ' → ', h('b', {}, d.output_label || '–'), d.label_from ? h('span', { class: 'spd-faint' }, ` (${d.label_from})`) : null) : null,
       h('div', { class: 'spd-sides' },
         h('div', {}, h('div', { class: 'spd-two' }, section('fires on', shares(d.input)), section('predicts', shares(d.output))), lens, section('activation', histogram(d.bins))),
@@ -65,8 +65,8 @@ export function detail(ask, onpick, kept = null) {
     if (l) lens.replaceChildren(h('div', { class: 'spd-two' },
       section('directions by themselves: what fires it', l.reads.length ? list(l.reads) : h('p', { class: 'spd-faint' }, 'It reads what other matrices computed.')),
       section('directions by themselves: what it raises', l.writes.length ? [list(l.writes), h('div', { class: 'spd-faint' }, 'and lowers'), list(l.lowers)] : h('p', { class: 'spd-faint' }, 'Other matrices read what it writes.'))))
-    near.replaceChildren(...(n.length ? n.map(o => h(!kept || Object.hasOwn(kept, o.key) ? 'button' : 'div', { class: 'spd-near', onclick: e => e.currentTarget.tagName === 'BUTTON' && onpick(o.key), title: `PMI ${short(o.pmi)} nats, together ${o.firings} times` },
-      named(o.key), h('span', { class: 'spd-num' }, percent(o.p_given_this)), h('span', { class: 'spd-faint' }, o.label))) : [h('p', { class: 'spd-faint' }, 'Nothing fires with it more than by chance.')]))
+    near.replaceChildren(...(n.length ? n.map(o => h(!kept || Object.hasOwn(kept, o.key) ? 'button' : 'div', { class: 'spd-near', onclick: e => e.currentTarget.tagName === 'BUTTON' && onpick(o.key), title: `PMI ${formatNumber(o.pmi)} nats, together ${o.firings} times` },
+      nameElement(o.key), h('span', { class: 'spd-num' }, percent(o.p_given_this)), h('span', { class: 'spd-faint' }, o.label))) : [h('p', { class: 'spd-faint' }, 'Nothing fires with it more than by chance.')]))
   })
   return { el, show: key => { if (!key) shown = ''; return show(key) } }
 }

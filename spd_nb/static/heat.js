@@ -1,5 +1,5 @@
 // A matrix as colours, of which one cell can be picked
-import { h, named, stage, short, settled } from './kit.js'
+import { h, nameElement, mountView, formatNumber, debounce } from './kit.js'
 
 // Base64 of float32
 export function numbers(text) {
@@ -17,7 +17,7 @@ export function ramp(scale) {
   })
 }
 
-// Which cell each of `down` by `across` pixels shows: of those in its place, the one farthest from `pale`, so that nothing strong is lost
+// The cell that each of `down` by `across` pixels shows: of the cells behind it, the one farthest from `pale`, so that no strong value is lost
 export function blocks(z, rows, cols, down, across, pale) {
   const at = new Int32Array(down * across).fill(-1), far = new Float32Array(down * across).fill(-2)
   for (let r = 0; r < rows; r++) {
@@ -31,12 +31,12 @@ export function blocks(z, rows, cols, down, across, pale) {
 }
 
 // Label every k-th cell, k of 1, 2, 5, 10, ..., when a cell has `step` pixels and a label needs `need`
-export function every(step, need) {
+export function labelStep(step, need) {
   for (let p = 1; ; p *= 10) for (const m of [1, 2, 5]) if (m * p * step >= need) return m * p
 }
 
-// Pixels of a cell at each zoom, until cells are large enough to be read
-export function zooms(rows, cols, width) {
+// Size of a cell in pixels at each zoom level, until cells are large enough to read
+export function cellSizes(rows, cols, width) {
   const w = Math.min(44, width / cols), t = Math.min(28, 380 / rows), out = []
   for (let z = 1; ; z *= 2) {
     out.push([w * z, t * z])
@@ -57,10 +57,10 @@ function paint(canvas, at, z, lo, hi, table) {
 }
 
 function render({ model, el }) {
-  const { body, ask, close } = stage(el, model, 'heat')
+  const { body, ask, close } = mountView(el, model, 'heat')
   const g = k => model.get(k), [rows, cols] = g('shape'), z = numbers(g('data')), table = ramp(g('scale'))
   const lo = g('zmin'), hi = g('zmax'), pale = g('symmetric') ? 0 : lo, x = g('x'), y = g('y')
-  const said = i => `${g('y_title')} ${y[Math.floor(i / cols)]}, ${g('x_title')} ${x[i % cols]}: ${g('z_title')} ${short(z[i])}`
+  const describe = i => `${g('y_title')} ${y[Math.floor(i / cols)]}, ${g('x_title')} ${x[i % cols]}: ${g('z_title')} ${formatNumber(z[i])}`
   const longest = labels => 6.8 * labels.reduce((n, t) => Math.max(n, [...t].length), 1)
   const tall = Math.min(150, longest(x) + 6)
   let side = 0, zoom = 0, sizes = [[1, 1]], at = [], across = 1, down = 1, cursor = g('cell') ? g('cell')[0] * cols + g('cell')[1] : 0
@@ -73,14 +73,14 @@ function render({ model, el }) {
     'aria-label': `${g('title') || 'Matrix'}: ${rows} rows (${g('y_title')}), ${cols} columns (${g('x_title')}). Arrow keys move, Enter picks, Escape lets go.` }, left, plane, h('div', { class: 'spd-heat-corner' }), below)
   const smaller = h('button', { type: 'button', 'aria-label': 'smaller cells', onclick: () => zoomed(-1) }, '−'), larger = h('button', { type: 'button', 'aria-label': 'larger cells', onclick: () => zoomed(1) }, '+')
   const zoomer = h('span', { class: 'spd-row' }, smaller, larger)
-  const bar = h('span', { class: 'spd-heat-bar' }, h('span', {}, g('z_title')), h('span', { class: 'spd-num' }, short(lo)), h('i', { style: `background: linear-gradient(to right, ${g('scale').join(', ')})` }), h('span', { class: 'spd-num' }, short(hi)))
+  const bar = h('span', { class: 'spd-heat-bar' }, h('span', {}, g('z_title')), h('span', { class: 'spd-num' }, formatNumber(lo)), h('i', { style: `background: linear-gradient(to right, ${g('scale').join(', ')})` }), h('span', { class: 'spd-num' }, formatNumber(hi)))
   body.replaceChildren(...[g('title') && h('h3', {}, g('title')), h('div', { class: 'spd-row spd-heat-head' }, h('span', { class: 'spd-faint' }, `${g('y_title')} ↓  ${g('x_title')} →`), bar, zoomer), box, about, chosen].filter(Boolean))
 
   function place(mark, i) { // a frame around a cell, large enough to be seen
     const [w, t] = sizes[zoom], fw = Math.max(w, 7), ft = Math.max(t, 7), cx = (i % cols + .5) * w, cy = (Math.floor(i / cols) + .5) * t
     Object.assign(mark.style, { display: 'block', left: `${cx - fw / 2}px`, top: `${cy - ft / 2}px`, width: `${fw}px`, height: `${ft}px` })
   }
-  function show(i) { place(over, i); about.textContent = said(i) }
+  function show(i) { place(over, i); about.textContent = describe(i) }
   function leave() { over.style.display = 'none'; about.textContent = '' }
   function under(e) {
     const r = canvas.getBoundingClientRect(), n = (v, from, size, k) => Math.min(k - 1, Math.max(0, Math.floor((v - from) / size * k)))
@@ -121,7 +121,7 @@ function render({ model, el }) {
     side = Math.min(longest(y) + 10, 230, body.clientWidth * .35)
     const room = body.clientWidth - side - 16 // of which 16 for a scroll bar
     if (room <= 0) return // not on the page yet
-    sizes = zooms(rows, cols, room)
+    sizes = cellSizes(rows, cols, room)
     zoom = Math.min(zoom, sizes.length - 1)
     const [w, t] = sizes[zoom]
     across = Math.max(1, Math.min(cols, Math.round(w * cols)))
@@ -130,11 +130,11 @@ function render({ model, el }) {
     Object.assign(canvas, { width: across, height: down })
     Object.assign(plane.style, { width: `${w * cols}px`, height: `${t * rows}px` })
     paint(canvas, at, z, lo, hi, table)
-    const flat = every(w, longest(x) + 8), turned = flat > 1 && !x.every((l, i) => l === String(i)), kx = turned ? every(w, 14) : flat, ky = every(t, 13)
-    below.replaceChildren(...x.map((l, i) => i % kx ? null : h('span', { style: `left: ${(i + .5) * w}px; max-width: ${Math.max(w * kx, 20)}px`, class: i === 0 && kx > 1 && !turned && 'spd-heat-first' }, named(l))).filter(Boolean))
+    const flat = labelStep(w, longest(x) + 8), turned = flat > 1 && !x.every((l, i) => l === String(i)), kx = turned ? labelStep(w, 14) : flat, ky = labelStep(t, 13)
+    below.replaceChildren(...x.map((l, i) => i % kx ? null : h('span', { style: `left: ${(i + .5) * w}px; max-width: ${Math.max(w * kx, 20)}px`, class: i === 0 && kx > 1 && !turned && 'spd-heat-first' }, nameElement(l))).filter(Boolean))
     below.classList.toggle('spd-heat-turned', turned)
     below.style.height = `${turned ? tall : 17}px`
-    left.replaceChildren(...y.map((l, i) => i % ky ? null : h('span', { style: `top: ${(i + .5) * t}px` }, named(l))).filter(Boolean))
+    left.replaceChildren(...y.map((l, i) => i % ky ? null : h('span', { style: `top: ${(i + .5) * t}px` }, nameElement(l))).filter(Boolean))
     box.style.gridTemplateColumns = `${side}px ${w * cols}px`
     zoomer.style.display = sizes.length > 1 ? '' : 'none'
     smaller.disabled = zoom === 0
@@ -145,10 +145,10 @@ function render({ model, el }) {
   function mark() {
     const cell = g('cell')
     if (cell) { const i = cell[0] * cols + cell[1]; cursor = i; place(picked, i) } else picked.style.display = 'none'
-    chosen.replaceChildren(...(cell ? [h('b', {}, 'Picked '), said(cell[0] * cols + cell[1]), ' ', h('button', { type: 'button', onclick: () => { ask('clear').catch(() => {}); box.focus() } }, 'let go')] : [h('span', { class: 'spd-faint' }, 'Click a cell to pick it, or move with the arrow keys and press Enter.')]))
+    chosen.replaceChildren(...(cell ? [h('b', {}, 'Picked '), describe(cell[0] * cols + cell[1]), ' ', h('button', { type: 'button', onclick: () => { ask('clear').catch(() => {}); box.focus() } }, 'let go')] : [h('span', { class: 'spd-faint' }, 'Click a cell to pick it, or move with the arrow keys and press Enter.')]))
   }
   let laid = 0
-  const watch = new ResizeObserver(settled(() => { if (body.clientWidth !== laid) { laid = body.clientWidth; lay() } }, 40))
+  const watch = new ResizeObserver(debounce(() => { if (body.clientWidth !== laid) { laid = body.clientWidth; lay() } }, 40))
   watch.observe(body)
   model.on('change:cell', mark)
   lay()

@@ -1,6 +1,6 @@
-// What the front ends share: elements, questions to Python, bars, tokens, charts. Whatever comes from Python is inserted as text.
+// Shared by the front ends: elements, calls to Python, bars, tokens, charts. Everything that comes from Python is inserted as text.
 
-// An element, or with the tag `svg:name` one of SVG. Strings among the children become text, `null` and `false` nothing.
+// An HTML element, or an SVG element if the tag is `svg:name`. Strings among the children become text; `null` and `false` are left out.
 export function h(tag, props = {}, ...children) {
   const svg = tag.startsWith('svg:')
   const e = svg ? document.createElementNS('http://www.w3.org/2000/svg', tag.slice(4)) : document.createElement(tag)
@@ -14,8 +14,8 @@ export function h(tag, props = {}, ...children) {
   return e
 }
 
-// Calls `gone` once the kernel of a view has ended; returns what stops the watch. A front end tells its views of a restart only, but JupyterLab's session knows of every end
-export function watch(model, gone) {
+// Calls `gone` when the kernel of a view has ended; returns a function that stops listening. Notebooks tell their views of a restart only, but JupyterLab's session reports every end
+export function onKernelEnd(model, gone) {
   const session = model.widget_manager?.context?.sessionContext
   const status = (_, now) => { if (['restarting', 'autorestarting', 'terminating', 'dead'].includes(now)) gone() }
   session?.kernelChanged?.connect(gone)
@@ -23,46 +23,46 @@ export function watch(model, gone) {
   return () => { session?.kernelChanged?.disconnect(gone); session?.statusChanged?.disconnect(status) }
 }
 
-// The kernel behind a view, in front ends that let it be reached: JupyterLab and its kin
-export const kernel = model => model.widget_manager?.context?.sessionContext?.session?.kernel
+// The kernel of a view, in notebooks that give access to it: JupyterLab and its relatives
+export const kernelOf = model => model.widget_manager?.context?.sessionContext?.session?.kernel
 
-// Sets traits to what Python has set them to. Where cells run again only after a front end sets something (marimo), they do; elsewhere nothing differs, and nothing is sent
-export function repeated(model, names) {
+// Sets traits to the values that Python has given them. In marimo, cells run again only after a front end sets a trait; in other notebooks nothing differs, and nothing is sent
+export function echoTraits(model, names) {
   for (const k of names) model.set(k, model.get(k))
   if (names.length) model.save_changes()
 }
 
-// The frame of a view: a place for its content, a line for messages, and `ask`, which puts a question to Python and promises the answer.
-// What a question could not be answered stays said, and the frame has the class `spd-stale-QUESTION`, until one of its kind is answered.
-export function stage(el, model, name) {
+// Puts the frame of a view into `el`: a place for its content, a line for messages, and `ask`, which calls a Python method and promises the answer.
+// An error stays visible, and the frame has the class `spd-stale-QUESTION`, until a question of the same kind is answered.
+export function mountView(el, model, name) {
   const body = h('div', { class: 'spd-body' }), note = h('div', { class: 'spd-note', role: 'status' })
   const gone = h('div', { class: 'spd-gone' }, 'The kernel is gone: what is shown stays, but nothing new can be asked. Run the cell again.')
   // Notebooks have keys of their own. Most of them listen where keys bubble to. Jupyter Notebook 7 listens before the view does, and passes over an element that has this attribute itself
   const frame = h('div', { class: `spd spd-${name}`, onkeydown: e => e.stopPropagation(), onfocusin: e => e.target.setAttribute('data-lm-suppress-shortcuts', '') }, gone, body, note)
   el.replaceChildren(frame)
-  const unwatch = watch(model, () => frame.classList.add('spd-lost'))
+  const unwatch = onKernelEnd(model, () => frame.classList.add('spd-lost'))
   const me = Math.random().toString(36).slice(2), waiting = new Map()
-  let asked = 0, said = null
+  let count = 0, shownFor = null
   function hear(reply) {
     const w = waiting.get(reply.id)
     if (!w) return // another view's
     waiting.delete(reply.id)
     clearTimeout(w.late)
     const wrong = 'error' in reply
-    if (wrong || said === w.what) say(wrong ? reply.error : '', w.what, wrong)
+    if (wrong || shownFor === w.what) say(wrong ? reply.error : '', w.what, wrong)
     frame.classList.toggle(`spd-stale-${w.what}`, wrong)
-    repeated(model, reply.changed || [])
+    echoTraits(model, reply.changed || [])
     wrong ? w.reject(new Error(reply.error)) : w.resolve(reply.answer)
   }
   function say(text, what, wrong) {
-    said = text ? what : null
+    shownFor = text ? what : null
     note.textContent = text
     note.classList.toggle('spd-error', wrong)
   }
   model.on('msg:custom', hear)
   function ask(what, args = {}) {
     return new Promise((resolve, reject) => {
-      const id = `${me}-${++asked}`
+      const id = `${me}-${++count}`
       const late = setTimeout(() => say('Waiting for Python: it is running a cell, or the kernel is gone.', what, false), 3000)
       waiting.set(id, { what, resolve, reject, late })
       model.send({ id, ask: what, args })
@@ -74,16 +74,16 @@ export function stage(el, model, name) {
     for (const w of waiting.values()) clearTimeout(w.late)
     waiting.clear()
   }
-  // When a question is no longer of interest
+  // Clears the message of a question that no longer matters
   function forget(what) {
-    if (said === what) say('', what, false)
+    if (shownFor === what) say('', what, false)
     frame.classList.remove(`spd-stale-${what}`)
   }
   return { body, note, ask, forget, close }
 }
 
-// `run` with the newest arguments only, one call at a time; a rejected call has shown its message already
-export function latest(run) {
+// Calls `run` one at a time, and skips to the newest arguments; a rejected call has already shown its message
+export function latestOnly(run) {
   let busy = false, next = null
   return async function go(...args) {
     if (busy) { next = args; return }
@@ -94,8 +94,8 @@ export function latest(run) {
   }
 }
 
-// `f` once nothing has happened for `ms`
-export function settled(f, ms) {
+// Calls `f` after `ms` milliseconds without another call
+export function debounce(f, ms) {
   let timer
   return (...args) => { clearTimeout(timer); timer = setTimeout(f, ms, ...args) }
 }
@@ -103,8 +103,8 @@ export function settled(f, ms) {
 export const colors = ['#3b7fc4', '#e07b1a', '#2a9d6f', '#d1495b', '#8e6bbf', '#2fa8c9', '#b0952a', '#b5679e']
 export const shade = v => `rgba(127, 95, 178, ${(.8 * Math.min(Math.max(v || 0, 0), 1)).toFixed(3)})` // an importance, on light and dark
 
-// A number in three digits
-export function short(v) {
+// A number with three significant digits
+export function formatNumber(v) {
   if (v === null || v === undefined || Number.isNaN(v)) return '–'
   const a = Math.abs(v)
   return v === 0 ? '0' : a >= 1e6 || a < 1e-3 ? v.toExponential(1) : a >= 1000 ? String(Math.round(v)) : String(Number(v.toPrecision(3)))
@@ -113,37 +113,37 @@ export const percent = v => v === null || v === undefined ? '–' : v >= .1 ? `$
 
 export const token = (text, props = {}) => h('code', { ...props, class: `spd-token ${props.class || ''}` }, text === '' ? '∅' : text)
 
-// A name such as `model.layers.1.mlp.down_proj:798` in parts: what may be cut first, what may be cut next, and the number at its end, which stays
+// A name such as `model.layers.1.mlp.down_proj:798` in three parts: the part to shorten first, the part to shorten next, and the number at its end, which stays
 export const nameParts = text => { const [, a, b, rest, number] = text.match(/^(?:(.*?\.)(?=\d+\.)|(.*\.))?(.*?)(:?\d{1,12})?$/s); return [a || b || '', rest, number || ''] }
 
-// A name in one line, cut inside where there is no room for all of it. The whole name is its text and its tooltip
-export function named(text, props = {}) {
+// A name in one line, shortened in the middle if it does not fit. The element's text and tooltip are the whole name
+export function nameElement(text, props = {}) {
   const [head, rest, number] = nameParts(text)
   const part = (t, others, cls) => t && h('span', { class: cls, style: `max-inline-size: calc(100% - ${others}ch)` }, t)
   return h('code', { title: text, ...props, class: `spd-named ${props.class || ''}` }, part(head, rest.length + number.length, 'spd-cut spd-cut-first'), part(rest, number.length + (head ? 2 : 0), 'spd-cut'), number)
 }
 
-// A name in at most `n` characters, for places where no element can be cut
-export function cut(text, n) {
+// A name in at most `n` characters, for SVG and other places that cannot shorten an element
+export function shortenName(text, n) {
   const [head, rest, number] = nameParts(text), room = n - number.length - 1
   if (text.length <= n) return text
   if (rest.length <= room) return `${head.slice(0, room - rest.length)}…${rest}${number}`
   return `${rest.slice(0, Math.max(0, room))}…${number}`
 }
 
-// What is said of a text with words that the model does not know; `unknown`: [position, what was written]
+// A note about words of a text that the model does not know; `unknown`: [position, word as written]
 export function unknownWords(tokens, unknown) {
   if (!unknown?.length) return null
   const words = [...new Set(unknown.map(([, w]) => w.trim()).filter(Boolean))]
   return h('p', { class: 'spd-unknown-words' }, 'Unknown to this model, which reads ', h('code', {}, tokens[unknown[0][0]].trim()), words.length ? [' instead: ', words.map((w, i) => [i ? ', ' : '', h('code', {}, w)])] : ' instead')
 }
-// What a token with this position gets for being one of them
+// Attributes of the token at position `i` if the model does not know it
 export function unknownAt(unknown, i) {
   const u = unknown?.find(([at]) => at === i)
   return u ? { class: 'spd-unknown', title: `the model does not know ‘${u[1].trim()}’` } : {}
 }
 
-// Rows of [text, share, more...], the share as a bar; more are numbers beside it, such as the share after an edit
+// Rows of [text, share, more...] as bars; further shares, such as those after an edit, get a bar of their own
 export function bars(rows, { empty = 'nothing', top = 1 } = {}) {
   if (!rows.length) return h('p', { class: 'spd-faint' }, empty)
   return h('div', { class: 'spd-bars' }, rows.map(([text, ...values]) => [
@@ -168,13 +168,13 @@ export function ticks(lo, hi, n = 5, log = false) {
   return out
 }
 
-// From numbers to pixels
+// A function from numbers to pixels
 export function scale(lo, hi, from, to, log = false) {
   const f = log ? Math.log10 : x => x, a = f(lo), b = f(hi)
   return v => b === a ? (from + to) / 2 : from + (to - from) * (f(v) - a) / (b - a)
 }
 
-// The smallest and largest of all that can be drawn
+// The smallest and the largest of the values that can be drawn
 export function extent(values, log = false) {
   let lo = Infinity, hi = -Infinity
   for (const v of values) if (Number.isFinite(v) && v !== null && (!log || v > 0)) { lo = Math.min(lo, v); hi = Math.max(hi, v) }
@@ -191,10 +191,10 @@ export function chart({ series, x = {}, y = {}, width = 460, height = 240, mark 
   const [x0, x1] = range(x, series.flatMap(s => s.x)), [y0, y1] = range(y, series.flatMap(s => s.y))
   const X = scale(x0, x1, left, width - right, x.log), Y = scale(y0, y1, height - bottom, top, y.log)
   const line = (a, b, c, d, cls) => h('svg:line', { x1: a, y1: b, x2: c, y2: d, class: cls })
-  const fit = (text, room) => cut(text, Math.floor(room / 6.2)) // characters of 11 pixels are about 6 wide
+  const fit = (text, room) => shortenName(text, Math.floor(room / 6.2)) // characters of 11 pixels are about 6 wide
   const axes = [
-    ticks(y0, y1, 5, y.log).map(t => [line(left, Y(t), width - right, Y(t), 'spd-grid'), h('svg:text', { x: left - 6, y: Y(t) + 4, 'text-anchor': 'end' }, short(t))]),
-    ticks(x0, x1, 6, x.log).map(t => [line(X(t), top, X(t), height - bottom, 'spd-grid'), h('svg:text', { x: X(t), y: height - bottom + 16, 'text-anchor': 'middle' }, short(t))]),
+    ticks(y0, y1, 5, y.log).map(t => [line(left, Y(t), width - right, Y(t), 'spd-grid'), h('svg:text', { x: left - 6, y: Y(t) + 4, 'text-anchor': 'end' }, formatNumber(t))]),
+    ticks(x0, x1, 6, x.log).map(t => [line(X(t), top, X(t), height - bottom, 'spd-grid'), h('svg:text', { x: X(t), y: height - bottom + 16, 'text-anchor': 'middle' }, formatNumber(t))]),
     h('svg:text', { x: (left + width - right) / 2, y: height - 6, 'text-anchor': 'middle' }, fit(x.title || '', width - left), h('svg:title', {}, x.title || '')),
     h('svg:text', { x: 13, y: (top + height - bottom) / 2, 'text-anchor': 'middle', transform: `rotate(-90 13 ${(top + height - bottom) / 2})` }, fit(y.title || '', height - top), h('svg:title', {}, y.title || '')),
   ]
@@ -205,14 +205,14 @@ export function chart({ series, x = {}, y = {}, width = 460, height = 240, mark 
       const pick = () => onpick(s, i)
       return [h('svg:circle', { cx: X(s.x[i]), cy: Y(s.y[i]), r: s.picked === i ? 7 : 4.5, fill: color, 'fill-opacity': s.faint && s.faint[i] ? .4 : .9, class: `spd-point${s.picked === i ? ' spd-picked' : ''}`,
         ...(onpick ? { tabindex: 0, role: 'button', onclick: pick, onkeydown: e => { if (e.key === 'Enter' || e.key === ' ') { e.preventDefault(); pick() } } } : {}) },
-        h('svg:title', {}, `${s.texts ? s.texts[i] + '\n' : ''}${short(s.x[i])}, ${short(s.y[i])}`)),
+        h('svg:title', {}, `${s.texts ? s.texts[i] + '\n' : ''}${formatNumber(s.x[i])}, ${formatNumber(s.y[i])}`)),
       s.labels && s.labels[i] ? label_(X(s.x[i]), Y(s.y[i]) - 9, fit(s.labels[i], (width - left) / 2)) : null]
     })
     const d = at.map((i, k) => k === 0 ? `M${X(s.x[i])},${Y(s.y[i])}` : s.kind === 'steps' ? `H${X(s.x[i])}V${Y(s.y[i])}` : `L${X(s.x[i])},${Y(s.y[i])}`).join('')
     return h('svg:path', { d, fill: 'none', stroke: color, 'stroke-width': 1.8 }, s.name ? h('svg:title', {}, s.name) : null)
   })
-  const named = series.filter(s => s.name)
-  const legend = named.length < 2 ? null : h('div', { class: 'spd-legend' }, named.map(s => h('span', {}, h('i', { style: `background: ${s.color || colors[series.indexOf(s) % colors.length]}` }), s.name)))
+  const withName = series.filter(s => s.name)
+  const legend = withName.length < 2 ? null : h('div', { class: 'spd-legend' }, withName.map(s => h('span', {}, h('i', { style: `background: ${s.color || colors[series.indexOf(s) % colors.length]}` }), s.name)))
   return h('div', { class: 'spd-chart' },
     h('svg:svg', { viewBox: `0 0 ${width} ${height}`, role: onpick ? 'group' : 'img', 'aria-label': label, style: `max-width: ${width}px` }, axes, drawn, mark === null ? null : line(X(mark), top, X(mark), height - bottom, 'spd-mark')), legend)
 }

@@ -1,4 +1,4 @@
-import { h, bars, latest, named, settled, shade, short, stage, token, unknownAt, unknownWords } from './kit.js'
+import { h, bars, latestOnly, nameElement, debounce, shade, formatNumber, mountView, token, unknownAt, unknownWords } from './kit.js'
 import { detail } from './detail.js'
 
 // What is active at a token, by site: [{site, C, cells: [{key, ci, label}]}], sites in the order of the model
@@ -20,7 +20,7 @@ function answer(model, what, args) {
 }
 
 function render({ model, el }) {
-  const { body, note, ask, forget, close } = stage(el, model, 'lens')
+  const { body, note, ask, forget, close } = mountView(el, model, 'lens')
   let reading = null, at = 0, held = null, asking = null
   const kept = model.get('details') // in a page: not every component has its detail there
   const texts = Object.keys(model.get('readings') || {})
@@ -33,7 +33,7 @@ function render({ model, el }) {
   body.append(box, note, result, kept ? h('p', { class: 'spd-faint' }, 'This file keeps the details of the components that can be clicked.') : '', pane.el)
 
   // `follow`: another display, or a cell, has set the text already
-  const read = latest(async (text, follow = false) => {
+  const read = latestOnly(async (text, follow = false) => {
     result.hidden = !text
     if (!text) { forget('read'); return }
     asking = text
@@ -42,7 +42,7 @@ function render({ model, el }) {
     held = at
     draw()
   })
-  const typed = settled(() => read(box.value), 120)
+  const typed = debounce(() => read(box.value), 120)
   function draw() {
     const most = Math.max(...reading.l0, 1)
     line.replaceChildren(...reading.tokens.map((t, i) => h('button', { class: 'spd-tok', role: 'option', 'aria-selected': String(i === held), tabindex: i === held ? 0 : -1,
@@ -55,11 +55,11 @@ function render({ model, el }) {
     if (!reading || i === null) return
     at = i
     ;[...line.children].forEach((e, j) => { e.setAttribute('aria-selected', String(j === held)); e.tabIndex = j === held ? 0 : -1; e.classList.toggle('spd-over', j === at) })
-    const about = o => ({ 'data-key': o.key, title: `${o.key}, importance ${short(o.ci)}${o.label ? '\n' + o.label : ''}`, style: `background: ${shade(o.ci)}` })
+    const about = o => ({ 'data-key': o.key, title: `${o.key}, importance ${formatNumber(o.ci)}${o.label ? '\n' + o.label : ''}`, style: `background: ${shade(o.ci)}` })
     const cell = o => !kept || Object.hasOwn(kept, o.key) ? h('button', { ...about(o), class: 'spd-cell', onclick: () => ask('pick', { key: o.key }).catch(() => {}) }, `:${o.c}`) : h('span', { ...about(o), class: 'spd-cell' }, `:${o.c}`)
     const shown = reading.active[i].length
     sites.replaceChildren(h('h3', {}, 'active at ', token(reading.tokens[i]), shown < reading.l0[i] ? `, the ${shown} most telling of ${reading.l0[i]}` : ''), ...strips(reading, i).map(s => h('div', { class: 'spd-strip' },
-      named(s.site, { class: 'spd-site' }), h('div', { class: 'spd-ticks', 'aria-hidden': 'true' }, s.cells.map(o => h('i', { style: `left: ${(100 * o.c / s.C).toFixed(2)}%; opacity: ${Math.max(.15, o.ci).toFixed(2)}` }))),
+      nameElement(s.site, { class: 'spd-site' }), h('div', { class: 'spd-ticks', 'aria-hidden': 'true' }, s.cells.map(o => h('i', { style: `left: ${(100 * o.c / s.C).toFixed(2)}%; opacity: ${Math.max(.15, o.ci).toFixed(2)}` }))),
       h('div', { class: 'spd-cells' }, s.cells.length ? s.cells.map(cell) : h('span', { class: 'spd-faint' }, 'none')))))
     next.replaceChildren(h('h3', {}, 'next token after ', token(reading.tokens[i])), bars(reading.next[i]))
     if (hold) line.children[i].focus()

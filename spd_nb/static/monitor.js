@@ -1,8 +1,8 @@
-import { h, stage, chart, colors, kernel, named, short } from './kit.js'
+import { h, mountView, chart, colors, kernelOf, nameElement, formatNumber } from './kit.js'
 // Shows a run while it lasts, from one trait, `data`. Which losses are hidden is each display's own business.
 
-// Seconds as people say them
-export function span(s) {
+// Seconds as text, such as `2 min 5 s`
+export function formatDuration(s) {
   if (s === null || s === undefined) return ''
   if (s < 1) return 'less than 1 s'
   const r = Math.round(s)
@@ -14,28 +14,28 @@ export function span(s) {
 
 const whole = n => String(n).replace(/\B(?=(\d{3})+$)/g, ' ')
 
-// What is said above the bar
+// Text above the progress bar
 export function headline(d) {
   if (d.step === undefined) return { starting: 'Waiting for the first step', stopping: 'Waiting for the first step', finished: 'Finished', stopped: 'Stopped', failed: 'Failed' }[d.state]
   const at = `step ${whole(d.step)} of ${whole(d.steps)}`
   if (d.state === 'finished') return `Finished, ${whole(d.steps)} steps`
   if (d.state === 'stopped') return `Stopped at ${at}`
   if (d.state === 'failed') return `Failed at ${at}`
-  const rate = d.rate ? `, ${short(d.rate)} steps per second` : ''
-  return `${d.state === 'stopping' ? 'Stopping, at' : 'Training,'} ${at}${rate}${d.state === 'running' && d.left ? `, ${span(d.left)} left` : ''}`
+  const rate = d.rate ? `, ${formatNumber(d.rate)} steps per second` : ''
+  return `${d.state === 'stopping' ? 'Stopping, at' : 'Training,'} ${at}${rate}${d.state === 'running' && d.left ? `, ${formatDuration(d.left)} left` : ''}`
 }
 
-// Height of a bar for a share of all importances: most are 0, so it goes with the logarithm, from one in ten thousand to all
-export const loft = share => share > 0 ? Math.max(.04, 1 + Math.log10(share) / 4) : 0
+// Height of a bar for a share of all importances, on a log scale from one in ten thousand to all, since most importances are 0
+export const barHeight = share => share > 0 ? Math.max(.04, 1 + Math.log10(share) / 4) : 0
 
 // A curve without axes from 0 to its largest value, as an SVG path
-export function spark(values, width, height) {
+export function sparkPath(values, width, height) {
   const top = Math.max(...values, 1e-9), last = Math.max(1, values.length - 1)
   return values.map((v, i) => `${i ? 'L' : 'M'}${(width * i / last).toFixed(1)},${(height - (height - 2) * v / top - 1).toFixed(1)}`).join('')
 }
 
-// Dotted names without the part that all begin with, and that part
-export function brief(names) {
+// Dotted names without their common beginning, and that beginning
+export function withoutPrefix(names) {
   const parts = names.map(n => n.split('.'))
   let k = 0
   while (names.length > 1 && parts.every(p => p.length > k + 1 && p[k] === parts[0][k])) k++
@@ -44,32 +44,32 @@ export function brief(names) {
 
 function bins(shares) {
   const w = 100 / shares.length
-  const text = shares.map((v, i) => `${short(i / shares.length)} to ${short((i + 1) / shares.length)}: ${short(100 * v)} %`)
+  const text = shares.map((v, i) => `${formatNumber(i / shares.length)} to ${formatNumber((i + 1) / shares.length)}: ${formatNumber(100 * v)} %`)
   return h('svg:svg', { viewBox: '0 0 100 30', class: 'spd-bins', preserveAspectRatio: 'none', role: 'img', 'aria-label': `importances: ${text.filter((_, i) => shares[i] > 0).join(', ')}` },
     h('svg:line', { x1: 0, x2: 100, y1: 29.5, y2: 29.5, class: 'spd-grid' }),
-    shares.map((v, i) => h('svg:rect', { x: i * w + .4, width: w - .8, y: 29.5 - 29 * loft(v), height: 29 * loft(v), class: 'spd-bin' }, h('svg:title', {}, text[i]))))
+    shares.map((v, i) => h('svg:rect', { x: i * w + .4, width: w - .8, y: 29.5 - 29 * barHeight(v), height: 29 * barHeight(v), class: 'spd-bin' }, h('svg:title', {}, text[i]))))
 }
 
 function curve(values, label) {
   if (values.length < 2) return null
   return h('svg:svg', { viewBox: '0 0 100 26', class: 'spd-spark', preserveAspectRatio: 'none', role: 'img', 'aria-label': label },
-    h('svg:path', { d: spark(values, 100, 26), 'vector-effect': 'non-scaling-stroke' }))
+    h('svg:path', { d: sparkPath(values, 100, 26), 'vector-effect': 'non-scaling-stroke' }))
 }
 
 function sites(d) {
-  const [names, above] = brief(d.sites.map(s => s.name))
+  const [names, above] = withoutPrefix(d.sites.map(s => s.name))
   const total = d.l0.filter(v => v !== null)
-  const row = (name, alive, l0, values, hist) => h('tr', {}, h('th', { scope: 'row' }, name), h('td', { class: 'spd-alive' }, alive), h('td', { class: 'spd-used' }, h('span', { class: 'spd-num' }, short(l0)), curve(values, `in use per position, now ${short(l0)}`)), h('td', {}, hist))
+  const row = (name, alive, l0, values, hist) => h('tr', {}, h('th', { scope: 'row' }, name), h('td', { class: 'spd-alive' }, alive), h('td', { class: 'spd-used' }, h('span', { class: 'spd-num' }, formatNumber(l0)), curve(values, `in use per position, now ${formatNumber(l0)}`)), h('td', {}, hist))
   return h('table', { class: 'spd-sites' },
     h('thead', {}, h('tr', {}, [above ? `site in ${above}` : 'site', 'alive', 'in use per position', 'importances 0 to 1'].map((t, i) => h('th', { scope: 'col', title: i === 3 ? 'share of all importances, on a log scale from 0.01 % to 100 %' : t }, t)))),
     h('tbody', {},
       d.sites.length > 1 ? row('all sites', h('span', { class: 'spd-num' }, `${d.sites.reduce((n, s) => n + s.alive, 0)} of ${d.sites.reduce((n, s) => n + s.C, 0)}`), total.at(-1), total, null) : null,
-      d.sites.map((s, i) => row(named(names[i], { title: s.name }),
+      d.sites.map((s, i) => row(nameElement(names[i], { title: s.name }),
         [h('span', { class: 'spd-num' }, `${s.alive} of ${s.C}`), h('div', { class: 'spd-track' }, h('div', { class: 'spd-bar', style: `width: ${(100 * s.alive / s.C).toFixed(1)}%` }))], s.l0, s.curve, bins(s.bins)))))
 }
 
 function render({ model, el }) {
-  const { body, ask, close } = stage(el, model, 'monitor')
+  const { body, ask, close } = mountView(el, model, 'monitor')
   const hidden = new Set(), waiting = []
   let unheard = false
   const title = h('strong', { class: 'spd-num' }), said = h('div', { class: 'spd-said' }), fill = h('div', { class: 'spd-bar' })
@@ -84,14 +84,14 @@ function render({ model, el }) {
     stop.disabled = true
     stop.textContent = 'Stopping'
     waiting.push(setTimeout(() => { unheard = true; interrupt() }, 400),
-      setTimeout(() => { if (!kernel(model)) said.textContent = 'Python does not hear this while the cell runs. The stop button of the notebook does the same.' }, 2000))
+      setTimeout(() => { if (!kernelOf(model)) said.textContent = 'Python does not hear this while the cell runs. The stop button of the notebook does the same.' }, 2000))
     ask('stop').then(heard, heard)
   }
   function interrupt() {
     const { state, step } = model.get('data')
     if (!unheard || state !== 'running' || step === undefined) return
     unheard = false
-    kernel(model)?.interrupt()
+    kernelOf(model)?.interrupt()
   }
   function heard() {
     unheard = false
@@ -101,13 +101,13 @@ function render({ model, el }) {
   function losses(d) {
     const names = Object.keys(d.losses)
     if (names.length !== legend.childElementCount || names.some((n, i) => legend.children[i].dataset.name !== n)) legend.replaceChildren(...names.map((n, i) => h('button', { 'data-name': n, onclick: () => { hidden.has(n) ? hidden.delete(n) : hidden.add(n); draw() } },
-      h('i', { style: `background: ${colors[i % colors.length]}` }), named(n), h('span', { class: 'spd-num' }))))
+      h('i', { style: `background: ${colors[i % colors.length]}` }), nameElement(n), h('span', { class: 'spd-num' }))))
     names.forEach((n, i) => {
       legend.children[i].setAttribute('aria-pressed', !hidden.has(n))
-      legend.children[i].lastChild.textContent = short(d.losses[n].at(-1))
+      legend.children[i].lastChild.textContent = formatNumber(d.losses[n].at(-1))
     })
     const series = names.map((n, i) => ({ x: d.x, y: d.losses[n], color: colors[i % colors.length], kind: d.x.length < 2 ? 'points' : 'line' })).filter((_, i) => !hidden.has(names[i]))
-    plot.replaceChildren(chart({ series, width: 560, height: 270, x: { title: 'step', from: 0, to: Math.max(1, d.x.at(-1)) }, y: { log: true }, label: `losses by step: ${names.map(n => `${n} ${short(d.losses[n].at(-1))}`).join(', ')}` }))
+    plot.replaceChildren(chart({ series, width: 560, height: 270, x: { title: 'step', from: 0, to: Math.max(1, d.x.at(-1)) }, y: { log: true }, label: `losses by step: ${names.map(n => `${n} ${formatNumber(d.losses[n].at(-1))}`).join(', ')}` }))
   }
 
   function draw() {

@@ -1,12 +1,12 @@
-// Runs the front ends of a page without Python: traits and answers come from the page itself. `fronts` and `parts` stand before it.
+// Runs the front ends of a page without Python: traits and answers come from the page itself. `fronts` and `parts` are defined before this code.
 
 async function inflate(id) {
   const bytes = Uint8Array.from(atob(document.getElementById(id).textContent), c => c.charCodeAt(0))
   return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream('gzip'))).text()
 }
 
-// What anywidget gives a front end, with `answer` in the place of Python
-function recorded(state, answer) {
+// The model that anywidget gives a front end, with `answer` instead of Python
+function recordedModel(state, answer) {
   const hears = new Map()
   const tell = (name, ...args) => (hears.get(name) || []).slice().forEach(f => f(...args))
   const model = {
@@ -38,7 +38,7 @@ async function draw(el, id) {
 async function show(el, { id, front }) {
   if (front === null) return draw(el, id)
   const state = JSON.parse(await inflate(id)), { render, answer } = fronts[front]
-  render({ model: recorded(state, answer), el })
+  render({ model: recordedModel(state, answer), el })
 }
 
 // What is in view first; the rest when it comes near

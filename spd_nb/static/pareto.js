@@ -1,7 +1,7 @@
 // Points, their fronts, and the row of a table behind each
-import { h, stage, chart, extent, scale, short, settled } from './kit.js'
+import { h, mountView, chart, extent, scale, formatNumber, debounce } from './kit.js'
 
-// A front as a line of corners: between two of its points the last one is still the best one has
+// A front as a stepped line: between two of its points the earlier one is still the best
 export function corners(x, y, high) {
   const out = { x: [], y: [] }
   x.forEach((v, i) => {
@@ -12,21 +12,21 @@ export function corners(x, y, high) {
   return out
 }
 
-// The nearest point in the direction of an arrow key, by the order along that axis; `points` are [x, y]
-export function beside(points, i, key) {
+// Index of the next point in the direction of an arrow key, in the order along that axis; `points` are [x, y]
+export function nextPoint(points, i, key) {
   const axis = key === 'ArrowLeft' || key === 'ArrowRight' ? 0 : 1, by = key === 'ArrowRight' || key === 'ArrowUp' ? 1 : -1
   const order = points.map((_, j) => j).sort((a, b) => points[a][axis] - points[b][axis] || a - b)
   return order[Math.min(order.length - 1, Math.max(0, order.indexOf(i) + by))]
 }
 
 // A range a little wider than the values, so that no point lies on the edge
-export function wider(values, log) {
+export function paddedRange(values, log) {
   const [lo, hi] = extent(values, log), back = scale(0, 1, log ? Math.log(lo) : lo, log ? Math.log(hi) : hi)
   return [-.04, 1.04].map(t => log ? Math.exp(back(t)) : back(t))
 }
 
-// Take away each text that lies on one before it; hovering still says it
-function thinned(texts) {
+// Removes each text that overlaps an earlier one; hovering still shows it
+function removeOverlaps(texts) {
   const kept = []
   for (const t of texts) {
     const a = t.getBoundingClientRect()
@@ -36,18 +36,18 @@ function thinned(texts) {
 }
 
 function render({ model, el }) {
-  const { body, ask, close } = stage(el, model, 'pareto')
+  const { body, ask, close } = mountView(el, model, 'pareto')
   const g = k => model.get(k), groups = g('groups'), where = groups.flatMap(s => s.rows), points = groups.flatMap(s => s.x.map((v, i) => [v, s.y[i]]))
   const plot = h('div', { class: 'spd-pareto-plot', onkeydown: key }), side = h('div', { class: 'spd-pareto-row', 'aria-live': 'polite' })
   body.replaceChildren(...[g('title') && h('h3', {}, g('title')), h('div', { class: 'spd-pareto-parts' }, plot, side)].filter(Boolean))
-  const axis = (j, log) => { const [from, to] = wider(points.map(p => p[j]), log); return { from, to, log } }
+  const axis = (j, log) => { const [from, to] = paddedRange(points.map(p => p[j]), log); return { from, to, log } }
   const dots = () => [...plot.querySelectorAll('.spd-point')]
   const pick = row => ask('pick', { row }).catch(() => {})
 
   function key(e) {
     const all = dots(), i = all.indexOf(e.target)
     if (e.key === 'Escape') ask('clear').catch(() => {})
-    else if (i >= 0 && /^Arrow/.test(e.key)) reach(all, beside(points, i, e.key)).focus()
+    else if (i >= 0 && /^Arrow/.test(e.key)) reach(all, nextPoint(points, i, e.key)).focus()
     else if (e.key !== 'Enter' && e.key !== ' ') return
     e.preventDefault()
   }
@@ -64,7 +64,7 @@ function render({ model, el }) {
       ]),
       x: { title: g('x_title'), ...axis(0, g('log_x')) }, y: { title: g('y_title'), ...axis(1, g('log_y')) }, width, height: Math.max(260, Math.round(width * .55)), onpick: (s, i) => pick(s.rows[i]), label: g('title') || `${g('y_title')} against ${g('x_title')}`,
     }))
-    thinned(plot.querySelectorAll('.spd-point + text'))
+    removeOverlaps(plot.querySelectorAll('.spd-point + text'))
     const all = dots(), dot = reach(all, held >= 0 ? held : Math.max(0, where.indexOf(g('row'))))
     if (held >= 0) dot.focus()
     show()
@@ -72,11 +72,11 @@ function render({ model, el }) {
   function show() {
     const row = g('row'), values = row === null ? null : g('table')[row]
     side.replaceChildren(values ? h('table', {}, h('caption', {}, `row ${row}`, where.includes(row) ? '' : ', not drawn', ' ', h('button', { type: 'button', onclick: () => ask('clear').catch(() => {}) }, 'let go')),
-      h('tbody', {}, g('columns').map((c, i) => h('tr', {}, h('th', { scope: 'row' }, c), h('td', {}, typeof values[i] === 'number' || values[i] === null ? short(values[i]) : String(values[i]))))))
+      h('tbody', {}, g('columns').map((c, i) => h('tr', {}, h('th', { scope: 'row' }, c), h('td', {}, typeof values[i] === 'number' || values[i] === null ? formatNumber(values[i]) : String(values[i]))))))
       : h('p', { class: 'spd-faint' }, 'Click a point for its row, or tab to the points, move with the arrow keys and press Enter.'))
   }
   let drawn = 0
-  const watch = new ResizeObserver(settled(() => { if (body.clientWidth !== drawn) { drawn = body.clientWidth; draw() } }, 40))
+  const watch = new ResizeObserver(debounce(() => { if (body.clientWidth !== drawn) { drawn = body.clientWidth; draw() } }, 40))
   watch.observe(body)
   model.on('change:row', draw)
   draw()

@@ -1,6 +1,6 @@
 import test from 'node:test'
 import assert from 'node:assert/strict'
-import front, { numbers, ramp, blocks, every, zooms } from '../../spd_nb/static/heat.js'
+import front, { numbers, ramp, blocks, labelStep, cellSizes } from '../../spd_nb/static/heat.js'
 
 test('numbers come back as they were, holes too', () => {
   const text = Buffer.from(new Float32Array([1, -2.5, NaN]).buffer).toString('base64')
@@ -27,12 +27,12 @@ test('with fewer pixels the cell farthest from pale is shown, never a hole besid
 })
 
 test('labels are thinned to 1, 2, 5, 10, ...', () => {
-  assert.deepEqual([every(20, 20), every(20, 21), every(5, 20), every(.1, 13)], [1, 2, 5, 200])
+  assert.deepEqual([labelStep(20, 20), labelStep(20, 21), labelStep(5, 20), labelStep(.1, 13)], [1, 2, 5, 200])
 })
 
 test('cells grow by twos until they can be read, and start small enough for all to be seen', () => {
-  assert.deepEqual(zooms(5, 5, 400), [[44, 28]])
-  const all = zooms(500, 2000, 800)
+  assert.deepEqual(cellSizes(5, 5, 400), [[44, 28]])
+  const all = cellSizes(500, 2000, 800)
   assert.ok(all[0][0] * 2000 <= 800 && all[0][1] * 500 <= 380)
   assert.ok(all.at(-1)[0] >= 12 && all.at(-1)[1] >= 12 && all.at(-2)[0] < 12)
 })

@@ -1,6 +1,6 @@
 import test from 'node:test'
 import assert from 'node:assert/strict'
-import { ticks, scale, extent, short, percent, latest, settled, shade, stage, watch, nameParts, cut } from '../../spd_nb/static/kit.js'
+import { ticks, scale, extent, formatNumber, percent, latestOnly, debounce, shade, mountView, onKernelEnd, nameParts, shortenName } from '../../spd_nb/static/kit.js'
 
 const wait = ms => new Promise(done => setTimeout(done, ms))
 
@@ -44,7 +44,7 @@ test('an extent leaves out what cannot be drawn and is never empty', () => {
 })
 
 test('numbers in three digits', () => {
-  assert.deepEqual([0, 1, 12.345, .012345, 1234.5, 1.5e7, 1.5e-7, -2.71828, null, undefined, NaN].map(short), ['0', '1', '12.3', '0.0123', '1235', '1.5e+7', '1.5e-7', '-2.72', '–', '–', '–'])
+  assert.deepEqual([0, 1, 12.345, .012345, 1234.5, 1.5e7, 1.5e-7, -2.71828, null, undefined, NaN].map(formatNumber), ['0', '1', '12.3', '0.0123', '1235', '1.5e+7', '1.5e-7', '-2.72', '–', '–', '–'])
   assert.deepEqual([0, .0001, .0123, .256, 1, null].map(percent), ['0 %', '< 0.1 %', '1.2 %', '26 %', '100 %', '–'])
 })
 
@@ -57,7 +57,7 @@ test('shades stay between none and full', () => {
 test('latest runs one at a time and skips to the newest, also after a failure', async () => {
   const seen = []
   let fail = false, open
-  const go = latest(async v => { seen.push(v); await new Promise(done => { open = done }); if (fail) throw new Error('no') })
+  const go = latestOnly(async v => { seen.push(v); await new Promise(done => { open = done }); if (fail) throw new Error('no') })
   go(1); go(2); go(3)
   assert.deepEqual(seen, [1])
   fail = true
@@ -70,7 +70,7 @@ test('latest runs one at a time and skips to the newest, also after a failure', 
 })
 
 test('settled waits until nothing has happened for a while', async () => {
-  const seen = [], go = settled((...args) => seen.push(args), 20)
+  const seen = [], go = debounce((...args) => seen.push(args), 20)
   go(1); go(2, 'b')
   assert.deepEqual(seen, [])
   await wait(60)
@@ -81,9 +81,9 @@ test('a name is cut inside, and never in the number at its end', () => {
   const key = 'model.layers.11.mlp.down_proj:798'
   assert.deepEqual(nameParts(key), ['model.layers.', '11.mlp.down_proj', ':798'])
   for (const [text, parts] of [['linear1:3', ['', 'linear1', ':3']], ['feature 12', ['', 'feature ', '12']], ['a.b.c', ['a.b.', 'c', '']], ['h.0.attn', ['h.', '0.attn', '']], ['', ['', '', '']], ['x\ny:4', ['', 'x\ny', ':4']], [' said', ['', ' said', '']]]) assert.deepEqual(nameParts(text), parts)
-  assert.deepEqual([40, 33, 28, 22, 21, 20, 10, 5].map(n => cut(key, n)), [key, key, 'model.l…11.mlp.down_proj:798', 'm…11.mlp.down_proj:798', '…11.mlp.down_proj:798', '11.mlp.down_pro…:798', '11.ml…:798', '…:798'])
-  for (let n = 5; n < 40; n++) assert.ok(cut(key, n).endsWith(':798') && cut(key, n).length <= n)
-  assert.equal(cut('how much of it', 8), 'how muc…')
+  assert.deepEqual([40, 33, 28, 22, 21, 20, 10, 5].map(n => shortenName(key, n)), [key, key, 'model.l…11.mlp.down_proj:798', 'm…11.mlp.down_proj:798', '…11.mlp.down_proj:798', '11.mlp.down_pro…:798', '11.ml…:798', '…:798'])
+  for (let n = 5; n < 40; n++) assert.ok(shortenName(key, n).endsWith(':798') && shortenName(key, n).length <= n)
+  assert.equal(shortenName('how much of it', 8), 'how muc…')
 })
 
 // As much of a page as the frame of a view needs
@@ -99,7 +99,7 @@ test('what an answer changed is set to the same again, for notebooks that follow
     get: k => state[k], set(k, v) { state[k] = v; dirty.add(k) }, save_changes() { updates.push(Object.fromEntries([...dirty].map(k => [k, state[k]]))); dirty.clear() },
     on: (_, f) => hears.push(f), off() {}, send: q => sent.push(q),
   }
-  const { ask, close } = stage(new Element(), model, 'test')
+  const { ask, close } = mountView(new Element(), model, 'test')
   const answered = (more, then) => { then?.(); hears.forEach(f => f({ id: sent.at(-1).id, answer: 3, ...more })) }
   let reply = ask('pick', { key: 'b' })
   answered({ changed: ['key'] }, () => { state.key = 'b' }) // Python's update comes before its answer
@@ -117,7 +117,7 @@ test('a kernel that has ended is noticed, in front ends that say so', () => {
   const signal = () => ({ slots: [], connect(f) { this.slots.push(f) }, disconnect(f) { this.slots = this.slots.filter(g => g !== f) }, emit(v) { this.slots.forEach(f => f(null, v)) } })
   const sessionContext = { kernelChanged: signal(), statusChanged: signal() }
   let ends = 0
-  const unwatch = watch({ widget_manager: { context: { sessionContext } } }, () => { ends++ })
+  const unwatch = onKernelEnd({ widget_manager: { context: { sessionContext } } }, () => { ends++ })
   for (const s of ['busy', 'idle', 'unknown']) sessionContext.statusChanged.emit(s)
   assert.equal(ends, 0)
   sessionContext.statusChanged.emit('dead')
@@ -126,5 +126,5 @@ test('a kernel that has ended is noticed, in front ends that say so', () => {
   unwatch()
   sessionContext.statusChanged.emit('dead')
   assert.equal(ends, 2)
-  watch({}, () => { ends++ })()
+  onKernelEnd({}, () => { ends++ })()
 })
