@@ -271,7 +271,7 @@ class AblationEffect(NamedTuple):
 # %% ../nbs/23_scoring.ipynb #7682449d
 def _with_and_without(dm, key, toks, on):
     "Probability of each token, summed over firings, with and without a component, and the summed KL elsewhere"
-    here = gone = cost = torch.zeros((), dtype=torch.double)
+    here = gone = cost = torch.zeros(()).cpu().double()
     for x,f in zip(toks.split(8), on.split(8)):
         p = dm(x).float().log_softmax(-1)
         with dm.masked(without_masks(dm, [key])): q = dm(x).float().log_softmax(-1)

@@ -14,12 +14,12 @@ STEPS = ['mkdir','replace','fsync','unlink','rmdir']
 def write_folder(path, text):
     with atomic(path, folder=True) as new:
         (new/'deep').mkdir()
-        for n in 'xy': (new/'deep'/n).write_text(text)
+        for n in 'xy': (new/'deep'/n).write_text(text, encoding='utf-8')
 
 def write_file(path, text):
-    with atomic(path) as f: f.write_text(text)
+    with atomic(path) as f: f.write_text(text, encoding='utf-8')
 
-def content(path): return {f.relative_to(path).as_posix():f.read_text() for f in recover(path).rglob('*') if f.is_file()}
+def content(path): return {f.relative_to(path).as_posix():f.read_text(encoding='utf-8') for f in recover(path).rglob('*') if f.is_file()}
 def both(text): return {'deep/x':text, 'deep/y':text}
 
 def forked(f):
@@ -56,7 +56,7 @@ def old_then_new(held, old, new): return 0<held.count(old)<len(held) and list(he
 def test_a_write_after_any_kill_needs_no_repair_and_clears_the_old_version_away(tmp_path):
     def rewritten(path):
         write_folder(path, 'next')
-        return {f.name:f.read_text() for f in (path/'deep').iterdir()}
+        return {f.name:f.read_text(encoding='utf-8') for f in (path/'deep').iterdir()}
     *_,held,left = zip(*fates(tmp_path, write_folder, rewritten, kill, STEPS))
     assert list(held)==len(held)*[dict(x='next', y='next')]
     assert not any('.result.old' in names for names in left)
@@ -129,11 +129,11 @@ def test_recover_and_atomic_read_the_home_folder(tmp_path, monkeypatch):
     write_folder('~/result', 'new')
     assert recover('~/result')==tmp_path/'result' and content(tmp_path/'result')==both('new')
     write_file('~/home.txt', 'mine')
-    assert (tmp_path/'home.txt').read_text()=='mine'
+    assert (tmp_path/'home.txt').read_text(encoding='utf-8')=='mine'
 
 def test_a_history_whose_first_row_is_torn(tmp_path):
     run = Run(tmp_path)
-    (run/'history.jsonl').write_text('{"st')
+    (run/'history.jsonl').write_text('{"st', encoding='utf-8')
     assert run.history==[]
     run.log(dict(step=0))
     run.log(dict(step=1))

@@ -19,7 +19,7 @@ def test_null_documents_of_a_table_are_skipped(tmp_path):
     assert read([*TEXTS[:2], float('nan'), *TEXTS[2:]])==DOCS
 
 def test_json_lines_of_ids(tmp_path):
-    (tmp_path/'ids.jsonl').write_text('\n'.join(json.dumps(dict(input_ids=d)) for d in DOCS))
+    (tmp_path/'ids.jsonl').write_text('\n'.join(json.dumps(dict(input_ids=d)) for d in DOCS), encoding='utf-8')
     assert read(tmp_path/'ids.jsonl')==DOCS
 
 def test_a_stream_whose_columns_are_not_known():
@@ -28,15 +28,15 @@ def test_a_stream_whose_columns_are_not_known():
 
 @pytest.mark.parametrize('name,text', [('a.html','<p>1 2</p>'), ('a.json','[]'), ('nameless','1 2')])
 def test_other_kinds_of_files_are_refused(tmp_path, name, text):
-    (tmp_path/name).write_text(text)
+    (tmp_path/name).write_text(text, encoding='utf-8')
     with pytest.raises(ValueError, match='its markup would be read as text; .parquet, .txt, .jsonl'): read(tmp_path/name)
 
 def test_a_torn_line_is_named(tmp_path):
-    (tmp_path/'torn.jsonl').write_text('{"text": "1 2"}\n{"te')
+    (tmp_path/'torn.jsonl').write_text('{"text": "1 2"}\n{"te', encoding='utf-8')
     with pytest.raises(ValueError, match='line 2 of'): read(tmp_path/'torn.jsonl')
 
 def test_a_row_without_the_column_is_named(tmp_path):
-    (tmp_path/'lacks.jsonl').write_text('null\n{"text": "1 2"}\n{"id": 3}')
+    (tmp_path/'lacks.jsonl').write_text('null\n{"text": "1 2"}\n{"id": 3}', encoding='utf-8')
     with pytest.raises(ValueError, match="has no 'text'; it has 'id'"): read(tmp_path/'lacks.jsonl')
 
 @pytest.mark.parametrize('name,head', [('marked.txt',''), ('marked.csv','text\n')])
@@ -46,11 +46,11 @@ def test_a_byte_order_mark_is_no_text(tmp_path, name, head):
     assert read(tmp_path/name)==DOCS
 
 def test_a_csv_with_another_delimiter_is_refused(tmp_path):
-    (tmp_path/'other.csv').write_text('id;text\n1;1 2')
+    (tmp_path/'other.csv').write_text('id;text\n1;1 2', encoding='utf-8')
     with pytest.raises(ValueError, match="its columns are not separated by ','"): read(tmp_path/'other.csv')
 
 def test_ids_written_as_text_are_refused(tmp_path):
-    (tmp_path/'ids.csv').write_text('input_ids\n"[1, 2]"')
+    (tmp_path/'ids.csv').write_text('input_ids\n"[1, 2]"', encoding='utf-8')
     with pytest.raises(ValueError, match=r"holds text, '\[1, 2\]'"): read(tmp_path/'ids.csv')
 
 def test_several_data_sets_are_refused():
@@ -60,11 +60,11 @@ def test_a_dictionary_is_no_document():
     with pytest.raises(TypeError, match='a document is a text or a list of token ids, got dict'): read([dict(text='1')])
 
 def test_all_files_are_looked_at_before_any_is_read(tmp_path):
-    (tmp_path/'a.txt').write_text('1 2')
-    (tmp_path/'b.html').write_text('<p>')
+    (tmp_path/'a.txt').write_text('1 2', encoding='utf-8')
+    (tmp_path/'b.html').write_text('<p>', encoding='utf-8')
     with pytest.raises(ValueError, match='its markup'): next(iter(documents(tmp_path/'*', words)))
 
 def test_tokens_reads_what_documents_reads(tmp_path):
-    (tmp_path/'a.tsv').write_text('story\n'+'\n'.join(TEXTS))
+    (tmp_path/'a.tsv').write_text('story\n'+'\n'.join(TEXTS), encoding='utf-8')
     for source in (tmp_path/'a.tsv', [*TEXTS[:2], ' ', '', *TEXTS[2:]]):
         assert tokens(source, 2, 4, words, bos=0, shuffle=False).rows.tolist()==[[0,5,6,7],[0,8,9,0],[10,0,11,12],[13,14,0,15]]

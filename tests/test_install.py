@@ -33,7 +33,7 @@ def test_metadata_is_settings_ini(wheel, cfg):
 
 def test_contents(wheel):
     held = {n for n in wheel.namelist() if '.dist-info/' not in n}
-    code = {str(p.relative_to(ROOT)) for p in (ROOT/'spd_nb').rglob('*') if p.suffix in ('.py','.js','.css')}
+    code = {str(p.relative_to(ROOT)) for p in (ROOT/'spd_nb').rglob('*') if p.suffix in ('.py','.js','.css') or p.name=='py.typed'}
     data = {f'spd_nb/{p.relative_to(ROOT)}' for kind in ('story','toys') for p in (ROOT/'data'/kind).rglob('*') if p.is_file() and p.suffix!='.md'}
     assert held==code|data
 

@@ -18,7 +18,7 @@ tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel(
 dm = decompose(model, 'model.layers.*.mlp.*', C=400)
 batches = [torch.randint(97, (4,16)) for _ in range(2)]
 run = lambda name, **kw: harvest(dm, batches, Path(sys.argv[1])/name, tokenizer=tokenizer, examples=4, progress=False, **kw)
-held = int(Path('/proc/self/statm').read_text().split()[0])*resource.getpagesize()
+held = int(Path('/proc/self/statm').read_text(encoding='utf-8').split()[0])*resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (held+1050*2**20, resource.RLIM_INFINITY))
 try: run('whole')
 except RuntimeError as e: print(e)

@@ -111,8 +111,8 @@ def losses(dm, x):
 def gradient(dm, x, loss, autocast=None):
     "A loss on a batch, and its gradient"
     learner = Learner(dm, [x], {'it':(1.,loss)}, 10, 1e-3, cosine)
-    with torch.autocast(dm.device.type, autocast, enabled=autocast is not None): value = loss(learner.now())
-    return value.item(),torch.autograd.grad(value, dm.learnt(), materialize_grads=True)
+    with torch.autocast(dm.device.type, autocast, enabled=autocast is not None): value = loss(learner.observe())
+    return value.item(),torch.autograd.grad(value, dm.trainable_parameters(), materialize_grads=True)
 
 def gradients(at):
     "Every loss and its gradient, against float64 on the CPU"
@@ -244,8 +244,8 @@ def resumed(at):
             whole,a = run(f'{tmp}/whole', autocast)
             run(f'{tmp}/cut', autocast, callbacks=[lambda l: l.stop() if l.step==5 else None])
             again,b = run(f'{tmp}/cut', autocast, resume=True)
-        equal = a.history==b.history and all(torch.equal(p, q) for p,q in zip(whole.learnt(), again.learnt()))
-        yield Row('resumed'+(' in bf16' if autocast else ''), 'equal number for number' if equal else f'off by {close(list(whole.learnt()), list(again.learnt())):.1e}', equal)
+        equal = a.history==b.history and all(torch.equal(p, q) for p,q in zip(whole.trainable_parameters(), again.trainable_parameters()))
+        yield Row('resumed'+(' in bf16' if autocast else ''), 'equal number for number' if equal else f'off by {close(list(whole.trainable_parameters()), list(again.trainable_parameters())):.1e}', equal)
 
 def moved(at):
     "Models, saves and checkpoints move between devices"
@@ -307,11 +307,11 @@ def speed(at):
     for name,toy,C,view in (('TMS 40-10',TMS(40, 10),200,None), ('residual MLP',ResidMLP(),100,feature_space)):
         toy.eval().requires_grad_(False)
         dm = decompose(toy, 'linear*' if view is None else '*mlp_*', C=C, tied={'linear2':'linear1'} if view is None else {}).to(at.device)
-        seconds,mb = timed(at, Learner(dm, toy.batches(256 if at.small else 4096, merge=True), spd_losses(), 1000, 1e-3, cosine, view=view).one, n)
+        seconds,mb = timed(at, Learner(dm, toy.batches(256 if at.small else 4096, merge=True), spd_losses(), 1000, 1e-3, cosine, view=view).train_step, n)
         yield Row(f'SPD step, {name}', f'{seconds*1e3:.1f} ms, {mb:.0f} MB')
     for name,autocast in (('float32',None), ('bf16',torch.bfloat16)):
         dm,batches,losses_ = large(at)
-        seconds,mb = timed(at, Learner(dm, batches, losses_, 1000, 1e-3, cosine, autocast=autocast).one, n)
+        seconds,mb = timed(at, Learner(dm, batches, losses_, 1000, 1e-3, cosine, autocast=autocast).train_step, n)
         yield Row(f'VPD step, {name}', f'{seconds*1e3:.0f} ms for {batches[0].numel():,} tokens ({batches[0].numel()/seconds:,.0f} a second), {sum(dm.C.values()):,} components, {mb:.0f} MB')
     dm,texts = at.story(),stories(4, 32) if at.small else stories(32, 128)
     batches = [texts[i] for i in range(n)]
