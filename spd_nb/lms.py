@@ -12,11 +12,12 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from .compute import AdamW
 from .core import located, seeded
 from .keys import get_site, weight_of
-from .measures import next_token_ce, next_token_nll
+from .measures import next_token_nll
 from .sites import SiteAudit, audit, matrices
 from .grammar import Token
 from .stories import surprisal, vocabulary
@@ -245,7 +246,9 @@ def fit_lm(
     try:
         for i in (bar := trange(steps, disable=not progress)):
             toks = batches[i]
-            loss = next_token_ce(model(toks, use_cache=False).logits, toks)
+            logits = model(toks, use_cache=False).logits
+            # `next_token_ce`, summed in torch's order: a seed trains the same model as it always did
+            loss = F.cross_entropy(logits[:,:-1].flatten(0,1), toks[:,1:].flatten())
             opt.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.)
