@@ -15,16 +15,16 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
+if TYPE_CHECKING: import pandas as pd
 from .autointerp import in_label
-from .llm import run_in_thread, last_json_object, unfinished_hint
 from .batches import Feed
+from .count import ids_of
 from .eval import relative_change, single_ablations, without_masks
 from .harvest import Harvest
-from .count import ids_of
 from .keys import Key
-from .measures import next_token_nll
+from .llm import last_json_object, run_in_thread, unfinished_hint
+from .measures import kl_pq, next_token_nll
 from .texts import assembled, marked, marks_for, quoted
-if TYPE_CHECKING: import pandas as pd
 
 # %% ../nbs/23_scoring.ipynb #c1e1f463
 class HeldOut(NamedTuple):
@@ -275,7 +275,7 @@ def _with_and_without(dm, key, toks, on):
     for x,f in zip(toks.split(8), on.split(8)):
         p = dm(x).float().log_softmax(-1)
         with dm.masked(without_masks(dm, [key])): q = dm(x).float().log_softmax(-1)
-        kl = (p.exp()*(p-q)).sum(-1)
+        kl = kl_pq(p, q)
         here = here+p[f].exp().sum(0).cpu().double() # Apple's GPU has no float64
         gone = gone+q[f].exp().sum(0).cpu().double()
         cost = cost+kl[~f].sum(0).cpu().double()
