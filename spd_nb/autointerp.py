@@ -19,7 +19,7 @@ from .texts import marked, marks_for, quoted
 if TYPE_CHECKING: import pandas as pd
 
 # %% ../nbs/22_autointerp.ipynb #09749dff
-def _named(tokens, most, cover):
+def _named(tokens, most, cover)->'tuple[pd.DataFrame,bool]':
     """The tokens to name, and whether they stand for a class: those with the largest gain, or if these make up less
     than half of the firings, those with a similar PMI"""
     if not len(tokens): return tokens,False
@@ -72,11 +72,11 @@ def label_evidence(
 )->'pd.DataFrame':           # Labels by key
     "Label components from their evidence, and save the labels under the strategy `evidence`"
     df = h.components
-    keys = df.index[df.firings>0] if keys is None else [str(Key.parse(k)) for k in keys]
-    made = [dict(key=k, strategy='evidence', **evidence_label(h.component(k))) for k in keys]
+    chosen = list(df.index[df.firings>0]) if keys is None else [str(Key.parse(k)) for k in keys]
+    made = [dict(key=k, strategy='evidence', **evidence_label(h.component(k))) for k in chosen]
     def had(k): return next((r for r in reversed(h.labels.of(k)) if r['strategy']=='evidence'), {})
     h.labels.extend(r for r in made if not r.items()<=had(r['key']).items()) # the same label is not written twice
-    return h.labels.frame('evidence').loc[list(keys)]
+    return h.labels.frame('evidence').loc[chosen]
 
 # %% ../nbs/22_autointerp.ipynb #f94359ca
 def _token_lines(tokens, n=12):
@@ -203,7 +203,7 @@ def _strategy_name(strategy): return getattr(strategy, '__name__', None) or stra
 def _model_name(ask): return getattr(ask, 'model', getattr(ask, '__name__', type(ask).__name__))
 
 # %% ../nbs/22_autointerp.ipynb #de6e9e3b
-def _as_keys(h, keys):
+def _as_keys(h, keys)->list[str]:
     "Keys as a list, from one, several, or `None` for all that fire, by descending number of firings"
     if keys is None:
         firings = h.components.firings
@@ -252,9 +252,9 @@ def estimate(
 # labels, tokens_in (a quarter of the bytes), tokens_out (if every answer is as long as it may be), cost (dollars)
 )->dict:
     "Estimated cost of labelling if every question is answered at the first try; existing labels cost nothing"
-    keys = _as_keys(h, keys)
-    there = _existing_labels(h, keys, strategy, ask)
-    prompts = [prompt_for(h, k, strategy, examples) for k in keys if k not in there]
+    chosen = _as_keys(h, keys)
+    there = _existing_labels(h, chosen, strategy, ask)
+    prompts = [prompt_for(h, k, strategy, examples) for k in chosen if k not in there]
     n_in = sum(len(p.encode()) for p in prompts)//4
     n_out = len(prompts)*getattr(ask, 'max_tokens', 600)
     return dict(labels=len(prompts), tokens_in=n_in, tokens_out=n_out, cost=cost(ask, n_in, n_out))
@@ -386,13 +386,13 @@ def label(
     import pandas as pd
     from tqdm.auto import tqdm
     _check_limits(ask, max_cost, concurrency, tries)
-    keys = _as_keys(h, keys)
-    there = _existing_labels(h, keys, strategy, ask)
-    todo = [k for k in keys if k not in there]
+    chosen = _as_keys(h, keys)
+    there = _existing_labels(h, chosen, strategy, ask)
+    todo = [k for k in chosen if k not in there]
     work = _Labelling(h, ask, strategy, examples, tries, max_cost)
     spent = work.budget
     async def run():
-        with tqdm(total=len(keys), initial=len(there), disable=not progress, unit='label') as bar:
+        with tqdm(total=len(chosen), initial=len(there), disable=not progress, unit='label') as bar:
             await work.label_all(todo, bar, concurrency)
     try: run_in_thread(run)
     except BaseExceptionGroup as e:
@@ -400,7 +400,7 @@ def label(
             f"{spent.tokens_in:,} tokens read and {spent.tokens_out:,} written, ${spent.cost:.4f}; the labels so far "
             "are saved")
         raise e.exceptions[0] from None
-    rows = _existing_labels(h, keys, strategy, ask)
+    rows = _existing_labels(h, chosen, strategy, ask)
     labels = pd.DataFrame(rows.values(), columns=['key',*_FIELDS,'cost']).set_index('key')
     lost = spent.lost if spent.lost>1e-9 else 0.
     return Labelled(labels, work.failed, work.left, spent.cost, lost, spent.tokens_in, spent.tokens_out)

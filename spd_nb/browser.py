@@ -8,7 +8,7 @@ __all__ = ['Sort', 'ComponentBrowser']
 # %% ../nbs/33_browser.ipynb #2c1c9be6
 import re
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 from traitlets import Enum, List, Unicode
 if TYPE_CHECKING: import pandas as pd
@@ -64,7 +64,7 @@ class _ComponentTable(Evidence):
         "Components that pass the filters, with `pmi` and `precision` if a token is searched"
         filters = token,side,label,site,alive,len(self.h.labels.rows)
         if getattr(self, '_last', (None,))[0]==filters: return self._last[1]
-        df = self.h.components
+        df:Any = self.h.components
         if label: df = _with_label(df, label)
         if token: df = _with_token(self.h, df, token, side)
         if site: df = df[df.site==site]

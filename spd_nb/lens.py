@@ -7,7 +7,7 @@ __all__ = ['PromptLens']
 
 # %% ../nbs/34_lens.ipynb #1d27b02b
 from collections.abc import Iterable
-from typing import Annotated
+from typing import Annotated, Any
 import torch
 from pydantic import Field
 from traitlets import Unicode
@@ -98,8 +98,8 @@ class PromptLens(Evidence):
     def plain_html(self)->str:
         "The prompt, and a table of the components that its first tokens need"
         if not self.prompt: return '<p>No text yet.</p>'
-        df = self.h.by_text(self.prompt).head(12)
-        rows = [(r.token, r.key, f'{r.ci:.2f}', r.output_label or r.input_label) for r in df.itertuples()]
+        found:Any = self.h.by_text(self.prompt).head(12).itertuples()
+        rows = [(r.token, r.key, f'{r.ci:.2f}', r.output_label or r.input_label) for r in found]
         return f'<p>{as_html(self.prompt)}</p>'+html_table(rows, ('token','component','importance','label'))
 
     def _repr_html_(self)->str: return self.snapshot(keys=[self.key] if self.key else [])._repr_html_()

@@ -22,6 +22,7 @@ from .count import ids_of
 from .eval import relative_change, single_ablations, without_masks
 from .harvest import Harvest
 from .keys import Key
+from .labels import Side
 from .llm import last_json_object, run_in_thread, unfinished_hint
 from .measures import kl_pq, next_token_nll
 from .texts import assembled, marked, marks_for, quoted
@@ -336,7 +337,7 @@ def shortlist(
     h:Harvest,              # Opened with its decomposition
     tokens,                 # As for `Harvest.by_token`
     text:HeldOut,           # Text to choose on, not the one to report on
-    side:str='output',      # `output`, or `input` to see what the common mistake gives
+    side:Side='output',     # `output`, or `input` to see what the common mistake gives
     n:int=10,               # Components to measure
     min_density:float=.001, # Leave out those that fire on a smaller share of positions
     max_density:float=.2,   # ... or on a larger one

@@ -145,7 +145,7 @@ class _EditAnswers(_EditedRuns):
     @browser_callable
     def write_on(self, prompt:_Text, changes:_Changes, gate:bool, n:Annotated[int, Field(ge=1, le=200)])->dict:
         "Greedy continuation of a text by up to `n` tokens, before and with an edit"
-        written = generations(self.dm, self._edit(changes, gate), prompt, n=n, samples=0, tokenizer=self.h.tokenizer)
+        written = generations(self.h.needed_dm(), self._edit(changes, gate), prompt, n=n, samples=0, tokenizer=self.h.tokenizer)
         r = written.table.iloc[0]
         return dict(before=visible(r.before), after=visible(r.after))
 
