@@ -22,7 +22,7 @@ help:
 	@echo "make page PAGE=nbs/30_edit.ipynb   one page of it, also without quarto; ARGS=--stored does not run it"
 	@echo "make gpu     the same results on a GPU as on a CPU, speed and memory; make gpu ARGS='--device cpu' runs the checks at their smallest"
 	@echo "make bench   timings; make toys   decompose the toys to convergence; make story ARGS=target   train the story model; make editing   edit it and measure"
-	@echo "make export  notebooks -> spd_nb; make check   fail if that changes anything; make readme   README.md from nbs/index.ipynb"
+	@echo "make export  notebooks -> spd_nb; make check   fail if that changes anything, or ruff or pyright find something; make readme   README.md from nbs/index.ipynb"
 
 install: $(STAMP)
 
@@ -50,6 +50,8 @@ readme: $(STAMP)
 
 check: $(STAMP)
 	@$(PY) tools/check.py
+	@.venv/bin/ruff check -q
+	@.venv/bin/basedpyright --level error
 
 docs: $(STAMP)
 	@command -v quarto >/dev/null || { echo "make docs needs quarto: https://quarto.org/docs/get-started"; exit 1; }

@@ -5,14 +5,16 @@ import pytest
 # read when the libraries are imported: no browser tab for a figure, no network, no thread oversubscription under xdist
 os.environ.setdefault('PLOTLY_RENDERER', 'plotly_mimetype')
 os.environ.setdefault('HF_HUB_OFFLINE', '1')
-if workers := os.environ.get('PYTEST_XDIST_WORKER_COUNT'): os.environ.setdefault('OMP_NUM_THREADS', str(max(1, os.cpu_count()//int(workers))))
+if workers := os.environ.get('PYTEST_XDIST_WORKER_COUNT'):
+    os.environ.setdefault('OMP_NUM_THREADS', str(max(1, os.cpu_count()//int(workers))))
 
 def pytest_addoption(parser):
     parser.addoption('--nbflags', default='', help='run cells with these flags too, e.g. --nbflags slow')
     parser.addoption('--zoo', action='store_true', help='check every model of tests/zoo.py, not only a few')
 
 def pytest_collect_file(parent, file_path):
-    if file_path.suffix=='.ipynb' and not any(p[0] in '._' for p in file_path.relative_to(parent.config.rootpath).parts):
+    if file_path.suffix=='.ipynb' and not any(p[0] in '._'
+            for p in file_path.relative_to(parent.config.rootpath).parts):
         return NbFile.from_parent(parent, path=file_path)
 
 class NbFile(pytest.File):
@@ -24,12 +26,14 @@ class NbFile(pytest.File):
 class NbItem(pytest.Item):
     def runtest(self):
         from IPython.core.history import HistoryManager
-        HistoryManager._get_hist_file_name = lambda self, profile='default': ':memory:'  # else each page leaves a thread and two open files, and lines in the reader's own history
+        # else each page leaves a thread and two open files, and lines in the reader's own history
+        HistoryManager._get_hist_file_name = lambda self, profile='default': ':memory:'
         from nbdev.config import get_config
         cfg = get_config(path=self.config.rootpath)
         skip = set(cfg.tst_flags.split())-set(self.config.getoption('--nbflags').split())
         try: run_page(self.path, skip, cfg.config_path)
-        finally: gc.collect()  # what a page left open is reported for the page, not for whichever test runs when it is collected
+        # what a page left open is reported for the page, not for whichever test runs when it is collected
+        finally: gc.collect()
 
     def repr_failure(self, excinfo):
         cell = getattr(excinfo.value, '__notebook_cell__', None)
@@ -39,7 +43,8 @@ class NbItem(pytest.Item):
     def reportinfo(self): return self.path, 0, f'{self.path.name}'
 
 def run_page(path, skip_flags, root):
-    "Run the cells of a notebook in this process, as `nbdev_test` does; an error is raised as it is, with the cell attached, so that `--pdb` stops in it"
+    """Run the cells of a notebook in this process, as `nbdev_test` does; an error is raised as it is, with the cell
+    attached, so that `--pdb` stops in it"""
     from execnb.shell import CaptureShell
     from fastcore.xtras import working_directory
     from nbdev.frontmatter import FrontmatterProc
@@ -52,7 +57,8 @@ def run_page(path, skip_flags, root):
     with working_directory(path.parent):
         for number,cell in enumerate(nb.cells, 1):
             flags = getattr(cell, 'directives_', None) or {}
-            skipped = cell.cell_type!='code' or 'nbdev_export'+'(' in cell.source or flags.get('eval:', [''])[0].lower()=='false' or skip_flags&flags.keys()
+            skipped = cell.cell_type!='code' or 'nbdev_export'+'(' in cell.source or flags.get('eval:',
+                [''])[0].lower()=='false' or skip_flags&flags.keys()
             if skipped: continue
             shell.cell(cell)
             if shell.exc:
@@ -61,9 +67,11 @@ def run_page(path, skip_flags, root):
 
 def describe_failure(path, number, cell_id, source, error):
     "The cell with an arrow at the line that failed, then where the error was raised below it"
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not any(f'{os.sep}{p}{os.sep}' in f.filename for p in ('jaxtyping','beartype','IPython','execnb'))]
+    frames = [f for f in traceback.extract_tb(error.__traceback__)
+        if not any(f'{os.sep}{p}{os.sep}' in f.filename for p in ('jaxtyping','beartype','IPython','execnb'))]
     in_cell = [i for i,f in enumerate(frames) if f.filename.startswith('<ipython-input') and f.name=='<module>']
     at,below = (frames[in_cell[-1]].lineno,frames[in_cell[-1]+1:]) if in_cell else (0,frames)
     said = ''.join(traceback.format_exception_only(error)).rstrip()
     shown = [f"{'-->' if i==at else '   '} {i:3} {line}" for i,line in enumerate(source.splitlines(), 1)]
-    return '\n'.join([f'{path}, cell {number} (id {cell_id}), line {at}: {said}', '', *shown, '', *map(str.rstrip, traceback.format_list(below)), said])
+    return '\n'.join([f'{path}, cell {number} (id {cell_id}), line {at}: {said}', '', *shown, '',
+        *map(str.rstrip, traceback.format_list(below)), said])

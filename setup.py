@@ -16,12 +16,12 @@ class WithData(build_py):
     def run(self):
         super().run()
         if getattr(self, 'editable_mode', False): return
-        for kind in ('story','toys'): shutil.copytree(here/'data'/kind, Path(self.build_lib)/lib/'data'/kind, dirs_exist_ok=True, ignore=shutil.ignore_patterns('*.md'))
+        for kind in ('story','toys'): shutil.copytree(here/'data'/kind, Path(self.build_lib)/lib/'data'/kind, dirs_exist_ok=True, ignore=shutil.ignore_patterns('*.md'))  # noqa: E501
 
 setup(
     name=cfg['lib_name'], version=cfg['version'], description=cfg['description'],
     long_description=(here/'README.md').read_text(encoding='utf-8'), long_description_content_type='text/markdown',
-    author=cfg['author'], author_email=cfg['author_email'], license=cfg['license'].upper(), keywords=cfg['keywords'], url=cfg['git_url'],
+    author=cfg['author'], author_email=cfg['author_email'], license=cfg['license'].upper(), keywords=cfg['keywords'], url=cfg['git_url'],  # noqa: E501
     packages=find_packages(include=[lib, f'{lib}.*']),
     cmdclass=dict(build_py=WithData),
     package_data={lib: shlex.split(cfg['package_data'])},

@@ -21,13 +21,16 @@ if TYPE_CHECKING:  # for editors and type checkers; the table below is what runs
     from .tradeoff import measure
     from .train import fit
 
-__all__ = ['ComponentBrowser', 'EditStudio', 'Harvest', 'PromptLens', 'ablated', 'baked', 'decompose', 'fit', 'linear_sites', 'load', 'load_lm',
-           'measure', 'only', 'plan', 'report', 'save', 'scaled', 'spd_losses', 'tokens', 'u_replaced', 'v_replaced', 'vpd_losses', 'write_token']
+__all__ = [
+    'ComponentBrowser', 'EditStudio', 'Harvest', 'PromptLens', 'ablated', 'baked', 'decompose', 'fit', 'linear_sites',
+    'load', 'load_lm', 'measure', 'only', 'plan', 'report', 'save', 'scaled', 'spd_losses', 'tokens', 'u_replaced',
+    'v_replaced', 'vpd_losses', 'write_token']
 
 _MODULES = dict(
-    browser='ComponentBrowser', data='tokens', edit='ablated only scaled u_replaced v_replaced', eval='report', export='baked',
-    harvest='Harvest', learn='write_token', lens='PromptLens', lms='linear_sites load_lm', model='decompose load save',
-    objectives='spd_losses vpd_losses', planning='plan', studio='EditStudio', tradeoff='measure', train='fit')
+    browser='ComponentBrowser', data='tokens', edit='ablated only scaled u_replaced v_replaced', eval='report',
+    export='baked', harvest='Harvest', learn='write_token', lens='PromptLens', lms='linear_sites load_lm',
+    model='decompose load save', objectives='spd_losses vpd_losses', planning='plan', studio='EditStudio',
+    tradeoff='measure', train='fit')
 
 def __getattr__(name):
     module = next((m for m,names in _MODULES.items() if name in names.split()), None)

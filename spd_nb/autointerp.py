@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from .display import as_html, html_table, visible
 from .harvest import Component, Harvest
 from .keys import Key
-from .llm import Answer, Chat, Refused, cost, last_json_object, run_in_thread, unfinished_hint
+from .llm import Chat, Refused, cost, last_json_object, run_in_thread, unfinished_hint
 from .measures import FIRES
 from .texts import marked, marks_for, quoted
 if TYPE_CHECKING: import pandas as pd

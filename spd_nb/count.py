@@ -75,7 +75,7 @@ def _allocated(make, C, vocab, examples, window, device)->Stats:
     takes = (
         f"counts of {n:,} components and {vocab:,} tokens take {size/1e9:.3g} GB on {device}; some `sites` at a time, "
         "a decomposition with fewer components, or fewer `examples` need less, and `device` keeps counts elsewhere")
-    if size>free: warnings.warn(f"{takes}. {free/1e9:.3g} GB are free now")
+    if size>free: warnings.warn(f"{takes}. {free/1e9:.3g} GB are free now", stacklevel=2)
     try: return make()
     except (RuntimeError, MemoryError) as e:
         if not out_of_memory(e): raise

@@ -113,7 +113,7 @@ def _change(e, model, site):
 def _same_change(e, model, a, b):
     "Whether an edit changes the shared memory of two sites in the same way"
     one,other = _change(e, model, a),_change(e, model, b)
-    def stride(site): return getattr(get_site(model, site), 'weight').stride()
+    def stride(site): return torch.as_tensor(get_site(model, site).weight).stride()
     if stride(a)!=stride(b): other = other.T
     return torch.allclose(one, other, rtol=0, atol=1e-5*one.abs().max().item())
 

@@ -147,6 +147,6 @@ def distinct_labels(
     if len(texts)!=n: raise ValueError(f"`{name}` has {len(texts)} labels for {n} {what}")
     seen,distinct = Counter(),[]
     for t in texts:
-        distinct.append(t+'​'*seen[t])
+        distinct.append(t+'\u200b'*seen[t])
         seen[t] += 1
     return distinct

@@ -45,7 +45,7 @@ def _parsed_label(line, where)->dict|None:
     "The label in a line; `None`, with a warning, if the line is incomplete"
     row = _json_or_none(line)
     if row is None:
-        warnings.warn(f"{where} is incomplete and was left out")
+        warnings.warn(f"{where} is incomplete and was left out", stacklevel=2)
         return None
     if row['schema_version']>LABEL_SCHEMA:
         raise ValueError(
@@ -90,7 +90,7 @@ class _LabelFile:
         if rest.strip() and _json_or_none(rest): whole,rest = new,b''  # a last line that only lacks its end
         elif rest.strip():
             line = self._lines+len(whole.splitlines())+1
-            warnings.warn(f"line {line} of {self.path} is incomplete and was left out")
+            warnings.warn(f"line {line} of {self.path} is incomplete and was left out", stacklevel=2)
         read = new[:len(new)-len(rest)]
         rows = [r for i,l in enumerate(whole.split(b'\n')) if l.strip() and (r := self._row(l, self._lines+i+1))]
         for r in rows: self._by_key.setdefault(r['key'], []).append(r)

@@ -334,7 +334,8 @@ def _trace_data(t):
 # %% ../nbs/01_plots.ipynb #69b9357e
 def data_of(
     fig:'go.Figure', # Any figure
-)->dict:             # title, x_title, y_title, and traces: per trace a dict of name, x, y, z, text, ... where it has them
+# title, x_title, y_title, and traces: per trace a dict of name, x, y, z, text, ... where it has them
+)->dict:
     "The numbers and texts of a figure as JSON can hold them, for drawing it with another program"
     title,x_title,y_title = (_as_data(fig.layout[k]) for k in ('title.text','xaxis.title.text','yaxis.title.text'))
     return dict(title=title, x_title=x_title, y_title=y_title, traces=[_trace_data(t) for t in fig.data])

@@ -11,11 +11,9 @@ from collections.abc import Callable, Iterable
 from contextlib import contextmanager
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-if TYPE_CHECKING: import pandas as pd
 from .compute import out_of_memory, stoppable
 from .core import Run, as_json, atomic, recover, restore_rng, rng_state, seeded
 from .learner import Learner, MEMORY_ADVICE, initial_losses, warm_up

@@ -1,4 +1,5 @@
-"The story's harvest with names that try to be markup, scripts, formulas or nothing at all, and all that shows such names"
+"""The story's harvest with names that try to be markup, scripts, formulas or nothing at all, and all that shows such
+names"""
 import copy, hashlib, json, shutil
 from collections import Counter
 from html.parser import HTMLParser
@@ -10,9 +11,14 @@ from spd_nb.stories import story_tokenizer
 
 STORY = Path(__file__).parent.parent/'data'/'story'
 PROMPT,QUOTE = 'Ida went to the farm. She got a letter:','model.layers.1.mlp.down_proj:80'
-TEXTS = ['<script>window.pwned=1</script>', '<img src=x onerror="window.pwned=1">', '</style><style>*{display:none}', '</script>', '"\' onmouseover="window.pwned=1', '`${window.pwned=1}`', '$x^2$', r'\(y\)', '\u202eabc', 'a\u200bb',
-    '\n', '\t', '\0', '😀', '👨\u200d👩\u200d👧\u200d👦', '\ufffd', '%{x}', '&lt;b&gt;', '__proto__', 'constructor', '', 'javascript:window.pwned=1', '<!--', ']]>', '<b>' ]
-LIMITS = dict(browser=dict(keys=[QUOTE, 'model.layers.0.mlp.up_proj:103', *(f'model.layers.1.mlp.down_proj:{i}' for i in (43,130))], examples=2), lens=dict(prompts=[PROMPT, '__proto__', 'constructor'], most=1, examples=1)) # Of what a page keeps
+TEXTS = ['<script>window.pwned=1</script>', '<img src=x onerror="window.pwned=1">', '</style><style>*{display:none}',
+    '</script>', '"\' onmouseover="window.pwned=1', '`${window.pwned=1}`', '$x^2$', r'\(y\)', '\u202eabc', 'a\u200bb',
+    '\n', '\t', '\0', '😀', '👨\u200d👩\u200d👧\u200d👦', '\ufffd', '%{x}', '&lt;b&gt;', '__proto__', 'constructor', '',
+    'javascript:window.pwned=1', '<!--', ']]>', '<b>' ]
+# Of what a page keeps
+LIMITS = dict(browser=dict(keys=[QUOTE, 'model.layers.0.mlp.up_proj:103',
+    *(f'model.layers.1.mlp.down_proj:{i}' for i in (43,130))], examples=2), lens=dict(prompts=[PROMPT, '__proto__',
+    'constructor'], most=1, examples=1))
 LABELS = [*TEXTS, '\udc80', '<i>'+'long '*600, 'x'*3000]
 
 def tame(texts): return [f'name{i}' for i in range(len(texts))]
@@ -22,7 +28,8 @@ class Writes:
     def __init__(self, texts): self.tok,self.texts = story_tokenizer(),texts
     def __getattr__(self, k): return getattr(self.tok, k)
     def __len__(self): return len(self.tok)
-    def __call__(self, text, **kw): return SimpleNamespace(input_ids=[self.texts.index(text)]) if text in self.texts else self.tok(text, **kw)
+    def __call__(self, text, **kw):
+        return SimpleNamespace(input_ids=[self.texts.index(text)]) if text in self.texts else self.tok(text, **kw)
     def decode(self, ids, **kw): return ''.join(self.texts[i] for i in ids)
     def batch_decode(self, rows, **kw): return [self.decode(r) for r in rows]
 
@@ -39,7 +46,8 @@ def copied(path, texts=TEXTS, labels=LABELS):
     about['files'][f.name] |= dict(bytes=f.stat().st_size, sha256=hashlib.sha256(f.read_bytes()).hexdigest())
     (path/'manifest.json').write_text(json.dumps(about), encoding='utf-8')
     rows = [json.loads(l) for l in (path/'labels.jsonl').read_text(encoding='utf-8').splitlines()]
-    each = [r|dict(input_label=labels[i%len(labels)], output_label=labels[(i+7)%len(labels)], strategy=labels[i%4]) for i,r in enumerate(rows)]
+    each = [r|dict(input_label=labels[i%len(labels)], output_label=labels[(i+7)%len(labels)], strategy=labels[i%4])
+        for i,r in enumerate(rows)]
     (path/'labels.jsonl').write_text('\n'.join(map(json.dumps, each))+'\n', encoding='utf-8')
     return path
 
@@ -50,7 +58,9 @@ def opened(path, dm):
 
 def learner(names):
     "What a monitor watches"
-    return SimpleNamespace(step=3, steps=99, losses=dict.fromkeys(names, 0), history=[dict.fromkeys(names, 2.**-i)|dict(step=i, l0=1.25) for i in range(3)], l0=dict.fromkeys(names, 1.), ci={n:torch.rand(2, 5) for n in names}, stop=lambda: None)
+    return SimpleNamespace(step=3, steps=99, losses=dict.fromkeys(names, 0),
+        history=[dict.fromkeys(names, 2.**-i)|dict(step=i, l0=1.25) for i in range(3)], l0=dict.fromkeys(names, 1.),
+        ci={n:torch.rand(2, 5) for n in names}, stop=lambda: None)
 
 def views(h, dm, names):
     "Every view, by title"
@@ -66,11 +76,16 @@ def views(h, dm, names):
     monitor.note = names[0]
     monitor.data = monitor._data()
     edit = named_edit(dm, names)
-    studio = EditStudio(h, prompt=PROMPT, changes=[dict(key=QUOTE, factor=0., token='', strength=1.), dict(key='model.layers.1.mlp.down_proj:130', factor=1., token=names[0], strength=1.)])
-    return dict(browser=ComponentBrowser(h, key=QUOTE), lens=PromptLens(h, prompt=PROMPT, key=QUOTE), studio=studio, monitor=monitor,
-        heat=HeatmapPicker(torch.arange(4.*n).view(4, n), x=names, y=names[:4], title=names[0], x_title=names[1], y_title=names[2], z_title=names[3]),
-        pareto=ParetoPicker(frame(names), names[6], 'p', group='group', text='edit', title=names[0], x_title=names[1], y_title=names[2]),
-        diff=EditDiff(dm, edit, [PROMPT, names[0] or PROMPT], n=5, tokenizer=h.tokenizer, measured=Measured(measures(names), None, None)))
+    studio = EditStudio(h, prompt=PROMPT, changes=[dict(key=QUOTE, factor=0., token='', strength=1.),
+        dict(key='model.layers.1.mlp.down_proj:130', factor=1., token=names[0], strength=1.)])
+    return dict(browser=ComponentBrowser(h, key=QUOTE), lens=PromptLens(h, prompt=PROMPT, key=QUOTE), studio=studio,
+        monitor=monitor,
+        heat=HeatmapPicker(torch.arange(4.*n).view(4, n), x=names, y=names[:4], title=names[0], x_title=names[1],
+            y_title=names[2], z_title=names[3]),
+        pareto=ParetoPicker(frame(names), names[6], 'p', group='group', text='edit', title=names[0], x_title=names[1],
+            y_title=names[2]),
+        diff=EditDiff(dm, edit, [PROMPT, names[0] or PROMPT], n=5, tokenizer=h.tokenizer,
+        measured=Measured(measures(names), None, None)))
 
 def named_edit(dm, names):
     from spd_nb.edit import Edit, ablated
@@ -79,13 +94,16 @@ def named_edit(dm, names):
 
 def texts(names): return pd.Series(names, dtype=object) # pandas' own type for texts holds no lone surrogate
 
-def frame(names): return pd.DataFrame({names[6]:[i+1. for i in range(len(names))], 'p':[(i%5)/5 for i in range(len(names))], 'edit':texts(names), 'group':texts([names[i%3] for i in range(len(names))])})
+def frame(names):
+    return pd.DataFrame({names[6]:[i+1. for i in range(len(names))], 'p':[(i%5)/5 for i in range(len(names))],
+        'edit':texts(names), 'group':texts([names[i%3] for i in range(len(names))])})
 
 def whole(names): return [n.replace('\udc80', '\ufffd') for n in names] # for what goes through pandas' own texts
 
 def measures(names):
     names = whole(names)
-    return pd.DataFrame(dict(value=.5, low=.1, high=.9, n=3, what=names), index=pd.Index(names, name='measure', dtype=object), dtype=object)
+    return pd.DataFrame(dict(value=.5, low=.1, high=.9, n=3, what=names),
+        index=pd.Index(names, name='measure', dtype=object), dtype=object)
 
 def tables(h, dm, names):
     "Everything else that shows itself in a notebook, by title"
@@ -99,10 +117,16 @@ def tables(h, dm, names):
     run,model = object.__new__(Learner),copy.copy(dm)
     run.__dict__.update(history=[dict.fromkeys(names, 1.)], step=1, steps=2)
     model.report,model.edits = dict(verdict=names[0], checks=[dict(name=n, verdict='warn') for n in names]),[edit]
-    return dict(harvest=h, component=h.component(QUOTE), other=h.component('model.layers.1.mlp.down_proj:130'), directions=h.lens(QUOTE), edit=edit, decomposed=model, report=Report([Check(n, 'pass', .5, n) for n in names], {}),
-        labelled=Labelled(h.labels.frame().head(30), {n:n for n in names}, names, 0., 0., 1, 1), measured=Measured(measures(names), None, None), run=run,
-        projection=Projection(pd.DataFrame(dict(amount=1., reads=names), index=pd.Index(names, name='key', dtype=object), dtype=object), by_name, by_name), plan=Plan(.1, 1., 10., names),
-        generations=Generations(pd.DataFrame(dict(prompt=names, how='greedy', before=names, after=names), dtype=object)))
+    return dict(harvest=h, component=h.component(QUOTE), other=h.component('model.layers.1.mlp.down_proj:130'),
+        directions=h.lens(QUOTE), edit=edit, decomposed=model,
+        report=Report([Check(n, 'pass', .5, n) for n in names], {}),
+        labelled=Labelled(h.labels.frame().head(30), {n:n for n in names}, names, 0., 0., 1,
+            1), measured=Measured(measures(names), None, None), run=run,
+        projection=Projection(pd.DataFrame(dict(amount=1., reads=names),
+            index=pd.Index(names, name='key', dtype=object), dtype=object), by_name, by_name), plan=Plan(.1, 1., 10.,
+            names),
+        generations=Generations(pd.DataFrame(dict(prompt=names, how='greedy', before=names, after=names),
+        dtype=object)))
 
 def figures(names):
     "Figures that show names, by title"
@@ -110,9 +134,13 @@ def figures(names):
     from spd_nb.component_plots import l0_bars
     from spd_nb.tradeoff import changes_heatmap
     n,kept = len(names),list(dict.fromkeys(whole(names)))
-    changes = pd.DataFrame(dict(token=texts(names), kl=[i/n for i in range(n)], kl_back=0., changes=texts([f'{t!r} 0.1 → 0.2\n{t}' for t in names])))
-    return dict(tokens=plots.token_heatmap(names, [i/n for i in range(n)], title=names[0], z_title=names[1], hover=names), changes=changes_heatmap(changes, title=names[2]),
-        front=plots.pareto(frame(names), names[6], 'p', group='group', text='edit', title=names[3]), bars=l0_bars(dict.fromkeys(kept, 1.), totals=dict.fromkeys(kept, 4), title=names[4]), matrix=plots.heatmap(torch.rand(n, n), x=names, y=names))
+    changes = pd.DataFrame(dict(token=texts(names), kl=[i/n for i in range(n)], kl_back=0.,
+        changes=texts([f'{t!r} 0.1 → 0.2\n{t}' for t in names])))
+    return dict(tokens=plots.token_heatmap(names, [i/n for i in range(n)], title=names[0], z_title=names[1],
+        hover=names), changes=changes_heatmap(changes, title=names[2]),
+        front=plots.pareto(frame(names), names[6], 'p', group='group', text='edit', title=names[3]),
+        bars=l0_bars(dict.fromkeys(kept, 1.), totals=dict.fromkeys(kept, 4), title=names[4]),
+        matrix=plots.heatmap(torch.rand(n, n), x=names, y=names))
 
 class Read(HTMLParser):
     "What a browser would make of HTML: elements with their attributes, texts, scripts, styles; frames are read too"
@@ -134,5 +162,6 @@ class Read(HTMLParser):
     def handle_pi(self, data): self.elements['instruction',()] += 1
     def handle_data(self, data):
         tag,attrs = self.inside[-1] if self.inside else ('',{})
-        if tag in ('script','style'): self.code.append((tag,attrs.get('type'),data)) if attrs.get('type')!='text/plain' else None
+        if tag in ('script','style'):
+            self.code.append((tag,attrs.get('type'),data)) if attrs.get('type')!='text/plain' else None
         else: self.texts.append(data)

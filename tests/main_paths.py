@@ -1,4 +1,5 @@
-"The main paths from a toy to an exported edit, at their smallest: `python tests/main_paths.py FOLDER` on any system, `python tests/windows.py tests/main_paths.py FOLDER` as on Windows"
+"""The main paths from a toy to an exported edit, at their smallest: `python tests/main_paths.py FOLDER` on any
+system, `python tests/windows.py tests/main_paths.py FOLDER` as on Windows"""
 import shutil, sys
 from importlib import import_module
 from pathlib import Path
@@ -26,7 +27,8 @@ assert (tmp/'file.txt').read_text(encoding='utf-8')==(tmp/'folder'/'x').read_tex
 toy = TMS(5, 2, seed=0)
 fit_toy(toy, 50)
 def fresh(): return decompose(toy, 'linear*', C=7, tied={'linear2':'linear1'})
-def trained(dm, steps=8, **kw): return fit(dm, toy.batches(32), steps=steps, every=2, save_every=2, path=tmp/'run', progress=False, **kw)
+def trained(dm, steps=8, **kw):
+    return fit(dm, toy.batches(32), steps=steps, every=2, save_every=2, path=tmp/'run', progress=False, **kw)
 assert plan(fresh(), toy.batches(32), steps=20, sample=1).seconds>0
 
 class Halt(Exception): pass
@@ -42,7 +44,8 @@ for _ in range(2):
     dm = load(tmp/'saved')
 
 lm = load(ROOT/'data'/'story')
-for _ in range(2): h = harvest(lm, stories(2, 32), tmp/'harvest', n=2, examples=3, save_every=0., progress=False)  # the second time it is opened
+# the second time it is opened
+for _ in range(2): h = harvest(lm, stories(2, 32), tmp/'harvest', n=2, examples=3, save_every=0., progress=False)
 key = h.components.firings.idxmax()
 h.labels.append(key, 'by hand', 'a', '→ “ö')
 assert h.labels.frame().output_label[key]=='→ “ö' and len(h.examples(key))

@@ -1,4 +1,5 @@
-"The views in a real browser: in JupyterLab, and as pages without Python. Nothing may leave the machine, and no console may hold an error"
+"""The views in a real browser: in JupyterLab, and as pages without Python. Nothing may leave the machine, and no
+console may hold an error"""
 import ast, json, shutil, sys
 from itertools import count
 from pathlib import Path
@@ -7,7 +8,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 pytest.importorskip('playwright', reason='no playwright; `make test` installs it')
-pytestmark = [pytest.mark.browser, pytest.mark.skipif(shutil.which('chromium') is None, reason='no chromium on PATH; on Debian: apt-get install chromium')]
+pytestmark = [pytest.mark.browser, pytest.mark.skipif(shutil.which('chromium') is None,
+    reason='no chromium on PATH; on Debian: apt-get install chromium')]
 sys.path.insert(0, str(ROOT/'tools'))
 from lab_test import FLAGS, Lab, run_all, watched
 from playwright.sync_api import expect, sync_playwright
@@ -50,7 +52,7 @@ class Counter(View):
 pages._static_text = lambda name, own=pages._static_text: FRONT if name=='counter.js' else own(name)
 view = Counter()
 view
-'''
+'''  # noqa: E501
 
 STORY = f"""
 import torch
@@ -59,7 +61,9 @@ from spd_nb.harvest import Harvest
 from spd_nb.model import load
 dm = load({str(ROOT/'data'/'story')!r})
 h = Harvest({str(ROOT/'data'/'story'/'harvest')!r}, dm)
-quote,other,text = 'model.layers.1.mlp.down_proj:80','model.layers.1.mlp.down_proj:130','Ida went to the farm. She got a letter:'
+quote = 'model.layers.1.mlp.down_proj:80'
+other = 'model.layers.1.mlp.down_proj:130'
+text = 'Ida went to the farm. She got a letter:'
 """
 BROWSER = """
 from spd_nb.browser import ComponentBrowser
@@ -88,7 +92,7 @@ learner = SimpleNamespace(step=3, steps=99, losses=dict(faithfulness=0, sparsity
     l0={'<b>.up':1., 'h.0.down':.25}, ci={'<b>.up':torch.eye(3), 'h.0.down':torch.rand(2,5)}, stop=lambda: stopped.append(1))
 view(learner)
 view
-'''
+'''  # noqa: E501
 
 HEAT = """
 import torch
@@ -100,7 +104,7 @@ PARETO = """
 from spd_nb.pickers import ParetoPicker
 view = ParetoPicker(dict(kl=[.1,.2,.3,.4,.5,.6], p=[.9,.7,.8,.3,.4,.1], edit=list('abcde')+['<b>f</b>']), 'kl', 'p', text='edit')
 view
-"""
+"""  # noqa: E501
 DIFF = """
 from spd_nb.diff import EditDiff
 from spd_nb.edit import ablated
@@ -118,17 +122,27 @@ class Case(NamedTuple):
     value:object      # What it is after the click
     set:str           # Python that changes the view
     then:tuple        # A selector and the text that it holds after that
-    page:tuple|None   # As `then`, after the same click in a page without Python, of which `limits` of the cell say how much it holds; `None` where a click does nothing there
+    # As `then`, after the same click in a page without Python, of which `limits` of the cell say how much it holds;
+    # `None` where a click does nothing there
+    page:tuple|None
 
 CASES = [
     Case('counter', COUNTER, '.n', '.add', 'view.n', 2, 'view.n = 41', ('.n', '41'), ('.n', '2')),
-    Case('browser', BROWSER, '.spd-line', '.spd-line', "view.key==h.by_token(' \"').index[0]", True, "view.key = quote", ('.spd-detail .spd-key', 'model.layers.1.mlp.down_proj:80'), ('.spd-detail .spd-label', '→')),
-    Case('lens', LENS, '.spd-tok', '.spd-cell:enabled', "view.key==next(f\"{r['sites'][s]['site']}:{c}\" for r in [view._read(text)] for s,c,*_ in sorted(r['active'][-1]))", True, "view.prompt = 'Tom said'", ('.spd-prompt-tokens', ' said'), ('.spd-detail .spd-key', 'model.layers')),
-    Case('studio', STUDIO, '.spd-card', '.spd-offer', "[c['key'] for c in view.changes]==[quote, other]", True, "view.changes = [dict(key=quote, factor=0., token='', strength=1.)]", ('.spd-slider', 'out'), None),
-    Case('monitor', MONITOR, '.spd-sites', '.stop', '(view.stop_requested, stopped)', (True, [1]), "view.ended('failed', 'RuntimeError: <i>why</i>')", ('.spd-said', 'RuntimeError: <i>why</i>'), None),
-    Case('heat', HEAT, 'canvas', 'canvas', '(view.cell, tuple(view.selected))', ((2, 1), (2, 'b', 7.0)), 'view.cell = 0,2', ('.spd-heat-chosen', 'column <i>c</i>: value 2'), ('.spd-heat-chosen', 'column b: value 7')),
-    Case('pareto', PARETO, '.spd-pareto .spd-point', '.spd-point >> nth=4', '(view.row, view.selected.edit)', (4, 'e'), 'view.row = 5', ('.spd-pareto-row', '<b>f</b>'), ('.spd-pareto-row', 'row 4')),
-    Case('diff', DIFF, '.spd-diff-token', '[data-prompt="0"][data-position="5"]', '(view.prompt, view.position, len(view.selected))', (0, 5, 8), 'view.prompt = 1', ('.spd-diff-written', 'after prompt 1'), ('[data-prompt="0"][data-position="5"][aria-selected=true]', ' farm')),
+    Case('browser', BROWSER, '.spd-line', '.spd-line', "view.key==h.by_token(' \"').index[0]", True,
+        "view.key = quote", ('.spd-detail .spd-key', 'model.layers.1.mlp.down_proj:80'),
+        ('.spd-detail .spd-label', '→')),
+    Case('lens', LENS, '.spd-tok', '.spd-cell:enabled', "view.key==next(f\"{r['sites'][s]['site']}:{c}\" for r in [view._read(text)] for s,c,*_ in sorted(r['active'][-1]))", True, "view.prompt = 'Tom said'", ('.spd-prompt-tokens', ' said'), ('.spd-detail .spd-key', 'model.layers')),  # noqa: E501
+    Case('studio', STUDIO, '.spd-card', '.spd-offer', "[c['key'] for c in view.changes]==[quote, other]", True,
+        "view.changes = [dict(key=quote, factor=0., token='', strength=1.)]", ('.spd-slider', 'out'), None),
+    Case('monitor', MONITOR, '.spd-sites', '.stop', '(view.stop_requested, stopped)', (True, [1]),
+        "view.ended('failed', 'RuntimeError: <i>why</i>')", ('.spd-said', 'RuntimeError: <i>why</i>'), None),
+    Case('heat', HEAT, 'canvas', 'canvas', '(view.cell, tuple(view.selected))', ((2, 1), (2, 'b', 7.0)),
+        'view.cell = 0,2', ('.spd-heat-chosen', 'column <i>c</i>: value 2'), ('.spd-heat-chosen', 'column b: value 7')),
+    Case('pareto', PARETO, '.spd-pareto .spd-point', '.spd-point >> nth=4', '(view.row, view.selected.edit)', (4, 'e'),
+        'view.row = 5', ('.spd-pareto-row', '<b>f</b>'), ('.spd-pareto-row', 'row 4')),
+    Case('diff', DIFF, '.spd-diff-token', '[data-prompt="0"][data-position="5"]',
+        '(view.prompt, view.position, len(view.selected))', (0, 5, 8), 'view.prompt = 1',
+        ('.spd-diff-written', 'after prompt 1'), ('[data-prompt="0"][data-position="5"][aria-selected=true]', ' farm')),
 ]
 PHONE = dict(width=390, height=844)
 FITS = '() => document.documentElement.scrollWidth <= innerWidth' # nothing to scroll sideways
@@ -161,12 +175,14 @@ class Notebook:
 
     def __init__(self, lab, cells, run=True):
         self.lab,self.path = lab,f'{next(self.numbers)}.ipynb'
-        code = [dict(cell_type='code', id=f'cell-{i}', metadata={}, execution_count=None, outputs=[], source=c) for i,c in enumerate(cells)]
+        code = [dict(cell_type='code', id=f'cell-{i}', metadata={}, execution_count=None, outputs=[], source=c)
+            for i,c in enumerate(cells)]
         spec = dict(name='python3', display_name='Python 3', language='python')
-        (lab.root/self.path).write_text(json.dumps(dict(nbformat=4, nbformat_minor=5, metadata=dict(kernelspec=spec), cells=code)), encoding='utf-8')
+        (lab.root/self.path).write_text(json.dumps(dict(nbformat=4, nbformat_minor=5, metadata=dict(kernelspec=spec),
+            cells=code)), encoding='utf-8')
         self.page,self.outside,self.noise = lab.page,lab.outside,lab.noise
         self.noise.clear()
-        self.page.evaluate('''async path => { const w = await window.jupyterapp.commands.execute('docmanager:open', { path }); await w.sessionContext.ready; await w.sessionContext.session.kernel.info }''', self.path)
+        self.page.evaluate('''async path => { const w = await window.jupyterapp.commands.execute('docmanager:open', { path }); await w.sessionContext.ready; await w.sessionContext.session.kernel.info }''', self.path)  # noqa: E501
         if run: self.run()
 
     def run(self):
@@ -175,10 +191,10 @@ class Notebook:
 
     def start(self, i):
         "Run cell `i` and do not wait for it"
-        self.page.evaluate('''i => { const a = window.jupyterapp; a.shell.currentWidget.content.activeCellIndex = i; a.commands.execute('notebook:run-cell'); return null }''', i)
+        self.page.evaluate('''i => { const a = window.jupyterapp; a.shell.currentWidget.content.activeCellIndex = i; a.commands.execute('notebook:run-cell'); return null }''', i)  # noqa: E501
 
     def run_cell(self, i):
-        assert self.page.evaluate('''async i => { const a = window.jupyterapp; a.shell.currentWidget.content.activeCellIndex = i; await a.commands.execute('notebook:run-cell'); return a.shell.currentWidget.content.model.cells.get(i).outputs.toJSON().filter(o => o.output_type=='error').map(o => o.evalue) }''', i)==[]
+        assert self.page.evaluate('''async i => { const a = window.jupyterapp; a.shell.currentWidget.content.activeCellIndex = i; await a.commands.execute('notebook:run-cell'); return a.shell.currentWidget.content.model.cells.get(i).outputs.toJSON().filter(o => o.output_type=='error').map(o => o.evalue) }''', i)==[]  # noqa: E501
 
     def cell(self, i): return self.page.locator('.jp-NotebookPanel:not(.lm-mod-hidden) .jp-CodeCell').nth(i)
 
@@ -204,8 +220,10 @@ class Notebook:
         self.noise.clear()  # Lab may complain of a connection that closed
 
     def close(self):
-        if self.page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.session !== null"): self.shut_down()
-        self.page.evaluate("async () => { const w = window.jupyterapp.shell.currentWidget; await w.context.save(); w.dispose() }")  # saved, or it asks
+        if self.page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.session !== null"):
+            self.shut_down()
+        # saved, or it asks
+        self.page.evaluate("async () => { const w = window.jupyterapp.shell.currentWidget; await w.context.save(); w.dispose() }")  # noqa: E501
         assert not self.outside
 
 @pytest.fixture
@@ -250,15 +268,21 @@ def test_in_jupyterlab(case, together):
     expect(nb.cell(made).locator('.spd-gone').first).to_be_hidden()
     nb.quiet()
 
-LISTENS_FIRST = "() => document.addEventListener('keydown', window.early = e => window.jupyterapp.commands.processKeydownEvent(e), true)"  # as Jupyter Notebook 7 does
-CELLS = "() => { const n = window.jupyterapp.shell.currentWidget.content; return [n.activeCellIndex, n.mode, n.widgets.length] }"
+# as Jupyter Notebook 7 does
+LISTENS_FIRST = (
+    "() => document.addEventListener('keydown', window.early = e => "
+    "window.jupyterapp.commands.processKeydownEvent(e), true)")
+CELLS = (
+    "() => "
+    "{ const n = window.jupyterapp.shell.currentWidget.content; return [n.activeCellIndex, n.mode, n.widgets.length] }")
 
 def test_keys_stay_in_the_view(together):
     "No key pressed in a view moves, adds or deletes cells, whether the notebook hears of it after the view or before"
     nb,page = together,together.page
     def pressed(i):
         "Each kind of element that takes keys, in the view of cell `i`"
-        kinds = [nb.cell(i).locator(f'.spd {kind}').first for kind in ('button:enabled', 'input:enabled', 'select', 'textarea', '[tabindex="0"]:not(button)')]
+        kinds = [nb.cell(i).locator(f'.spd {kind}').first
+            for kind in ('button:enabled', 'input:enabled', 'select', 'textarea', '[tabindex="0"]:not(button)')]
         for e in [e for e in kinds if e.count() and e.is_visible()]:
             nb.cell(i).evaluate('(e, i) => { window.jupyterapp.shell.currentWidget.content.activeCellIndex = i }', i)
             before = page.evaluate(CELLS)
@@ -312,11 +336,12 @@ def test_page_without_python(case, story, browser, tmp_path):
 
 @each_case
 def test_frame_on_a_site(case, story, browser, tmp_path):
-    "What a notebook keeps of a view, in a page of another site: announced by its title, drawn, and no wider than a phone"
+    """What a notebook keeps of a view, in a page of another site: announced by its title, drawn, and no wider than a
+    phone"""
     names = dict(story)
     exec(case.source, names)
     f = tmp_path/'site.html'
-    f.write_text(f'<!doctype html><meta charset="utf-8"><meta name="viewport" content="width=device-width"><body>{names["view"]._repr_html_()}', encoding='utf-8')
+    f.write_text(f'<!doctype html><meta charset="utf-8"><meta name="viewport" content="width=device-width"><body>{names["view"]._repr_html_()}', encoding='utf-8')  # noqa: E501
     page = browser.new_page(viewport=PHONE)
     outside,noise = watched(page, None)
     page.goto(f.as_uri())
@@ -328,7 +353,9 @@ def test_frame_on_a_site(case, story, browser, tmp_path):
     page.close()
     assert not outside and not noise, (outside, noise)
 
-SITES = [('<html><body data-jp-theme-light="{}">', 'false', 'true'), ('<html><body class="quarto-{}">', 'dark', 'light'), ('<html data-bs-theme="{}"><body>', 'dark', 'light'), ('<html><body class="vscode-{}">', 'dark', 'light')]
+SITES = [('<html><body data-jp-theme-light="{}">', 'false', 'true'),
+    ('<html><body class="quarto-{}">', 'dark', 'light'), ('<html data-bs-theme="{}"><body>', 'dark', 'light'),
+    ('<html><body class="vscode-{}">', 'dark', 'light')]
 
 def test_frames_are_as_dark_as_their_site_or_as_the_reader_prefers(browser):
     import torch
@@ -351,7 +378,7 @@ def test_words_that_the_model_does_not_know_are_marked(story, browser, tmp_path)
         page.goto(names['view'].to_html(tmp_path/'view.html').as_uri())
         expect(page.locator('.spd-unknown')).to_have_count(1)
         expect(page.locator('.spd-unknown')).to_have_text('<unk>')
-        expect(page.locator('.spd-unknown-words')).to_have_text('Unknown to this model, which reads <unk> instead: zyzzyva')
+        expect(page.locator('.spd-unknown-words')).to_have_text('Unknown to this model, which reads <unk> instead: zyzzyva')  # noqa: E501
         page.close()
 
 HIDDEN = """() => [...document.querySelectorAll('.spd-named')].filter(e => /\\d$/.test(e.textContent) && e.getClientRects().length).map(e => {
@@ -360,7 +387,7 @@ HIDDEN = """() => [...document.querySelectorAll('.spd-named')].filter(e => /\\d$
     const number = range.getBoundingClientRect()
     for (let p = e.parentElement; !p.matches('.spd'); p = p.parentElement) if (getComputedStyle(p).overflowX !== 'visible' && !inside(number, p.getBoundingClientRect(), x)) return [e.textContent, p.className]
     return inside(number, e.getBoundingClientRect(), x, y) ? null : [e.textContent, 'itself']
-})"""  # Names that end with a number: `null`, or what hides it
+})"""  # Names that end with a number: `null`, or what hides it  # noqa: E501
 
 def test_numbers_of_components_are_never_cut(story, browser, tmp_path):
     import torch
@@ -369,7 +396,8 @@ def test_numbers_of_components_are_never_cut(story, browser, tmp_path):
     exec(BROWSER, names)
     names['view'].key = names['quote']
     keys = [f'model.layers.{i}.mlp.down_proj:{c}' for i in (1,11) for c in (7,798)]
-    f = write_page(tmp_path/'names.html', {'':[names['view'].snapshot(**names['limits']), HeatmapPicker(torch.rand(4, 4), x=keys, y=keys)]})
+    f = write_page(tmp_path/'names.html',
+        {'':[names['view'].snapshot(**names['limits']), HeatmapPicker(torch.rand(4, 4), x=keys, y=keys)]})
     page = browser.new_page()
     page.goto(f.as_uri())
     for width in (1200, 700, 420):
@@ -379,12 +407,14 @@ def test_numbers_of_components_are_never_cut(story, browser, tmp_path):
         page.wait_for_timeout(300)
         found = page.evaluate(HIDDEN)
         assert len(found)>=5+8+8 and not any(found), (width, found)
-    assert page.evaluate("() => { getSelection().selectAllChildren(document.querySelector('.spd-near .spd-named')); return getSelection().toString() }") in story['h'].keys  # copied whole
+    # copied whole
+    assert page.evaluate("() => { getSelection().selectAllChildren(document.querySelector('.spd-near .spd-named')); return getSelection().toString() }") in story['h'].keys  # noqa: E501
     page.close()
 
 def test_typing_keeps_its_letters(notebook):
     "Two displays of each view, and someone who types; what is typed is what Python has, and what both displays show"
-    nb = notebook(STORY, LENS, 'view', STUDIO.replace('view', 'studio'), 'studio', BROWSER.replace('view', 'browser'), 'browser')
+    nb = notebook(STORY, LENS, 'view', STUDIO.replace('view', 'studio'), 'studio', BROWSER.replace('view', 'browser'),
+        'browser')
     said = 'Tom went to the river. There he met Mia.'
     for first,name in ((1,'view'),(3,'studio')):
         box,other = (nb.cell(i).locator('.spd-prompt') for i in (first,first+1))
@@ -393,7 +423,8 @@ def test_typing_keeps_its_letters(notebook):
         box.press_sequentially(said, delay=130)
         nb.soon(f'{name}.prompt', said)
         for b in (box,other): expect(b).to_have_value(said)
-        for i in (first,first+1): expect(nb.cell(i).locator('.spd-tok[aria-selected=true]')).to_contain_text('.')  # the end of the text
+        # the end of the text
+        for i in (first,first+1): expect(nb.cell(i).locator('.spd-tok[aria-selected=true]')).to_contain_text('.')
     box = nb.cell(5).locator('.spd-token-box')
     box.fill('')
     box.press_sequentially(' said', delay=130)
@@ -429,7 +460,8 @@ def test_what_cannot_be_answered_is_said_and_greyed(notebook):
     expect(nb.cell(2).locator('.spd-error')).to_contain_text('no regular expression')
     nb.cell(2).locator('.spd-line').first.click()
     nb.page.wait_for_timeout(300)
-    expect(nb.cell(2).locator('.spd-error')).to_contain_text('no regular expression')  # another answer does not take it away
+    # another answer does not take it away
+    expect(nb.cell(2).locator('.spd-error')).to_contain_text('no regular expression')
     nb.quiet()
 
 def test_text_errors_and_questions_while_a_cell_runs(notebook):
@@ -451,19 +483,26 @@ def test_text_errors_and_questions_while_a_cell_runs(notebook):
 @pytest.fixture(scope='module')
 def hostile(story, tmp_path_factory): return opened(copied(tmp_path_factory.mktemp('hostile')/LABELS[1]), story['dm'])
 
-ODD = "[...document.querySelectorAll('*')].filter(e => ['IMG', 'I', 'B'].includes(e.tagName) && e.textContent.includes('pwned') && e.children.length || [...e.attributes].some(a => a.name.startsWith('on'))).map(e => e.outerHTML.slice(0, 80))"
+ODD = (
+    "[...document.querySelectorAll('*')].filter(e => ['IMG', 'I', 'B'].includes(e.tagName) && "
+    "e.textContent.includes('pwned') && e.children.length || [...e.attributes].some(a => "
+    "a.name.startsWith('on'))).map(e => e.outerHTML.slice(0, 80))")
 
 def unharmed(page):
     assert page.evaluate('typeof window.pwned')=='undefined'
     assert page.evaluate(ODD)==[] and page.locator('img').count()==0
 
 def shown(part, texts): # as they are written, with lines broken anywhere
-    assert not [t for t in map(visible, texts) if ''.join(t.split()) not in ''.join(part.inner_text().split())], part.inner_text()[:400]
+    assert not [t for t in map(visible, texts)
+        if ''.join(t.split()) not in ''.join(part.inner_text().split())], part.inner_text()[:400]
 
 def walk(part, name):
     "Do with a view what people do: point, click, follow, press keys"
-    clicks = dict(browser=['.spd-near','[data-row="1"]','.spd-detail button >> nth=1','.spd-detail button >> nth=3'], lens=['.spd-tok >> nth=3','.spd-cell:enabled >> nth=0'], studio=['.spd-code-button','.spd-tok >> nth=2'],
-        monitor=['.spd-losses button >> nth=0','.spd-losses button >> nth=18'], heat=['canvas'], pareto=['.spd-point >> nth=4','.spd-point >> nth=0'], diff=['[data-prompt="0"][data-position="5"]','[data-prompt="1"][data-position="0"]'])
+    clicks = dict(browser=['.spd-near','[data-row="1"]','.spd-detail button >> nth=1','.spd-detail button >> nth=3'],
+        lens=['.spd-tok >> nth=3','.spd-cell:enabled >> nth=0'], studio=['.spd-code-button','.spd-tok >> nth=2'],
+        monitor=['.spd-losses button >> nth=0','.spd-losses button >> nth=18'], heat=['canvas'],
+        pareto=['.spd-point >> nth=4','.spd-point >> nth=0'],
+        diff=['[data-prompt="0"][data-position="5"]','[data-prompt="1"][data-position="0"]'])
     for sel in clicks[name]:
         part.locator(sel).first.hover(force=True)
         part.locator(sel).first.click(force=True)
@@ -484,7 +523,8 @@ made = views(h, dm, LABELS)
 '''
 
 def test_hostile_names_in_jupyterlab(hostile, notebook):
-    nb = notebook(HOSTILE.format(tests=str(ROOT/'tests'), path=str(hostile.path)), "made['browser']", "made['lens']", "made['studio']", "h", "h.component(QUOTE)", "h.lens(QUOTE)")
+    nb = notebook(HOSTILE.format(tests=str(ROOT/'tests'), path=str(hostile.path)), "made['browser']", "made['lens']",
+        "made['studio']", "h", "h.component(QUOTE)", "h.lens(QUOTE)")
     for i,name in enumerate(('browser','lens','studio'), 1):
         cell = nb.cell(i)
         expect(cell.locator(f'.spd-{name}')).to_be_visible()
@@ -494,20 +534,24 @@ def test_hostile_names_in_jupyterlab(hostile, notebook):
         assert set(cell.locator('.spd-token').all_text_contents())<={visible(t) or '∅' for t in hostile.texts}
         assert nb.page.evaluate('typeof window.pwned')=='undefined'
     for i,label in enumerate(LABELS[:4]): # each label, as a search finds it
-        nb.eval('0', f"made['browser'].label = re.escape({label!r})" if i else f"import re; made['browser'].label = re.escape({label!r})")
-        expect(nb.cell(1).locator('.spd-col-input_label, .spd-col-output_label').filter(has_text=visible(label)).first).to_be_visible()
-    for t in (TEXTS[1], 'constructor', '__proto__'): nb.eval('0', f"made['lens'].prompt = {t!r}")  # faster than it reads
+        nb.eval('0', f"made['browser'].label = re.escape({label!r})" if i
+            else f"import re; made['browser'].label = re.escape({label!r})")
+        expect(nb.cell(1).locator('.spd-col-input_label, .spd-col-output_label').filter(has_text=visible(label)).first).to_be_visible()  # noqa: E501
+    # faster than it reads
+    for t in (TEXTS[1], 'constructor', '__proto__'): nb.eval('0', f"made['lens'].prompt = {t!r}")
     expect(nb.cell(2).locator('.spd-prompt-tokens .spd-tok > span:first-child').last).to_have_text('__proto__')
     assert nb.eval("made['lens'].prompt")=='__proto__'
     for i in (4,5,6):
         assert 'pwned' in nb.cell(i).locator('.jp-RenderedHTMLCommon').first.inner_text()
-        assert nb.cell(i).locator('.MathJax, mjx-container, .jp-RenderedHTMLCommon script, .jp-RenderedHTMLCommon img').count()==0
+        assert nb.cell(i).locator('.MathJax, mjx-container, .jp-RenderedHTMLCommon script, .jp-RenderedHTMLCommon img').count()==0  # noqa: E501
     assert nb.page.evaluate('typeof window.pwned')=='undefined'
     nb.quiet()
 
 def test_hostile_names_in_a_page(hostile, story, browser, tmp_path):
     made,more = views(hostile, story['dm'], LABELS),tables(hostile, story['dm'], LABELS)
-    f = write_page(tmp_path/'all.html', {**{f'{n} {LABELS[i]}':v.snapshot(**LIMITS.get(n, {})) for i,(n,v) in enumerate(made.items())}, **more, **figures(LABELS)}, LABELS[0])
+    f = write_page(tmp_path/'all.html',
+        {**{f'{n} {LABELS[i]}':v.snapshot(**LIMITS.get(n, {})) for i,(n,v) in enumerate(made.items())}, **more,
+        **figures(LABELS)}, LABELS[0])
     page = browser.new_page(viewport=dict(width=1200, height=900))
     outside,noise = watched(page, None)
     page.goto(f.as_uri())
@@ -523,7 +567,9 @@ def test_hostile_names_in_a_page(hostile, story, browser, tmp_path):
         for width in (1200,400):
             page.set_viewport_size(dict(width=width, height=900))
             page.wait_for_timeout(150)
-            assert part.evaluate("e => e.scrollWidth <= e.clientWidth + 1 && document.documentElement.scrollWidth <= innerWidth"), (name, width)
+            assert part.evaluate(
+                "e => e.scrollWidth <= e.clientWidth + 1 && document.documentElement.scrollWidth <= "
+                "innerWidth"), (name, width)
         page.set_viewport_size(dict(width=1200, height=900))
     part = page.locator('.part')
     own = hostile.run(PROMPT)[0]
@@ -536,7 +582,8 @@ def test_hostile_names_in_a_page(hostile, story, browser, tmp_path):
     shown(part.nth(1).locator('.spd-prompt-tokens'), [hostile.texts[i] for i in own])
     shown(part.nth(6), [hostile.texts[i] for i in own]+LABELS)
     for i,name in enumerate(more):
-        if name in ('edit','report','run','projection','plan','generations'): shown(part.nth(len(made)+i), [t for t in LABELS if t!='\n'])
+        if name in ('edit','report','run','projection','plan','generations'):
+            shown(part.nth(len(made)+i), [t for t in LABELS if t!='\n'])
     for i in range(len(made)+len(more), part.count()):
         part.nth(i).scroll_into_view_if_needed()
         expect(part.nth(i).locator('.main-svg').first).to_be_visible(timeout=15_000)
@@ -562,11 +609,12 @@ dm = decompose(toy, {'linear*':20}, tied={'linear2':'linear1'}, init=aligned)
 '''
 
 def notebook_theme(page, name):
-    page.evaluate("name => window.jupyterapp.commands.execute('apputils:change-theme', { theme: `JupyterLab ${name}` })", name)
+    page.evaluate("name => window.jupyterapp.commands.execute('apputils:change-theme', { theme: `JupyterLab ${name}` })", name)  # noqa: E501
     page.wait_for_selector(f"body[data-jp-theme-name='JupyterLab {name}']", state='attached')
 
 def test_a_run_is_watched_stopped_and_kept(notebook):
-    "The monitor draws while the cell runs, its button ends the run after a step, and what it showed stays without a kernel"
+    """The monitor draws while the cell runs, its button ends the run after a step, and what it showed stays without
+    a kernel"""
     nb = notebook(RUN, "run = fit(dm, toy.batches(64), steps=500_000, every=20, path=path)", run=False)
     cell = nb.cell(1)
     nb.run_cell(0)
@@ -583,16 +631,21 @@ def test_a_run_is_watched_stopped_and_kept(notebook):
     expect(cell.locator('.stop')).to_be_disabled()
     frame = cell.frame_locator('iframe')
     expect(frame.locator('.spd-head strong')).to_contain_text('Stopped at step', timeout=10_000)
-    assert nb.eval('run.step<run.steps and run.step==dm.training_run["stopped_at"] and torch.equal(dm(x := torch.rand(3,5)), toy(x))') is True
+    assert nb.eval(
+        'run.step<run.steps and run.step==dm.training_run["stopped_at"] and torch.equal(dm(x := '
+        'torch.rand(3,5)), toy(x))') is True
     at = nb.eval('run.step')
-    again = "run = fit(dm, toy.batches(64), steps=500_000, every=20, path=path, resume=True, progress=False, callbacks=[lambda l: l.stop()])"
+    again = (
+        "run = fit(dm, toy.batches(64), steps=500_000, every=20, path=path, resume=True, progress=False, "
+        "callbacks=[lambda l: l.stop()])")
     assert nb.eval('run.history[0]["step"]', again)==0 and nb.eval('run.step')>at
     nb.shut_down()
     frame.locator('.spd-losses button').first.click()
     expect(frame.locator('.spd-losses button').first).to_have_attribute('aria-pressed', 'false')
     expect(frame.locator('.spd-sites')).to_be_visible()
     iframe = cell.locator('iframe')
-    for theme,system,turned in (('Dark','light','invert(0.93)'),('Light','dark','none')):  # it goes with the notebook, whatever the system prefers
+    # it goes with the notebook, whatever the system prefers
+    for theme,system,turned in (('Dark','light','invert(0.93)'),('Light','dark','none')):
         notebook_theme(nb.page, theme)
         nb.page.emulate_media(color_scheme=system)
         assert turned in iframe.evaluate('e => getComputedStyle(e).filter')

@@ -7,7 +7,8 @@ from spd_nb.components import SiteDict
 from spd_nb.core import seeded
 from spd_nb.initialisation import components_like
 
-@pytest.mark.parametrize('view', [lambda h: h.transpose(0,1), lambda h: h.view(6,2,5).movedim(0,-1), lambda h: h[0]], ids=['batch axes','components','no sequence'])
+@pytest.mark.parametrize('view', [lambda h: h.transpose(0,1), lambda h: h.view(6,2,5).movedim(0,-1), lambda h: h[0]],
+    ids=['batch axes','components','no sequence'])
 def test_private_gates_pass_gradcheck_whatever_the_memory_order(view):
     with seeded(0):
         h = torch.randn(2, 5, 6, dtype=torch.float64, requires_grad=True)

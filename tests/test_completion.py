@@ -18,7 +18,8 @@ def public_classes(module):
 def own_members(cls):
     "Public methods and properties that the class, or a class of ours below it, defines"
     ours = [c for c in cls.__mro__ if c.__module__.startswith('spd_nb.')]
-    return {n for c in ours for n,v in vars(c).items() if n[0]!='_' and isinstance(v, (FunctionType, property, classmethod, staticmethod))}
+    return {n for c in ours for n,v in vars(c).items() if n[0]!='_'
+        and isinstance(v, (FunctionType, property, classmethod, staticmethod))}
 
 def test_the_package_offers_its_names_and_modules():
     import spd_nb
@@ -39,7 +40,8 @@ def test_no_method_is_patched_on_from_outside_its_class():
     "`@patch` hides a method of our own from editors and type checkers"
     for module in MODULES:
         tree = ast.parse((ROOT/'spd_nb'/f'{module}.py').read_text(encoding='utf-8'))
-        assert not [f.name for f in ast.walk(tree) if isinstance(f, ast.FunctionDef) and 'patch' in map(ast.unparse, f.decorator_list)], module
+        assert not [f.name for f in ast.walk(tree) if isinstance(f, ast.FunctionDef)
+            and 'patch' in map(ast.unparse, f.decorator_list)], module
 
 @pytest.mark.parametrize('source,method', [
     ("import spd_nb as spd\ndm = spd.load('story')\ndm.", 'masked'),

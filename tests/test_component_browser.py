@@ -19,23 +19,27 @@ def keys(answer): return [r['key'] for r in answer['rows']]
 
 def test_rows_hold_the_numbers_of_the_harvest(browser, ask):
     answer,want = ask('rows', start=100, n=60),frequent(browser.h)[100:160]
-    for c in ('density','mean_ci','firings'): np.testing.assert_allclose([x[c] for x in answer['rows']], browser.h.components.loc[want, c], rtol=1e-4)
+    for c in ('density','mean_ci','firings'):
+        np.testing.assert_allclose([x[c] for x in answer['rows']], browser.h.components.loc[want, c], rtol=1e-4)
     assert browser.token==' "'  # whoever only looks leaves the filters as they are
     assert len(json.dumps(answer))<200_000
 
 def test_filters(browser, ask):
     h = browser.h
     assert {k.rpartition(':')[0] for k in keys(ask('rows', start=0, n=200, site=h.dm.sites[2]))}=={h.dm.sites[2]}
-    assert ask('rows', start=0, n=1, label='^$', alive=False)['total']==1280-780+len(h.labels.frame().query('input_label=="" or output_label==""'))
+    assert ask('rows', start=0, n=1, label='^$',
+        alive=False)['total']==1280-780+len(h.labels.frame().query('input_label=="" or output_label==""'))
     assert set(keys(ask('rows', start=0, n=200, label='asked')))==set(h.labels.find('asked').index[:200])
     assert ask('rows', start=0, n=200, label='ASKED')==ask('rows', start=0, n=200, label='asked')
 
 def test_order_of_keys_is_that_of_the_harvest(browser, ask):
     h = browser.h
-    assert keys(ask('rows', start=0, n=3, sort='key', down=True))[0]==[k for k in h.keys if h.components.firings[k]>0][-1]
+    assert keys(ask('rows', start=0, n=3, sort='key', down=True))[0]==[k for k in h.keys
+        if h.components.firings[k]>0][-1]
     assert keys(ask('rows', start=0, n=3, sort='key', down=False, alive=False))[0]==next(iter(h.keys))
 
-@pytest.mark.parametrize('args,why', [(dict(n=1, label='('), 'no regular expression'), (dict(n=1, token='zyzzyva'), 'no token of this vocabulary'), (dict(n=201), 'less than or equal to 200')])
+@pytest.mark.parametrize('args,why', [(dict(n=1, label='('), 'no regular expression'),
+    (dict(n=1, token='zyzzyva'), 'no token of this vocabulary'), (dict(n=201), 'less than or equal to 200')])
 def test_impossible_filters_are_refused(args, why, ask): assert why in ask('rows', start=0, **args)
 
 # A page finds what Python finds
@@ -47,8 +51,9 @@ def node(tmp_path):
     def run(code, data):
         (tmp_path/'d.json').write_text(json.dumps(data), encoding='utf-8')
         front = (files('spd_nb')/'static'/'browser.js').as_uri()
-        (tmp_path/'m.mjs').write_text(f"import {{ readFileSync }} from 'node:fs'\nimport {{ filterRows, pagesBetween }} from '{front}'\nconst data = JSON.parse(readFileSync('{(tmp_path/'d.json').as_posix()}'))\nconsole.log(JSON.stringify({code}))", encoding='utf-8')
-        out = subprocess.run(['node','--experimental-default-type=module',tmp_path/'m.mjs'], stdout=subprocess.PIPE, text=True, check=True)
+        (tmp_path/'m.mjs').write_text(f"import {{ readFileSync }} from 'node:fs'\nimport {{ filterRows, pagesBetween }} from '{front}'\nconst data = JSON.parse(readFileSync('{(tmp_path/'d.json').as_posix()}'))\nconsole.log(JSON.stringify({code}))", encoding='utf-8')  # noqa: E501
+        out = subprocess.run(['node','--experimental-default-type=module',tmp_path/'m.mjs'], stdout=subprocess.PIPE,
+            text=True, check=True)
         return json.loads(out.stdout)
     return run
 
@@ -58,7 +63,9 @@ def sample(browser):
     some = sorted(frequent(browser.h)[::60], key=browser.h.at)
     return some,browser.snapshot_state(keys=some, examples=0)['table']
 
-@pytest.mark.parametrize('query', [dict(sort='density'), dict(sort='mean_ci', down=False), dict(site=3, sort='density'), dict(label='asked|said', sort='key', down=False), dict(sort='output_label', label='e')], ids=repr)
+@pytest.mark.parametrize('query', [dict(sort='density'), dict(sort='mean_ci', down=False),
+    dict(site=3, sort='density'), dict(label='asked|said', sort='key', down=False),
+    dict(sort='output_label', label='e')], ids=repr)
 def test_a_page_filters_and_sorts_as_python(query, browser, ask, node, sample):
     some,table = sample
     if 'site' in query: query = query|dict(site=browser.h.dm.sites[query['site']])
@@ -68,15 +75,25 @@ def test_a_page_filters_and_sorts_as_python(query, browser, ask, node, sample):
 @pytest.fixture(scope='module')
 def of_tokens(browser):
     h = browser.h
-    return browser.snapshot_state(keys=list(h.by_token('she').index)[:40]+list(h.by_token(' "').index)[:40], examples=0, deep=False)['table']
+    return browser.snapshot_state(keys=list(h.by_token('she').index)[:40]+list(h.by_token(' "').index)[:40],
+        examples=0, deep=False)['table']
 
-@pytest.mark.parametrize('query', [dict(token=' "', sort='pmi'), dict(token='she', sort='precision'), dict(token=':', side='input', sort='pmi')], ids=repr)
+@pytest.mark.parametrize('query',
+    [dict(token=' "', sort='pmi'), dict(token='she', sort='precision'), dict(token=':', side='input', sort='pmi')],
+    ids=repr)
 def test_a_page_finds_tokens_as_python(query, ask, node, of_tokens):
     table = of_tokens
-    listed = {k for k,tokens in zip(table['key'], table[query.get('side', 'output')]) if any(t[0].strip()==query['token'].strip() for t in tokens)}  # among the twelve
+    # among the twelve
+    listed = {k for k,tokens in zip(table['key'], table[query.get('side', 'output')])
+        if any(t[0].strip()==query['token'].strip() for t in tokens)}
     by_python = {r['key']:r for r in ask('rows', start=0, n=200, **query)['rows'] if r['key'] in listed}
-    by_page = node(f'(f => f.rows.map(i => [data.key[i], f.hits.get(i).pmi, f.hits.get(i).precision]))(filterRows(data, {json.dumps(query)}))', table)
+    by_page = node(
+        '(f => f.rows.map(i => [data.key[i], f.hits.get(i).pmi, f.hits.get(i).precision]))(filterRows(data, '
+        f'{json.dumps(query)}))', table)
     assert {k for k,*_ in by_page}==set(by_python)
-    for k,pmi,precision in by_page: assert abs(precision-by_python[k]['precision'])<2e-3 and abs(pmi-by_python[k]['pmi'])<.3, (k, pmi, precision, by_python[k])
+    for k,pmi,precision in by_page:
+        assert abs(precision-by_python[k]['precision'])<2e-3 and abs(pmi-by_python[k]['pmi'])<.3, (k, pmi, precision,
+            by_python[k])
 
-def test_pages_of_rows(node): assert node('[pagesBetween(0, 59), pagesBetween(59, 60), pagesBetween(130, 250)]', 0)==[[0],[0,1],[2,3,4]]
+def test_pages_of_rows(node):
+    assert node('[pagesBetween(0, 59), pagesBetween(59, 60), pagesBetween(130, 250)]', 0)==[[0],[0,1],[2,3,4]]

@@ -12,6 +12,8 @@ from spd_nb.initialisation import aligned, components_like, gaussian
 def test_sum_of_outer_products(batch, seq, d_in, d_out, C, seed):
     with seeded(seed):
         m = nn.Linear(d_in, d_out).double()
-        cs,x,mask = components_like(m, C, (gaussian,aligned)[seed%2]),torch.randn(batch, seq, d_in).double(),torch.rand(batch, seq, C).double()
+        cs = components_like(m, C, (gaussian,aligned)[seed%2])
+        x = torch.randn(batch, seq, d_in).double()
+        mask = torch.rand(batch, seq, C).double()
     assert_close(cs(x, mask), torch.einsum('bsi,ic,bsc,co->bso', x, cs.V, mask, cs.U), eps=1e-9)
     assert_close(cs(x)+x@delta(m, cs).T+m.bias, m(x), eps=1e-9)

@@ -1,4 +1,5 @@
-"`core`: writes that are killed or fail at every step, what reaches the disk in which order, torn histories, generators of GPUs"
+"""`core`: writes that are killed or fail at every step, what reaches the disk in which order, torn histories,
+generators of GPUs"""
 import errno, os, sys
 from functools import partial
 from itertools import count
@@ -19,7 +20,9 @@ def write_folder(path, text):
 def write_file(path, text):
     with atomic(path) as f: f.write_text(text, encoding='utf-8')
 
-def content(path): return {f.relative_to(path).as_posix():f.read_text(encoding='utf-8') for f in recover(path).rglob('*') if f.is_file()}
+def content(path):
+    return {f.relative_to(path).as_posix():f.read_text(encoding='utf-8') for f in recover(path).rglob('*')
+        if f.is_file()}
 def both(text): return {'deep/x':text, 'deep/y':text}
 
 def forked(f):
@@ -49,7 +52,8 @@ def fates(folder, write, read, act, names):
 
 def kill(): os._exit(9)
 def fail(): raise OSError(errno.ENOSPC, 'No space left on device')
-def old_then_new(held, old, new): return 0<held.count(old)<len(held) and list(held)==held.count(old)*[old]+(len(held)-held.count(old))*[new]
+def old_then_new(held, old, new):
+    return 0<held.count(old)<len(held) and list(held)==held.count(old)*[old]+(len(held)-held.count(old))*[new]
 
 @unix
 @forks
@@ -93,9 +97,12 @@ def test_a_write_that_fails_half_way_leaves_the_old_version(tmp_path):
 def synced(write, path):
     "Calls of `os.fsync` and `os.replace` that `write` makes, with the file's number (inode)"
     log = []
-    def logged(name, g): return lambda to,*a: (log.append((name, os.fstat(to).st_ino if name=='fsync' else None)), g(to, *a))[1]
+    def logged(name, g):
+        return lambda to,*a: (log.append((name, os.fstat(to).st_ino if name=='fsync' else None)), g(to, *a))[1]
     write(path, 'old')
-    with patch.object(os, 'fsync', logged('fsync', os.fsync)), patch.object(os, 'replace', logged('replace', os.replace)): write(path, 'new')
+    with patch.object(os, 'fsync', logged('fsync', os.fsync)), patch.object(os, 'replace',
+            logged('replace', os.replace)):
+        write(path, 'new')
     return log
 
 @unix
@@ -105,7 +112,8 @@ def test_data_reaches_the_disk_before_the_rename(tmp_path):
     names,inodes = zip(*synced(write_folder, p))
     assert names[-3:]==('replace','replace','fsync')
     assert set(inodes[:-3])=={f.stat().st_ino for f in [p, *p.rglob('*')]} and inodes[-1]==tmp_path.stat().st_ino
-    assert synced(write_file, tmp_path/'file')==[('fsync',(tmp_path/'file').stat().st_ino), ('replace',None), ('fsync',inodes[-1])]
+    assert synced(write_file, tmp_path/'file')==[('fsync',(tmp_path/'file').stat().st_ino), ('replace',None),
+        ('fsync',inodes[-1])]
 
 @unix
 def test_files_are_flushed_where_folders_cannot_be(tmp_path):
@@ -113,15 +121,19 @@ def test_files_are_flushed_where_folders_cannot_be(tmp_path):
     import fcntl
     flushed = []
     def only_files(fd):
-        if fcntl.fcntl(fd, fcntl.F_GETFL)&os.O_ACCMODE==os.O_RDONLY: raise OSError(errno.EBADF, 'Bad file descriptor')
+        if fcntl.fcntl(fd, fcntl.F_GETFL)&os.O_ACCMODE==os.O_RDONLY:
+            raise OSError(errno.EBADF, 'Bad file descriptor')
         flushed.append(os.fstat(fd).st_ino)
     def no_folder(path, flags, *a, opened=os.open, **kw):
-        if not kw and Path(path).is_dir(): raise PermissionError(errno.EACCES, 'Permission denied')  # with keywords it is `rmtree`
+        # with keywords it is `rmtree`
+        if not kw and Path(path).is_dir(): raise PermissionError(errno.EACCES, 'Permission denied')
         return opened(path, flags, *a, **kw)
     p = tmp_path/'result'
     with patch.object(os, 'fsync', only_files), patch.object(os, 'open', no_folder): write_folder(p, 'new')
     assert set(flushed)=={f.stat().st_ino for f in p.rglob('*') if f.is_file()}
-    with patch.object(os, 'fsync', side_effect=OSError(errno.EIO, 'broken disk')), pytest.raises(OSError, match='broken disk'): write_folder(p, 'newer')
+    with patch.object(os, 'fsync', side_effect=OSError(errno.EIO, 'broken disk')), pytest.raises(OSError,
+            match='broken disk'):
+        write_folder(p, 'newer')
     assert content(p)==both('new')
 
 def test_recover_and_atomic_read_the_home_folder(tmp_path, monkeypatch):
@@ -158,7 +170,8 @@ def test_generators_of_gpus_are_kept_and_those_not_in_use_passed_over():
     states = dict(mps=torch.tensor(1), cuda=[torch.tensor(2),torch.tensor(3)])
     def set_cuda(s, device): states['cuda'][device] = s
     mps = patch.multiple(torch.mps, get_rng_state=lambda: states['mps'], set_rng_state=lambda s: states.update(mps=s))
-    cuda = patch.multiple(torch.cuda, is_initialized=lambda: True, device_count=lambda: 2, get_rng_state=lambda i: states['cuda'][i], set_rng_state=set_cuda)
+    cuda = patch.multiple(torch.cuda, is_initialized=lambda: True, device_count=lambda: 2,
+        get_rng_state=lambda i: states['cuda'][i], set_rng_state=set_cuda)
     with mps, cuda, patch.object(torch.backends.mps, 'is_available', return_value=True):
         state = rng_state()
         states.update(mps=torch.tensor(9), cuda=[torch.tensor(9),torch.tensor(9)])

@@ -1,6 +1,5 @@
 "What is written to disk: `~` in every path, and JSON that every reader accepts"
-import json, math, os
-from pathlib import Path
+import json, math
 import pytest, torch
 from spd_nb.core import Run, atomic
 from spd_nb.data import tokens
@@ -22,7 +21,8 @@ from spd_nb.pages import write_page
 def home(tmp_path, monkeypatch):
     "A home folder, and another working folder beside it, which must stay empty"
     there,here = tmp_path/'home',tmp_path/'here'
-    there.mkdir(); here.mkdir()
+    there.mkdir()
+    here.mkdir()
     for name in ('HOME','USERPROFILE'): monkeypatch.setenv(name, str(there))
     monkeypatch.chdir(here)
     yield there
@@ -79,6 +79,8 @@ def test_every_json_is_strict(tmp_path):
     edit = ablated(tale, next(iter(h.keys)))
     edit.export(tmp_path/'edited', figures=dict(effect=math.inf))
     found = [f for f in tmp_path.rglob('*.json*') if f.is_file()]
-    assert {'run.json','history.jsonl','decomposition.json','manifest.json','labels.jsonl','edit.json'}<={f.name for f in found}
+    assert {'run.json','history.jsonl','decomposition.json','manifest.json','labels.jsonl','edit.json'}<={f.name
+        for f in found}
     for f in found:
-        for part in f.read_text(encoding='utf-8').splitlines() if f.suffix=='.jsonl' else [f.read_text(encoding='utf-8')]: strict(part)
+        for part in f.read_text(encoding='utf-8').splitlines() if f.suffix=='.jsonl' else [f.read_text(encoding='utf-8')]:  # noqa: E501
+            strict(part)

@@ -1,6 +1,6 @@
-"The site without Quarto: pages can be processed and converted, links lead somewhere, public names are documented, the sidebar lists what there is"
+"""The site without Quarto: pages can be processed and converted, links lead somewhere, public names are documented,
+the sidebar lists what there is"""
 import ast, json, os, re, shutil, subprocess, sys
-from collections import Counter
 from configparser import ConfigParser
 from os.path import normpath
 from pathlib import Path
@@ -35,7 +35,7 @@ if __name__=='__main__':
     for _ in copies(Path({str(ROOT/'nbs')!r}), Path('_exec'), lambda f: nbformat.read(f, 4)): pass
     pages = sorted(proc_nbs('_exec', n_workers=2).rglob('*.ipynb'))
     with ProcessPoolExecutor(2) as pool: list(pool.map(convert, pages))
-'''
+'''  # noqa: E501
 
 @pytest.fixture(scope='module')
 def built(tmp_path_factory):
@@ -43,7 +43,8 @@ def built(tmp_path_factory):
     tmp = tmp_path_factory.mktemp('site')
     (tmp/'settings.ini').write_text((ROOT/'settings.ini').read_text(encoding='utf-8'), encoding='utf-8')
     (tmp/'process.py').write_text(SCRIPT, encoding='utf-8')
-    env = os.environ|dict(PYTHONPATH=os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')]), OMP_NUM_THREADS='1')
+    env = os.environ|dict(PYTHONPATH=os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')]),
+        OMP_NUM_THREADS='1')
     ran = subprocess.run([sys.executable, 'process.py'], cwd=tmp, env=env, capture_output=True, text=True)
     assert ran.returncode==0, ran.stderr[-3000:]
     return tmp/'_proc'
@@ -51,13 +52,17 @@ def built(tmp_path_factory):
 @pytest.fixture(scope='module')
 def pages(built):
     "Page, as the sidebar names it, to notebook (not validated: nbdev leaves marks of its own in cells)"
-    return {f.relative_to(built).as_posix():nbformat.v4.reads(f.read_text(encoding='utf-8')) for f in sorted(built.rglob('*.ipynb'))}
+    return {f.relative_to(built).as_posix():nbformat.v4.reads(f.read_text(encoding='utf-8'))
+        for f in sorted(built.rglob('*.ipynb'))}
 
-def notebooks(): return {f.relative_to(ROOT/'nbs').as_posix() for f in (ROOT/'nbs').rglob('*.ipynb') if not any(p[0] in '._' for p in f.relative_to(ROOT).parts)}
+def notebooks():
+    return {f.relative_to(ROOT/'nbs').as_posix() for f in (ROOT/'nbs').rglob('*.ipynb')
+        if not any(p[0] in '._' for p in f.relative_to(ROOT).parts)}
 
 def prose(nb):
     "All Markdown of a page: its cells, and what documents its names"
-    return [c.source for c in nb.cells if c.cell_type=='markdown']+[o.data['text/markdown'] for c in nb.cells for o in c.get('outputs', []) if 'text/markdown' in o.get('data', {})]
+    return [c.source for c in nb.cells if c.cell_type=='markdown']+[o.data['text/markdown'] for c in nb.cells
+        for o in c.get('outputs', []) if 'text/markdown' in o.get('data', {})]
 
 def unfenced(src): return re.sub(r'^(```+).*?^\1', '', src, flags=re.M|re.S)
 def links(src): return re.findall(r'\]\(([^)\s]+)\)', re.sub(r'`[^`\n]*`', '`', unfenced(src)))
@@ -94,11 +99,14 @@ def test_pages_ask_for_no_widget_and_no_script(pages):
 
 def test_widgets_leave_what_they_say_elsewhere():
     from exec_nbs import VIEW, without_scripts
-    def shown(**data): return without_scripts(nbformat.v4.new_output('display_data', data={k.replace('_','/'):v for k,v in data.items()}))
+    def shown(**data):
+        return without_scripts(nbformat.v4.new_output('display_data',
+            data={k.replace('_','/'):v for k,v in data.items()}))
     view = nbformat.v4.new_output('display_data', data={VIEW:{}, 'text/html':'<b>hi</b>', 'text/plain':'hi'})
     assert without_scripts(view).data=={'text/markdown':'`````{=html}\n<b>hi</b>\n`````', 'text/plain':'hi'}
     assert without_scripts(nbformat.v4.new_output('display_data', data={VIEW:{}})) is None
-    assert without_scripts(nbformat.v4.new_output('stream', name='stderr', text='careful')) is None and without_scripts(nbformat.v4.new_output('stream', text='hi')).text=='hi'
+    assert without_scripts(nbformat.v4.new_output('stream', name='stderr',
+        text='careful')) is None and without_scripts(nbformat.v4.new_output('stream', text='hi')).text=='hi'
     assert shown(image_png='x').data=={'image/png':'x'} and shown(text_plain='x').data=={'text/plain':'x'}
 
 def broken(where, src, page_files, exists, heads):
@@ -120,19 +128,22 @@ def test_links_in_pages_lead_somewhere(pages):
     sources = [(p,s) for p,nb in pages.items() for s in prose(nb)]
     assert sum(len(links(s)) for _,s in sources)>400
     assert not [b for p,s in sources for b in broken(p, s, files, exists, lambda p: heads.get(p, ()))]
-    assert not [(p,m) for p,s in sources for m in re.findall(r'\[\[`[^]]*\]\([^)]*\)\]\([^)]*\)', s)]  # a name that is linked, inside a link
+    # a name that is linked, inside a link
+    assert not [(p,m) for p,s in sources for m in re.findall(r'\[\[`[^]]*\]\([^)]*\)\]\([^)]*\)', s)]
 
 def test_links_in_readme_lead_somewhere():
     def heads(p):
         if not p.endswith('.ipynb'): return anchors([(ROOT/p).read_text(encoding='utf-8')])
-        return anchors([''.join(c['source']) for c in json.loads((ROOT/p).read_text(encoding='utf-8'))['cells'] if c['cell_type']=='markdown'])
+        return anchors([''.join(c['source']) for c in json.loads((ROOT/p).read_text(encoding='utf-8'))['cells']
+            if c['cell_type']=='markdown'])
     src = (ROOT/'README.md').read_text(encoding='utf-8')
     assert len(links(src))>30 and not broken('README.md', src, {}, lambda p: (ROOT/p).is_file(), heads)
 
 MODULES = sorted(f.stem for f in (ROOT/'spd_nb').glob('[a-z]*.py'))
 def exported(module):
     tree = ast.parse((ROOT/'spd_nb'/f'{module}.py').read_text(encoding='utf-8'))
-    names = next(ast.literal_eval(o.value) for o in tree.body if isinstance(o, ast.Assign) and o.targets[0].id=='__all__')
+    names = next(ast.literal_eval(o.value) for o in tree.body if isinstance(o, ast.Assign)
+        and o.targets[0].id=='__all__')
     return names,{o.name:o for o in tree.body if isinstance(o, (ast.FunctionDef,ast.ClassDef))}
 
 def test_every_public_name_has_a_place_on_its_page(pages):
@@ -143,7 +154,8 @@ def test_every_public_name_has_a_place_on_its_page(pages):
         nb = pages[home[m]]
         docs = '\n'.join(prose(nb))
         text = docs+'\n'.join(c.source for c in nb.cells)
-        missing += [f'{m}.{n}' for n in names if not re.search(rf'^### {re.escape(n)} {{#', docs, re.M) and (n in defined or not re.search(rf'\b{re.escape(n)}\b', text))]
+        missing += [f'{m}.{n}' for n in names if not re.search(rf'^### {re.escape(n)} {{#', docs, re.M)
+            and (n in defined or not re.search(rf'\b{re.escape(n)}\b', text))]
     assert not missing
 
 def test_documentation_is_read_from_the_code():
@@ -164,10 +176,12 @@ class P(NamedTuple):
 '''
     tree,comments = ast.parse(source),apidoc.comments_of(source)
     f = apidoc.function(tree.body[0], source, comments)
-    assert [tuple(a) for a in f.args]==[('x','pd.DataFrame',None,'One of `a|b`'), ('*rest','int',None,'Above it'), ('n','int','(1, 2)','How many'), ('**kw','',None,'')]
-    assert (f.kind, f.returns.type, f.returns.about, apidoc.call(f))==('context', 'list[str]', 'Yields *them*', 'with f(x, *rest, n=(1, 2), **kw):')
+    assert [tuple(a) for a in f.args]==[('x','pd.DataFrame',None,'One of `a|b`'), ('*rest','int',None,'Above it'),
+        ('n','int','(1, 2)','How many'), ('**kw','',None,'')]
+    assert (f.kind, f.returns.type, f.returns.about, apidoc.call(f))==('context', 'list[str]', 'Yields *them*',
+        'with f(x, *rest, n=(1, 2), **kw):')
     md = apidoc.section(f, 3, 'f')
-    assert md.splitlines()[0]=='### f {#f}' and '- `x` (`pd.DataFrame`): One of `a|b`' in md and r'Yields (`list[str]`): \*them\*' in md
+    assert md.splitlines()[0]=='### f {#f}' and '- `x` (`pd.DataFrame`): One of `a|b`' in md and r'Yields (`list[str]`): \*them\*' in md  # noqa: E501
     P = apidoc.class_(tree.body[1], source, comments, {}, {})
     assert apidoc.call(P)=='P(a, b=3)' and P.args[0]==('a', 'Float[Tensor, "*b"]', None, 'First')
 
@@ -181,7 +195,8 @@ def test_signatures_say_what_a_call_takes(module):
     for n,node in defined.items():
         if n not in docs or not isinstance(node, ast.FunctionDef): continue
         d,a = docs[n],node.args
-        assert [x.name.lstrip('*') for x in d.args if x.name!='*']==[x.arg for x in (*a.posonlyargs, *a.args, *filter(None, [a.vararg]), *a.kwonlyargs, *filter(None, [a.kwarg]))]
+        assert [x.name.lstrip('*') for x in d.args if x.name!='*']==[x.arg
+            for x in (*a.posonlyargs, *a.args, *filter(None, [a.vararg]), *a.kwonlyargs, *filter(None, [a.kwarg]))]
         said = ' '.join([x.about for x in d.args]+[d.returns.about])
         assert all(c in said for i,(c,_) in comments.items() if node.lineno<=i<node.body[0].lineno), n
     for n,d in docs.items():
@@ -190,12 +205,14 @@ def test_signatures_say_what_a_call_takes(module):
 def names_of(defined): return {n for n,o in defined.items() if n[0]!='_' and 'patch' not in apidoc.decorators(o)}
 
 def test_ids_are_one_of_a_kind_and_links_find_the_right_one(pages):
-    for p,nb in pages.items(): anchors(prose(nb))  # asserts it for ids of definitions
+    for nb in pages.values(): anchors(prose(nb))  # asserts it for ids of definitions
     page = next(p for p in apidoc.pages() if {'plan','Plan'}<=set(apidoc.documented(p.module)[1]))
     assert (apidoc.ids(page.module)['plan'], apidoc.ids(page.module)['Plan'])==('plan','plan-class')
-    assert apidoc.linked('`plan` makes a `Plan`', 'howto/a.ipynb')==f'[`plan`](../{page.out}#plan) makes a [`Plan`](../{page.out}#plan-class)'
+    assert apidoc.linked('`plan` makes a `Plan`',
+        'howto/a.ipynb')==f'[`plan`](../{page.out}#plan) makes a [`Plan`](../{page.out}#plan-class)'
     assert apidoc.linked('`plan()`', page.path, page.module)=='[`plan()`](#plan)'
-    assert apidoc.linked('```\n`plan`\n```', 'a.ipynb')=='```\n`plan`\n```' and apidoc.linked('[`plan`](x)', 'a.ipynb')=='[`plan`](x)'
+    assert apidoc.linked('```\n`plan`\n```', 'a.ipynb')=='```\n`plan`\n```' and apidoc.linked('[`plan`](x)',
+        'a.ipynb')=='[`plan`](x)'
 
 def test_headings_leave_ids_to_definitions():
     assert exec_nbs.heading_ids('## Plan\n\n## Costs', {'plan'})=='## Plan {#about-plan}\n\n## Costs'
@@ -225,18 +242,23 @@ def test_who_hosts_it_is_said_once():
     raw.read(ROOT/'settings.ini', encoding='utf-8')
     assert all('%(user)s' in raw['DEFAULT'][k] and cfg['user'] not in raw['DEFAULT'][k] for k in ('git_url','doc_host'))
     copied = {ROOT/'spd_nb'/'_modidx.py', ROOT/'nbs'/'nbdev.yml'}
-    assert not [f for f in tracked() if f not in copied and b'\0' not in (b := f.read_bytes()) and any(h.encode() in b for h in HOSTS)]
+    assert not [f for f in tracked() if f not in copied and b'\0' not in (b := f.read_bytes())
+        and any(h.encode() in b for h in HOSTS)]
     assert all(h in (ROOT/'nbs'/'nbdev.yml').read_text(encoding='utf-8') for h in HOSTS)
 
 def test_pages_name_no_host_that_is_not_there(built, pages, monkeypatch, tmp_path):
-    assert cfg['user']!='example' or not any(h in f.read_text(encoding='utf-8') for f in (*built.rglob('*.ipynb'), *built.glob('*.yml')) for h in HOSTS)
+    assert cfg['user']!='example' or not any(h in f.read_text(encoding='utf-8')
+        for f in (*built.rglob('*.ipynb'), *built.glob('*.yml')) for h in HOSTS)
     for f in ('_quarto.yml','nbdev.yml'): (tmp_path/f).write_bytes((ROOT/'nbs'/f).read_bytes())
     for there in (True, False):
         for m in (apidoc, exec_nbs, api_index): monkeypatch.setattr(m, 'hosted', lambda there=there: there)
         exec_nbs.site_settings(tmp_path)
-        quarto,site = (yaml.safe_load((tmp_path/f).read_text(encoding='utf-8'))['website'] for f in ('_quarto.yml','nbdev.yml'))
-        assert ([o['href'] for o in quarto['navbar'].get('right', [])]==[cfg['git_url']] and site['repo-url']==cfg['git_url'])==there
-        assert (f"{cfg['git_url']}/blob/{cfg['branch']}/spd_nb/core.py#L" in ''.join(apidoc.sections('core', apidoc.documented('core')[1])))==there
+        quarto,site = (yaml.safe_load((tmp_path/f).read_text(encoding='utf-8'))['website']
+            for f in ('_quarto.yml','nbdev.yml'))
+        assert ([o['href'] for o in quarto['navbar'].get('right', [])]==[cfg['git_url']]
+            and site['repo-url']==cfg['git_url'])==there
+        assert (f"{cfg['git_url']}/blob/{cfg['branch']}/spd_nb/core.py#L" in ''.join(apidoc.sections('core',
+            apidoc.documented('core')[1])))==there
         assert (f"({cfg['doc_host']}{cfg['doc_baseurl']}/core.html)" in api_index.llms())==there
         if there: (tmp_path/'_quarto.yml').write_bytes((ROOT/'nbs'/'_quarto.yml').read_bytes())
 
@@ -248,18 +270,21 @@ def test_links_to_files_that_are_not_on_the_site(tmp_path):
 
 def test_settings_of_the_site():
     quarto = yaml.safe_load((ROOT/'_quarto.yml').read_text(encoding='utf-8'))
-    assert cfg.getboolean('custom_sidebar') and quarto['website']['page-navigation'] and quarto['website']['navbar']['search']
+    assert cfg.getboolean('custom_sidebar') and quarto['website']['page-navigation'] and quarto['website']['navbar']['search']  # noqa: E501
     assert (ROOT/'nbs'/quarto['website']['favicon']).exists()
     theme = quarto['format']['html']['theme']
-    assert theme['light']=='default' and theme['dark'][0]=='default' and (ROOT/'nbs'/theme['dark'][1]).exists()  # other themes load fonts
-    assert not [f.name for f in (ROOT/'nbs').glob('*.*css') if re.search(r'https?:|@import', f.read_text(encoding='utf-8'))]
+    # other themes load fonts
+    assert theme['light']=='default' and theme['dark'][0]=='default' and (ROOT/'nbs'/theme['dark'][1]).exists()
+    assert not [f.name for f in (ROOT/'nbs').glob('*.*css')
+        if re.search(r'https?:|@import', f.read_text(encoding='utf-8'))]
 
 def test_one_page_can_be_built_without_quarto(tmp_path):
     import page
     path = next(p.path for p in apidoc.pages() if 'u_replaced' in apidoc.documented(p.module)[1])
     nb = page.processed(Path(path), page.stored, tmp_path/'_exec', tmp_path/'_proc')
     html = page.plain(nbformat.v4.reads(nb.read_text(encoding='utf-8')))
-    assert '<a id="u_replaced"></a>' in html and 'u_replaced(dm, site, c=None' in re.sub('<[^>]*>', '', html) and '{#' not in html
+    assert '<a id="u_replaced"></a>' in html and 'u_replaced(dm, site, c=None' in re.sub('<[^>]*>', '',
+        html) and '{#' not in html
 
 # the index, llms.txt and the search
 
@@ -269,7 +294,8 @@ def test_the_index_lists_every_public_name(pages):
         cell = next(c for c in found if c.startswith(f'### [{p.title}]({p.out})'))
         names,defined = exported(p.module)
         assert all(f'`{n}`' in cell for n in names), p.module
-        assert [n for n in re.findall(rf'^- \[`([^`]*)`\]\({re.escape(p.out)}#', cell, re.M)]==[n for n in names if n in names_of(defined)]
+        assert [n for n in re.findall(rf'^- \[`([^`]*)`\]\({re.escape(p.out)}#', cell, re.M)]==[n for n in names
+            if n in names_of(defined)]
     assert [l for l in re.findall('^## (.*)', '\n'.join(found), re.M)]==list(api_index.layers())
 
 def test_llms_txt_lists_every_page():
@@ -281,7 +307,8 @@ def test_llms_txt_lists_every_page():
     assert not re.search(r'\]\([^)]*\.ipynb', text)
 
 def test_search_puts_definitions_first(pages):
-    old = dict(objectID='train.html#a-lesson', href='train.html#a-lesson', title='Train', section='A lesson', text='fit plan')
+    old = dict(objectID='train.html#a-lesson', href='train.html#a-lesson', title='Train', section='A lesson',
+        text='fit plan')
     found = api_index.with_definitions([old])
     assert found[-1]==old and api_index.with_definitions(found)==found
     fit = next(o for o in found if o['title']=='fit')
@@ -292,9 +319,14 @@ def test_search_puts_definitions_first(pages):
 def test_names_in_the_glossary_and_for_newcomers_are_there():
     "What stands in backticks by itself is a public name, but for words of Python and parts of our objects"
     ours = {n for m in MODULES for n in exported(m)[0]}
-    parts = set('with f outer log beta c p pre lower upper out dm sites mlp to_html ppl_elsewhere min_density transformers'.split())
-    def cells(f): return [''.join(c['source']) for c in json.loads((ROOT/'nbs'/'howto'/f).read_text(encoding='utf-8'))['cells'] if c['cell_type']=='markdown']
-    here = [row.split(' | ', 1)[1] for c in cells('08_coming_from.ipynb') for row in c.splitlines() if row.startswith('| ') and ' | ' in row]
+    parts = set(
+        'with f outer log beta c p pre lower upper out dm sites mlp to_html ppl_elsewhere min_density '
+        'transformers'.split())
+    def cells(f):
+        return [''.join(c['source']) for c in json.loads((ROOT/'nbs'/'howto'/f).read_text(encoding='utf-8'))['cells']
+            if c['cell_type']=='markdown']
+    here = [row.split(' | ', 1)[1] for c in cells('08_coming_from.ipynb') for row in c.splitlines()
+        if row.startswith('| ') and ' | ' in row]
     found = {n for s in cells('07_glossary.ipynb')+here for n in re.findall(r'`([A-Za-z_]\w*)(?:\([^`]*\))?`', s)}
     assert len(found&ours)>80 and not found-ours-parts
 
@@ -310,15 +342,18 @@ def test_every_picture_has_words_and_is_used(pages):
         assert f.stat().st_size<60e3, f.name
         if f.suffix=='.svg':
             text = f.read_text(encoding='utf-8')
-            assert '<title' in text and 'prefers-color-scheme: dark' in text and not re.search(r'(href|src|url\()["\']?https?:', text)
+            assert '<title' in text and 'prefers-color-scheme: dark' in text and not re.search(r'(href|src|url\()["\']?https?:', text)  # noqa: E501
             if f.name!='favicon.svg': assert '<desc id="desc">' in text and 'aria-labelledby="title desc"' in text
     assert sum(f.stat().st_size for f in IMAGES)<400e3
 
 def test_figures_say_what_they_show():
     import plotly.graph_objects as go
-    fig = go.Figure([go.Scatter(x=[1], y=[2], name='a', mode='lines'), go.Scatter(x=[1], y=[2], name='b')]).update_layout(title='Losses', xaxis_title='step', yaxis_title='loss<br>(nats)')
+    fig = go.Figure([go.Scatter(x=[1], y=[2], name='a', mode='lines'),
+        go.Scatter(x=[1], y=[2], name='b')]).update_layout(title='Losses', xaxis_title='step',
+        yaxis_title='loss<br>(nats)')
     assert exec_nbs.described(json.loads(fig.to_json()))=='Losses: lines of loss (nats) against step, for a, b'
-    cell = nbformat.v4.new_code_cell('fig', outputs=[nbformat.v4.new_output('display_data', data={exec_nbs.FIGURE:json.loads(fig.to_json()), 'image/png':'x'})])
+    cell = nbformat.v4.new_code_cell('fig', outputs=[nbformat.v4.new_output('display_data',
+        data={exec_nbs.FIGURE:json.loads(fig.to_json()), 'image/png':'x'})])
     exec_nbs.with_alt(cell)
     assert cell.source=='#| fig-alt: "Losses: lines of loss (nats) against step, for a, b"\nfig'
     assert exec_nbs.without_scripts(cell.outputs[0]).data=={'image/png':'x'}
@@ -330,8 +365,10 @@ def test_a_phone_does_not_scroll_sideways(tmp_path):
     from lab_test import FLAGS
     from playwright.sync_api import sync_playwright
     wide = 'x'*200
-    body = f'<h2>{wide}</h2><p><code>{wide}</code> {wide}</p><pre><code>{wide}</code></pre><div class="cell-output"><pre>{wide}</pre></div>'
-    body += f'<table><tr>{"<td>"+"y"*20+"</td>":s}{"<td>yyyyyyyyyyyyyyyyyyyy</td>"*20}</tr></table><svg width="900" height="50"></svg><ul><li><code>{wide}</code></li></ul>'
+    body = (
+        f'<h2>{wide}</h2><p><code>{wide}</code> {wide}</p><pre><code>{wide}</code></pre><div '
+        f'class="cell-output"><pre>{wide}</pre></div>')
+    body += f'<table><tr>{"<td>"+"y"*20+"</td>":s}{"<td>yyyyyyyyyyyyyyyyyyyy</td>"*20}</tr></table><svg width="900" height="50"></svg><ul><li><code>{wide}</code></li></ul>'  # noqa: E501
     css = (ROOT/'nbs'/'styles.css').read_text(encoding='utf-8')
     with sync_playwright() as pw:
         b = pw.chromium.launch(executable_path=shutil.which('chromium'), headless=True, args=FLAGS)

@@ -29,7 +29,8 @@ def test_a_stream_whose_columns_are_not_known():
 @pytest.mark.parametrize('name,text', [('a.html','<p>1 2</p>'), ('a.json','[]'), ('nameless','1 2')])
 def test_other_kinds_of_files_are_refused(tmp_path, name, text):
     (tmp_path/name).write_text(text, encoding='utf-8')
-    with pytest.raises(ValueError, match='its markup would be read as text; .parquet, .txt, .jsonl'): read(tmp_path/name)
+    with pytest.raises(ValueError, match='its markup would be read as text; .parquet, .txt, .jsonl'):
+        read(tmp_path/name)
 
 def test_a_torn_line_is_named(tmp_path):
     (tmp_path/'torn.jsonl').write_text('{"text": "1 2"}\n{"te', encoding='utf-8')
@@ -67,4 +68,5 @@ def test_all_files_are_looked_at_before_any_is_read(tmp_path):
 def test_tokens_reads_what_documents_reads(tmp_path):
     (tmp_path/'a.tsv').write_text('story\n'+'\n'.join(TEXTS), encoding='utf-8')
     for source in (tmp_path/'a.tsv', [*TEXTS[:2], ' ', '', *TEXTS[2:]]):
-        assert tokens(source, 2, 4, words, bos=0, shuffle=False).rows.tolist()==[[0,5,6,7],[0,8,9,0],[10,0,11,12],[13,14,0,15]]
+        assert tokens(source, 2, 4, words, bos=0, shuffle=False).rows.tolist()==[[0,5,6,7],[0,8,9,0],[10,0,11,12],
+            [13,14,0,15]]

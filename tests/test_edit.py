@@ -39,7 +39,9 @@ def close(a, b, tol): torch.testing.assert_close(a, b, rtol=0, atol=tol)
 def test_a_certificate_compares_the_new_vector_with_the_old(tiny, replaced, vector):
     old = vector(tiny.at('linear1')).detach()
     about, = replaced(tiny, 'linear1', 1, -2*old).about
-    assert [about[k] for k in ('norm','norm_before','cosine')]==pytest.approx([2*old.norm().item(), old.norm().item(), -1.], abs=1e-5)
+    assert [about[k]
+        for k in ('norm','norm_before','cosine')]==pytest.approx([2*old.norm().item(), old.norm().item(), -1.],
+        abs=1e-5)
 
 def test_gradients_reach_the_new_vector_only(tiny):
     v,cs = torch.ones(5, requires_grad=True),tiny.at('linear1')
@@ -56,7 +58,8 @@ def test_each_component_has_a_gate_of_its_own(dm, toks, firing):
 
 def test_the_gate_is_that_of_the_unedited_target(dm, toks, firing):
     other = ablated(dm, [f'model.layers.0.mlp.down_proj:{c}' for c in range(40)])
-    close(run(dm, toks, other, ablated(dm, QUOTE, ci_threshold=.1)), run(dm, toks, other, ablated(dm, QUOTE, positions=firing)), 1e-5)
+    close(run(dm, toks, other, ablated(dm, QUOTE, ci_threshold=.1)),
+        run(dm, toks, other, ablated(dm, QUOTE, positions=firing)), 1e-5)
 
 def test_a_gate_and_positions_hold_together(dm, toks, firing):
     early = ablated(dm, QUOTE, positions=firing&(torch.arange(128)<60))
@@ -64,26 +67,33 @@ def test_a_gate_and_positions_hold_together(dm, toks, firing):
 
 def test_positions_are_kept_by_every_edit(dm):
     assert ablated(dm, QUOTE, positions=[0,1]).positions==[0,1]
-    for e in (u_replaced(dm, DOWN, 80, torch.zeros(64), positions=[3]), v_replaced(dm, DOWN, 80, torch.zeros(256), positions=[3]),
+    for e in (u_replaced(dm, DOWN, 80, torch.zeros(64), positions=[3]),
+        v_replaced(dm, DOWN, 80, torch.zeros(256), positions=[3]),
               scaled(dm, {QUOTE:2.}, positions=[3]), only(dm, QUOTE, positions=[3])): assert e.positions==[3]
 
 @pytest.mark.parametrize('shape,by_row', [((128,),False), ((1,128),False), ((2,128),True)])
 def test_positions_with_several_rows_differ_by_row(dm, shape, by_row):
     assert ablated(dm, QUOTE, positions=torch.ones(shape, dtype=torch.bool)).by_row==by_row
 
-@pytest.mark.parametrize('positions', [slice(3,6), [3,4,5], torch.tensor([3,4,5]), range(3,6), torch.arange(128)//3==1, (torch.arange(128)//3==1).numpy()],
+@pytest.mark.parametrize('positions', [slice(3,6), [3,4,5], torch.tensor([3,4,5]), range(3,6), torch.arange(128)//3==1,
+    (torch.arange(128)//3==1).numpy()],
     ids=['slice','list','tensor','range','mask','numpy'])
 def test_positions_may_be_written_in_several_ways(dm, toks, positions):
     at_three = ablated(dm, [QUOTE, f'{DOWN}:3'], positions=torch.isin(torch.arange(128), torch.tensor([3,4,5])))
-    assert torch.equal(run(dm, toks[:1], ablated(dm, [QUOTE, f'{DOWN}:3'], positions=positions)), run(dm, toks[:1], at_three))
+    assert torch.equal(run(dm, toks[:1], ablated(dm, [QUOTE, f'{DOWN}:3'], positions=positions)),
+        run(dm, toks[:1], at_three))
 
-@pytest.mark.parametrize('wrong', [torch.ones(2,3), torch.ones(4, dtype=torch.int64), torch.ones(2, 3, dtype=torch.int64)], ids=['float','zeros and ones','table'])
+@pytest.mark.parametrize('wrong',
+    [torch.ones(2,3), torch.ones(4, dtype=torch.int64), torch.ones(2, 3, dtype=torch.int64)],
+    ids=['float','zeros and ones','table'])
 def test_positions_of_another_kind_are_refused(dm, wrong):
     with pytest.raises(TypeError, match='`positions`'): ablated(dm, QUOTE, positions=wrong)
 
 def test_positions_that_are_not_there_are_refused(dm, toks):
-    with pytest.raises(ValueError, match='no position 128 in sequences of 128 tokens'): run(dm, toks[:1], ablated(dm, QUOTE, positions=[128]))
-    with pytest.raises(ValueError, match=r'`positions` has shape \(3,\), which does not broadcast to the batch, \(1, 128\)'):
+    with pytest.raises(ValueError, match='no position 128 in sequences of 128 tokens'):
+        run(dm, toks[:1], ablated(dm, QUOTE, positions=[128]))
+    with pytest.raises(ValueError,
+            match=r'`positions` has shape \(3,\), which does not broadcast to the batch, \(1, 128\)'):
         run(dm, toks[:1], ablated(dm, QUOTE, positions=torch.ones(3, dtype=torch.bool)))
     assert not dm.edits
 
@@ -100,7 +110,8 @@ def test_a_gate_needs_the_whole_model(dm, toks):
 
 def test_a_change_that_is_not_of_components_has_no_gate(tiny):
     patch = Patch(torch.ones(5, 3), torch.ones(3, 2), (None,)*3)
-    with pytest.raises(ValueError, match='only an edit of components can be gated by their importance'): Edit(tiny, {'linear1':patch}, [], ci_threshold=.1)
+    with pytest.raises(ValueError, match='only an edit of components can be gated by their importance'):
+        Edit(tiny, {'linear1':patch}, [], ci_threshold=.1)
 
 def test_a_local_edit_says_so_and_is_not_added(tiny):
     e = ablated(tiny, 'linear1:1', ci_threshold=.1, positions=[0])

@@ -26,7 +26,8 @@ def test_details_are_those_of_the_harvest(h):
 def test_lens_and_neighbours_are_those_of_the_harvest(h):
     ask = caller(Evidence(h))
     assert [t for t,_ in ask('lens', key=QUOTE)['lowers']]==[visible(t) for t in h.lens(QUOTE).writes.index[::-1][:6]]
-    assert [(o['key'],o['p_given_this']) for o in ask('neighbours', key=QUOTE)]==[(k,float(f'{p:.5g}')) for k,p in h.correlated(QUOTE).p_given_this.head(12).items()]
+    assert [(o['key'],o['p_given_this']) for o in ask('neighbours', key=QUOTE)]==[(k,float(f'{p:.5g}'))
+        for k,p in h.correlated(QUOTE).p_given_this.head(12).items()]
 
 def test_of_a_characters_tokens_the_largest_counts():
     e = Example([1,2,3], ['','猫','b'], np.array([.2,0,.1]), np.array([-3.,1,-2]), 1)

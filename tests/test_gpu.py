@@ -8,7 +8,9 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT/'tools'))
 import gpu
 
-def run(*args): return subprocess.run([sys.executable, ROOT/'tools'/'gpu.py', '--device', 'cpu', *args], capture_output=True, encoding='utf-8')
+def run(*args):
+    return subprocess.run([sys.executable, ROOT/'tools'/'gpu.py', '--device', 'cpu', *args], capture_output=True,
+        encoding='utf-8')
 
 def test_all_checks_pass_and_are_logged(tmp_path):
     for only in ([], ['--only', 'counts']): ran = run('--log', str(tmp_path/'gpu.md'), *only)
@@ -43,6 +45,7 @@ def test_how_far_apart():
     assert gpu.close(a, dict(x=torch.tensor([1.,2]), y=[3., 'z', float('nan')]))==0
     assert gpu.close(a, a|dict(x=torch.tensor([1.,2.2])))==pytest.approx(.1)
     assert gpu.close(a, a|dict(y=[3.3, 'z', float('nan')]))==pytest.approx(.1)
-    assert gpu.close(a, a|dict(y=[3., 'other', float('nan')]))==gpu.close(a, dict(x=a['x']))==gpu.close([1], [1,2])==float('inf')
+    assert gpu.close(a, a|dict(y=[3., 'other', float('nan')]))==gpu.close(a, dict(x=a['x']))==gpu.close([1],
+        [1,2])==float('inf')
     assert gpu.close(torch.tensor([1.,float('nan')]), torch.tensor([1.,2.]))==float('inf')
     assert torch.equal(gpu.spread(torch.zeros(3, dtype=torch.float64)).float(), gpu.spread(torch.zeros(3)))

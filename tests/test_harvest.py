@@ -1,8 +1,9 @@
-"Harvests on the edges: shallow and large tables, damage, what stays beside an extended one, and what a view may rely on"
+"""Harvests on the edges: shallow and large tables, damage, what stays beside an extended one, and what a view may
+rely on"""
 import copy, json, re
 import numpy as np, pandas as pd, pytest, torch
 from spd_nb.count import count
-from spd_nb.harvest import Component, Harvest, harvest, write
+from spd_nb.harvest import Component, Harvest, write
 from spd_nb.model import load
 from spd_nb.stories import stories, vocabulary
 from spd_nb.tables import Example, Tables, _keep_other_files, write_tables
@@ -12,7 +13,8 @@ def dm(): return load('story')
 
 @pytest.fixture(scope='module')
 def stats(dm, tmp_path_factory):
-    return count(dm, stories(8, 64, seed=5), tmp_path_factory.mktemp('counts')/'counts', n=6, examples=20, progress=False)
+    return count(dm, stories(8, 64, seed=5), tmp_path_factory.mktemp('counts')/'counts', n=6, examples=20,
+        progress=False)
 
 @pytest.fixture(scope='module')
 def h(dm, stats, tmp_path_factory): return write(stats, dm, tmp_path_factory.mktemp('harvest')/'h')
@@ -44,14 +46,16 @@ def test_large_sums_are_written_exactly(dm, stats, tmp_path):
     assert t._totals.mass.tolist()==large.total('mass').tolist()
     assert sum(t._read('components')['fired_histogram'][5].as_py())==large.sums['fired_histogram'][5].sum().item()
 
-@pytest.mark.parametrize('wrong,says', [(dict(schema_version=3), 'schema version 3'), (dict(complete=False), 'not complete')])
+@pytest.mark.parametrize('wrong,says',
+    [(dict(schema_version=3), 'schema version 3'), (dict(complete=False), 'not complete')])
 def test_a_later_version_and_half_a_harvest_are_refused(h, tmp_path, wrong, says):
     with pytest.raises(ValueError, match=says): Harvest(with_manifest(h, tmp_path/'wrong', **wrong))
 
 def test_another_tokenizer_is_refused(h, dm, tmp_path):
     other = type('Other', (), dict(get_vocab=lambda self: {'a':0}))()
     with pytest.raises(ValueError, match='another tokenizer;'): Harvest(h.path, tokenizer=other)
-    with pytest.raises(ValueError, match="than this model's"): Harvest(with_manifest(h, tmp_path/'odd', tokenizer='x'), dm).tokenizer
+    with pytest.raises(ValueError, match="than this model's"):
+        Harvest(with_manifest(h, tmp_path/'odd', tokenizer='x'), dm).tokenizer
 
 def test_shares_are_written_as_one_harvest(h, dm, stats):
     with pytest.raises(ValueError, match='exists already'): write(stats, dm, h.path)
@@ -71,12 +75,14 @@ def test_components_that_fire_together(h, on):
     assert busy in h.correlated(df.index[0]).index and df.pmi.is_monotonic_decreasing
     assert (h.correlated(busy, max_density=.01).density<=.01).all()
     a = on[:,h.at(busy)]
-    want = [np.log(len(on)*(a&on[:,h.at(k)]).sum().item()/(a.sum().item()*on[:,h.at(k)].sum().item())) for k in df.index]
+    want = [np.log(len(on)*(a&on[:,h.at(k)]).sum().item()/(a.sum().item()*on[:,h.at(k)].sum().item()))
+        for k in df.index]
     np.testing.assert_allclose(df.pmi, want, atol=1e-5)
 
 def test_pmi_of_large_counts_is_a_number():
     shipped = Harvest('story/harvest')
-    assert not shipped.correlated(shipped.components.index[shipped.components.firings.argmax()], max_density=1.).pmi.isna().any()
+    assert not shipped.correlated(shipped.components.index[shipped.components.firings.argmax()],
+        max_density=1.).pmi.isna().any()
 
 def test_density_limits_a_search_by_text_and_by_places(h):
     places = [('Tom saw the river. He ran home.', -1), ('Anna was glad. She wrote a note: "I miss you.', -1)]
@@ -86,12 +92,14 @@ def test_density_limits_a_search_by_text_and_by_places(h):
 def test_the_token_is_outlined_and_shaded_where_it_fires_and_one_later(h, key):
     place = Example([1,2], ['a','b'], np.array([.5,0.]), np.array([1.,0.]), 0)
     shown = h.component(key)._replace(examples=[place])._repr_html_()
-    assert [('outline' in x, x[:4]!='0.00') for x in re.findall(r'178,([^"]*)"', shown)]==[(True,True),(False,False),(False,False),(True,True)]
+    assert [('outline' in x, x[:4]!='0.00') for x in re.findall(r'178,([^"]*)"', shown)]==[(True,True),(False,False),
+        (False,False),(True,True)]
 
 def test_columns_hide_no_method_of_a_table(h, key):
     c = h.component(key)
     assert isinstance(c, Component)
-    for df in (h.components, h.tokens(key), c.input, h.by_token(' "'), h.correlated(key), h.activations(key), h._totals):
+    for df in (h.components, h.tokens(key), c.input, h.by_token(' "'), h.correlated(key), h.activations(key),
+            h._totals):
         assert not [x for x in df.columns if hasattr(pd.DataFrame, x)]
 
 def test_files_beside_a_harvest_stay_with_the_extended_one(tmp_path):
@@ -100,16 +108,22 @@ def test_files_beside_a_harvest_stay_with_the_extended_one(tmp_path):
     (old/'labels.jsonl').write_text('a', encoding='utf-8')
     (old/'notes').mkdir()
     _keep_other_files(old, new)
-    with open(old/'labels.jsonl', 'a', encoding='utf-8') as f: f.write('b')  # another process, before the new folder replaces the old one
+    # another process, before the new folder replaces the old one
+    with open(old/'labels.jsonl', 'a', encoding='utf-8') as f: f.write('b')
     assert (new/'labels.jsonl').read_text(encoding='utf-8')=='ab' and (new/'notes').is_dir()
 
 def test_completion_sees_every_method():
     "Editors look at classes, and none of a harvest's methods is added later"
-    methods = 'activations at by_examples by_label by_text by_token component components contexts correlated examples keys lens needed_dm run sites texts token_ids tokenizer tokens tops'
+    methods = (
+        'activations at by_examples by_label by_text by_token component components contexts correlated examples '
+        'keys lens needed_dm run sites texts token_ids tokenizer tokens tops')
     where = {n:next(c for c in Harvest.__mro__ if n in vars(c)) for n in methods.split()}
-    assert all((f := getattr(vars(c)[n], 'fget', None) or getattr(vars(c)[n], 'func', None) or vars(c)[n]).__qualname__==f'{c.__name__}.{n}' for n,c in where.items())
+    def function(o): return getattr(o, 'fget', None) or getattr(o, 'func', None) or o
+    assert all(function(vars(c)[n]).__qualname__==f'{c.__name__}.{n}' for n,c in where.items())
 
 def test_no_training_is_imported():
     import subprocess, sys
-    code = "import sys, spd_nb.harvest; print([m for m in sys.modules if m in ('spd_nb.train','spd_nb.eval','spd_nb.losses')])"
+    code = (
+        "import sys, spd_nb.harvest; print([m for m in sys.modules if m in "
+        "('spd_nb.train','spd_nb.eval','spd_nb.losses')])")
     assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout.strip()=='[]'

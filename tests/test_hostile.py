@@ -9,7 +9,9 @@ from spd_nb.widgets import View
 from spd_nb.pages import page
 
 VIEWS = 'browser lens studio monitor heat pareto diff'.split()
-TABLES = 'harvest component other directions edit decomposed report labelled measured run projection plan generations'.split()
+TABLES = (
+    'harvest component other directions edit decomposed report labelled measured run projection plan '
+    'generations').split()
 FIGURES = 'tokens changes front bars matrix'.split()
 
 @pytest.fixture(scope='module')
@@ -52,7 +54,8 @@ def test_tables_show_the_names(made):
 @pytest.mark.parametrize('name', VIEWS)
 def test_views_are_text(name, made, tmp_path):
     bad,good = (m['views'][name] for m in made)
-    for how in (lambda v: v._repr_html_(), lambda v: v.plain_html(), lambda v: v.to_html(tmp_path/'view.html', **LIMITS.get(name, {})).read_text(encoding='utf-8')):
+    for how in (lambda v: v._repr_html_(), lambda v: v.plain_html(),
+            lambda v: v.to_html(tmp_path/'view.html', **LIMITS.get(name, {})).read_text(encoding='utf-8')):
         read = same(how(bad), how(good))
         assert all(t.replace('\n', '')==visible(t.replace('\n', '')) for t in seen(read))
 
@@ -84,7 +87,8 @@ def test_answers_can_be_seen(made, monkeypatch):
     for t in TEXTS:
         if t and visible(t): ask('browser', 'rows', start=0, n=200, token=visible(t))
     keys = [r['key'] for r in ask('browser', 'rows', start=0, n=200)['rows']]
-    labels = [d[k] for d in (ask('browser', 'detail', key=k) for k in keys) for k in ('input_label','output_label','label_from')]
+    labels = [d[k] for d in (ask('browser', 'detail', key=k) for k in keys)
+        for k in ('input_label','output_label','label_from')]
     assert {visible(t.replace('\udc80', '\ufffd')) for t in LABELS}<=set(labels)
     for what in ('lens','neighbours'): ask('lens', what, key=QUOTE)
     ask('browser', 'examples', key=QUOTE, start=0)
@@ -105,27 +109,40 @@ def test_figures_are_text(name, made):
     assert 'pwned' in text
 
 def test_a_page_holds_them_all(made):
-    def whole(m, title): return page({title:[v.snapshot(**LIMITS.get(n, {})) for n,v in m['views'].items()], LABELS[1]:[*m['tables'].values(), *m['figures'].values(), LABELS[2]]}, title)
+    def whole(m, title):
+        return page({title:[v.snapshot(**LIMITS.get(n, {})) for n,v in m['views'].items()],
+            LABELS[1]:[*m['tables'].values(), *m['figures'].values(), LABELS[2]]}, title)
     same(whole(made[0], LABELS[0]), whole(made[1], 'tame'))
 
 # Messages that are no questions
 
 _change = dict(key=QUOTE, factor=0., token='', strength=1.)
-EVIDENCE = dict(pick=dict(key=QUOTE), detail=dict(key=QUOTE), examples=dict(key=QUOTE, start=0), lens=dict(key=QUOTE), neighbours=dict(key=QUOTE))
+EVIDENCE = dict(pick=dict(key=QUOTE), detail=dict(key=QUOTE), examples=dict(key=QUOTE, start=0), lens=dict(key=QUOTE),
+    neighbours=dict(key=QUOTE))
 GOOD = dict(
-    browser=EVIDENCE|dict(rows=dict(start=0, n=5, token='', side='output', label='', site='', alive=True, sort='density', down=True)),
+    browser=EVIDENCE|dict(rows=dict(start=0, n=5, token='', side='output', label='', site='', alive=True,
+        sort='density', down=True)),
     lens=EVIDENCE|dict(read=dict(text='He said', follow=False)),
-    studio=EVIDENCE|dict(show=dict(prompt='He said', changes=[_change], gate=False, at=0), dose=dict(prompt='He said', changes=[_change], gate=False, which=0, at=0), find=dict(token=TEXTS[0]), write_on=dict(prompt='He said', changes=[_change], gate=False, n=1), code={}, measure=dict(changes=[_change], gate=False, token=TEXTS[0])),
-    monitor=dict(stop={}), heat=dict(pick=dict(row=0, column=1), clear={}), pareto=dict(pick=dict(row=1), clear={}), diff=dict(pick=dict(prompt=0, position=1)))
+    studio=EVIDENCE|dict(show=dict(prompt='He said', changes=[_change], gate=False, at=0),
+        dose=dict(prompt='He said', changes=[_change], gate=False, which=0, at=0), find=dict(token=TEXTS[0]),
+        write_on=dict(prompt='He said', changes=[_change], gate=False, n=1), code={},
+        measure=dict(changes=[_change], gate=False, token=TEXTS[0])),
+    monitor=dict(stop={}), heat=dict(pick=dict(row=0, column=1), clear={}), pareto=dict(pick=dict(row=1), clear={}),
+    diff=dict(pick=dict(prompt=0, position=1)))
 
 def nested(n):
     x = []
     for _ in range(n): x = [x]
     return x
 
-JUNK = dict(none=None, yes=True, real=1.5, below=-1, beyond=10**6, huge=10**30, nan=float('nan'), inf=float('inf'), empty='', text='no such thing', long='x'*1_000_000, half='\udc80', number='1', list=[], deep=nested(20_000),
-    dict={}, proto={'__proto__':1}, change=[dict(_change, factor=float('nan'))], changes=[_change]*33, more=[dict(_change, more=1)], deeper=[dict(_change, factor=nested(20_000))])
-FINE = dict(follow={'yes'}, at={'none','beyond','huge'}, start={'beyond'}, label={'empty','text','half','number'}, token={'empty','number'}, site={'empty','text','half','number'}, gate={'yes'}, alive={'yes'}, down={'yes'}, changes={'list'}, text={'text','number'}, prompt={'text','number'}) # What is no mistake
+JUNK = dict(none=None, yes=True, real=1.5, below=-1, beyond=10**6, huge=10**30, nan=float('nan'), inf=float('inf'),
+    empty='', text='no such thing', long='x'*1_000_000, half='\udc80', number='1', list=[], deep=nested(20_000),
+    dict={}, proto={'__proto__':1}, change=[dict(_change, factor=float('nan'))], changes=[_change]*33,
+    more=[dict(_change, more=1)], deeper=[dict(_change, factor=nested(20_000))])
+# What is no mistake
+FINE = dict(follow={'yes'}, at={'none','beyond','huge'}, start={'beyond'}, label={'empty','text','half','number'},
+    token={'empty','number'}, site={'empty','text','half','number'}, gate={'yes'}, alive={'yes'}, down={'yes'},
+    changes={'list'}, text={'text','number'}, prompt={'text','number'})
 
 class Heard:
     "A view and what it has sent"
@@ -154,19 +171,25 @@ def test_bad_arguments_are_refused(name, what, made, monkeypatch):
     for k in good:
         for kind,junk in JUNK.items():
             m = dict(id='1', ask=what, args=good|{k:junk})
-            fine = kind in FINE.get(k, ()) and (what,kind)!=('find','empty') or (what,k,kind) in (('pick','key','empty'), ('rows','start','huge'))
+            fine = kind in FINE.get(k, ()) and (what,kind)!=('find','empty') or (what,k,
+                kind) in (('pick','key','empty'), ('rows','start','huge'))
             if fine: assert v.hear(m)
             else: v.refused(m)
     if what!='measure': v.answers(what, good)
 
 def test_every_question_is_tried(made):
-    for name,v in made[0]['views'].items(): assert set(GOOD[name])=={m for c in type(v).__mro__ for m,f in vars(c).items() if getattr(f, 'browser_callable', False)}
+    for name,v in made[0]['views'].items():
+        assert set(GOOD[name])=={m for c in type(v).__mro__ for m,f in vars(c).items()
+            if getattr(f, 'browser_callable', False)}
 
 @pytest.mark.parametrize('name', VIEWS)
 def test_what_is_no_question_is_refused(name, made, monkeypatch):
     v = Heard(made[0]['views'][name], monkeypatch)
     what,good = next(iter(GOOD[name].items()))
-    for odd in (*JUNK.values(), [dict(ask=what)], dict(ask=what, args=[1]), dict(ask=what, args=good, more=1), dict(ask=[what]), dict(ask=nested(20_000)), dict(ask='x'*1_000_000), dict(ask='\udc80'), dict(ask='__init__'), dict(ask='close'), dict(ask='set_state', args={'sync_data':{}}), {1:2}): v.refused(odd)
+    for odd in (*JUNK.values(), [dict(ask=what)], dict(ask=what, args=[1]), dict(ask=what, args=good, more=1),
+            dict(ask=[what]), dict(ask=nested(20_000)), dict(ask='x'*1_000_000), dict(ask='\udc80'),
+            dict(ask='__init__'), dict(ask='close'), dict(ask='set_state', args={'sync_data':{}}), {1:2}):
+        v.refused(odd)
     v.refused(dict(id=nested(20_000), ask='no'))
     v.answers(what, good)
 
@@ -178,7 +201,8 @@ def test_only_python_sets_traits(name, made, monkeypatch):
     before = v.state()
     for k in v.view.keys:
         for junk in (*JUNK.values(), getattr(v.view, k)):
-            v.view._handle_msg(dict(content=dict(data=dict(method='update', state={k:junk}, buffer_paths=[])), buffers=[]))
+            v.view._handle_msg(dict(content=dict(data=dict(method='update', state={k:junk}, buffer_paths=[])),
+                buffers=[]))
     for state in (None, [], 'x', {'no such':1}): v.view.set_state(state)
     assert v.state()==before and not echoed
     v.answers(*next(iter(GOOD[name].items())))

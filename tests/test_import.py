@@ -20,10 +20,11 @@ def hook(event, args):
 sys.addaudithook(hook)
 for n in names: importlib.import_module(n)
 print(json.dumps([loaded, seen[:]]))
-'''
+'''  # noqa: E501
 
 def probe(names, heavy):
-    p = subprocess.run([sys.executable, '-B', '-c', PROBE, json.dumps([names, sorted(heavy)])], cwd=ROOT, capture_output=True, text=True)
+    p = subprocess.run([sys.executable, '-B', '-c', PROBE, json.dumps([names, sorted(heavy)])], cwd=ROOT,
+        capture_output=True, text=True)
     assert p.returncode==0, p.stderr
     return json.loads(p.stdout.splitlines()[-1])
 

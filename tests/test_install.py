@@ -1,4 +1,5 @@
-"The wheel that setup.py makes: metadata from settings.ini, the modules, the widgets' front ends, what `load` opens by name, nothing else"
+"""The wheel that setup.py makes: metadata from settings.ini, the modules, the widgets' front ends, what `load` opens
+by name, nothing else"""
 import re, shlex, shutil, subprocess, sys
 from configparser import ConfigParser
 from email.parser import Parser
@@ -13,7 +14,8 @@ def wheel(tmp_path_factory):
     pytest.importorskip('setuptools')
     tmp = tmp_path_factory.mktemp('wheel')
     for f in ('settings.ini','setup.py','MANIFEST.in','README.md','LICENSE'): shutil.copy(ROOT/f, tmp)
-    for d in ('spd_nb','nbs','tests','data'): shutil.copytree(ROOT/d, tmp/d, ignore=shutil.ignore_patterns('__pycache__','.*'))
+    for d in ('spd_nb','nbs','tests','data'):
+        shutil.copytree(ROOT/d, tmp/d, ignore=shutil.ignore_patterns('__pycache__','.*'))
     p = subprocess.run([sys.executable, 'setup.py', '-q', 'bdist_wheel'], cwd=tmp, capture_output=True, text=True)
     assert p.returncode==0, p.stderr
     return ZipFile(next(tmp.glob('dist/*.whl')))
@@ -27,14 +29,17 @@ def cfg():
 def test_metadata_is_settings_ini(wheel, cfg):
     m = Parser().parsestr(wheel.read(next(n for n in wheel.namelist() if n.endswith('dist-info/METADATA'))).decode())
     assert (m['Name'],m['Version'],m['Requires-Python']) == (cfg['lib_name'],cfg['version'],'>='+cfg['min_python'])
-    assert set(m.get_all('Provides-Extra')) == {k.removesuffix('_requirements') for k in cfg if k.endswith('_requirements')}
+    assert set(m.get_all('Provides-Extra')) == {k.removesuffix('_requirements') for k in cfg
+        if k.endswith('_requirements')}
     assert len([r for r in m.get_all('Requires-Dist') if 'extra ==' not in r]) == len(shlex.split(cfg['requirements']))
     assert f'__version__ = "{cfg["version"]}"' in (ROOT/'spd_nb/__init__.py').read_text(encoding='utf-8')
 
 def test_contents(wheel):
     held = {n for n in wheel.namelist() if '.dist-info/' not in n}
-    code = {str(p.relative_to(ROOT)) for p in (ROOT/'spd_nb').rglob('*') if p.suffix in ('.py','.js','.css') or p.name=='py.typed'}
-    data = {f'spd_nb/{p.relative_to(ROOT)}' for kind in ('story','toys') for p in (ROOT/'data'/kind).rglob('*') if p.is_file() and p.suffix!='.md'}
+    code = {str(p.relative_to(ROOT)) for p in (ROOT/'spd_nb').rglob('*') if p.suffix in ('.py','.js','.css')
+        or p.name=='py.typed'}
+    data = {f'spd_nb/{p.relative_to(ROOT)}' for kind in ('story','toys') for p in (ROOT/'data'/kind).rglob('*')
+        if p.is_file() and p.suffix!='.md'}
     assert held==code|data
 
 OPENS = """
@@ -55,5 +60,6 @@ def test_constraints_pin_every_requirement(cfg):
     lines = (ROOT/'constraints.txt').read_text(encoding='utf-8').split()
     assert not [o for o in lines if '+' in o or '@' in o or o.count('==')!=1]
     pinned = {o.split('==')[0].lower().replace('_','-') for o in lines}
-    wanted = [re.match(r'[\w.-]+', r)[0].lower().replace('_','-') for k,v in cfg.items() if k.endswith('requirements') for r in shlex.split(v)]
+    wanted = [re.match(r'[\w.-]+', r)[0].lower().replace('_','-') for k,v in cfg.items() if k.endswith('requirements')
+        for r in shlex.split(v)]
     assert not set(wanted)-pinned-{'setuptools'}

@@ -25,11 +25,13 @@ def test_next_tokens_and_components_are_the_models(t, lens, ask, story):
     with torch.no_grad(): p = dm.clean(toks[None]).out[0,t].softmax(-1)
     assert r['next'][t][0][0]==visible(story.texts[int(p.argmax())])
     assert abs(r['next'][t][0][1]-p.max().item())<1e-4
-    assert {(dm.sites[s],c) for s,c,*_ in r['active'][t]}=={(s,int(c)) for s in dm.sites for c in (ci[s][t]>.1).nonzero()}
+    assert {(dm.sites[s],c) for s,c,*_ in r['active'][t]}=={(s,int(c)) for s in dm.sites
+        for c in (ci[s][t]>.1).nonzero()}
 
 def test_components_have_their_labels(ask, story):
     want = story.by_text(TEXT).query('position==10')
-    assert [label for *_,label in ask('read', text=TEXT)['active'][10]]==[visible(o or i) for i,o in zip(want.input_label, want.output_label)]
+    assert [label for *_,label in ask('read', text=TEXT)['active'][10]]==[visible(o or i)
+        for i,o in zip(want.input_label, want.output_label)]
 
 def test_at_most_forty_components_of_a_token(ask):
     r = ask('read', text='Ida went')

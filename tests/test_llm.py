@@ -9,7 +9,8 @@ from spd_nb.llm import Chat, _retry_delay, run_in_thread
 from spd_nb.harvest import Harvest
 
 ROOT = Path(__file__).parent.parent
-LABEL = dict(input_label='fires on a colon', output_label='predicts a mouth', description='Draws faces.', reasoning='All examples.', confidence=.9)
+LABEL = dict(input_label='fires on a colon', output_label='predicts a mouth', description='Draws faces.',
+    reasoning='All examples.', confidence=.9)
 
 @pytest.fixture
 def h(tmp_path):
@@ -21,15 +22,17 @@ def h(tmp_path):
 def keys(h): return h.components.firings.nlargest(4).index.tolist()
 
 # servers that take an answer's form in one way only, and how they refuse the others
-TAKES = {'object with schema, 422':'json_object with schema', 'llama-cpp-python':'json_object with schema', 'object, 400':'json_object', 'words, 500':'words', 'words, 501':'words'}
+TAKES = {'object with schema, 422':'json_object with schema', 'llama-cpp-python':'json_object with schema',
+    'object, 400':'json_object', 'words, 500':'words', 'words, 501':'words'}
 REFUSALS = {
-    'object with schema, 422':(422, dict(detail=[dict(type='literal_error', loc=['body','response_format','type'], msg="Input should be 'text' or 'json_object'")])),
-    'llama-cpp-python':(500, dict(error=dict(message="[{'type': 'literal_error', 'loc': ('body', 'response_format', 'type'), 'msg': \"Input should be 'text' or 'json_object'\", 'input': 'json_schema'}]", type='internal_server_error'))),
+    'object with schema, 422':(422, dict(detail=[dict(type='literal_error', loc=['body','response_format','type'],
+        msg="Input should be 'text' or 'json_object'")])),
+    'llama-cpp-python':(500, dict(error=dict(message="[{'type': 'literal_error', 'loc': ('body', 'response_format', 'type'), 'msg': \"Input should be 'text' or 'json_object'\", 'input': 'json_schema'}]", type='internal_server_error'))),  # noqa: E501
     'object, 400':(400, dict(error=dict(message="Unknown parameter: 'response_format.schema'."))),
     'words, 500':(500, dict(error='Internal Server Error')),
     'words, 501':(501, dict(error='not implemented'))}
 SAYS = {
-    'thinks':(dict(content='<think>{he}? '+json.dumps(LABEL|dict(input_label='draft'))+'</think>\n```json\n'+json.dumps(LABEL)+'\n```\nThat {is} all.'), 'stop'),
+    'thinks':(dict(content='<think>{he}? '+json.dumps(LABEL|dict(input_label='draft'))+'</think>\n```json\n'+json.dumps(LABEL)+'\n```\nThat {is} all.'), 'stop'),  # noqa: E501
     'thinks apart':(dict(content=json.dumps(LABEL), reasoning_content='{"input_label": "draft"}'), 'stop'),
     'answers in its thoughts':(dict(content=None, reasoning_content=json.dumps(LABEL)), 'stop'),
     'thinks too long':(dict(content='', reasoning_content=json.dumps(LABEL|dict(input_label='draft'))), 'length'),
@@ -44,7 +47,8 @@ class Server(BaseHTTPRequestHandler):
     def reply(self, status, body, **headers):
         body = json.dumps(body).encode()
         self.send_response(status)
-        for k,v in dict(headers, **{'Content-Type':'application/json', 'Content-Length':str(len(body))}).items(): self.send_header(k.replace('_','-'), v)
+        for k,v in dict(headers, **{'Content-Type':'application/json', 'Content-Length':str(len(body))}).items():
+            self.send_header(k.replace('_','-'), v)
         self.end_headers()
         self.wfile.write(body)
     def do_POST(self):
@@ -62,15 +66,20 @@ class Server(BaseHTTPRequestHandler):
             if nth==2: self.wfile.write(b'HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n{"choi')
             return self.connection.shutdown(socket.SHUT_RDWR)
         if how=='forbidden': return self.reply(401, dict(error=dict(message='wrong key')))
-        if how=='no schemas' and 'response_format' in ask: return self.reply(400, dict(error='response_format is not supported'))
+        if how=='no schemas' and 'response_format' in ask:
+            return self.reply(400, dict(error='response_format is not supported'))
         if how in REFUSALS and self.server.forms[-1]!=TAKES[how]: return self.reply(*REFUSALS[how])
         if how=='too long': return self.reply(400, dict(error='prompt too long'))
-        if how=='new names' and 'max_tokens' in ask: return self.reply(400, dict(error="'max_tokens' is not supported with this model; use 'max_completion_tokens'"))
+        if how=='new names' and 'max_tokens' in ask:
+            return self.reply(400,
+                dict(error="'max_tokens' is not supported with this model; use 'max_completion_tokens'"))
         if how=='odd' and nth<=2: return self.reply(200, dict(id='x', choices=None) if nth==1 else 'gateway')
         if how=='garbled' and nth==1: text = text[:60]
         said,ended = SAYS.get(how, (dict(content=text),'stop'))
         if ended=='length' and ask['max_tokens']>=300: said,ended = dict(content=text),'stop'
-        self.reply(200, dict(id='x', object='chat.completion', created=0, model=how, choices=[dict(index=0, finish_reason=ended, message=dict(role='assistant', **said))], usage=dict(prompt_tokens=1000, completion_tokens=50, total_tokens=1050)))
+        self.reply(200, dict(id='x', object='chat.completion', created=0, model=how,
+            choices=[dict(index=0, finish_reason=ended, message=dict(role='assistant', **said))],
+            usage=dict(prompt_tokens=1000, completion_tokens=50, total_tokens=1050)))
 
 @pytest.fixture
 def server():
@@ -88,10 +97,11 @@ def quick(monkeypatch):
     wait = asyncio.sleep
     monkeypatch.setattr('spd_nb.llm.asyncio.sleep', lambda s: wait(min(s, .1)))
 
-@pytest.mark.parametrize('how,requests', [('well',1), ('busy',3), ('broken',3), ('cut',3), ('garbled',2), ('slow',2), ('odd',3), ('new names',None)])
+@pytest.mark.parametrize('how,requests',
+    [('well',1), ('busy',3), ('broken',3), ('cut',3), ('garbled',2), ('slow',2), ('odd',3), ('new names',None)])
 def test_labels_come_through_faults(h, keys, server, how, requests):
     done = label(h, Chat(how, server.url, price=(1.,1.), timeout=1.), keys, progress=False)
-    assert done.labels.index.tolist()==keys and set(done.labels.output_label)=={LABEL['output_label']} and not done.failed
+    assert done.labels.index.tolist()==keys and set(done.labels.output_label)=={LABEL['output_label']} and not done.failed  # noqa: E501
     assert requests is None or set(server.seen.values())=={requests}
     paid = 2 if how=='garbled' else 1  # an answer that cannot be read is paid for as well
     assert done.tokens_in==4*paid*1000 and done.cost==pytest.approx(4*paid*1050/1e6)
@@ -109,7 +119,8 @@ def test_a_server_is_asked_in_the_form_it_takes(h, keys, server, how):
     assert len(label(h, chat, keys, concurrency=1, progress=False).labels)==4
     down = ladder[:ladder.index(TAKES[how])+1]
     assert server.forms[-4:]==[TAKES[how]]*4 and list(dict.fromkeys(server.forms))==down
-    assert len(server.forms)==3+len(down)+(how=='words, 500')  # a 500 that names nothing is tried again before it counts as a refusal
+    # a 500 that names nothing is tried again before it counts as a refusal
+    assert len(server.forms)==3+len(down)+(how=='words, 500')
 
 def test_a_server_that_is_broken_for_a_while_is_asked_as_before(h, keys, server):
     chat = Chat('broken', server.url)
@@ -121,7 +132,9 @@ def test_the_answer_is_told_from_the_thoughts(h, keys, server, how):
     done = label(h, Chat(how, server.url), keys[:1], progress=False)
     assert done.labels[LABEL_SCHEMA['required']].to_dict('records')==[LABEL]
 
-@pytest.mark.parametrize('how,says', [('thinks too long','give `Chat` a larger one'), ('talks too long','cut at `max_tokens`=77'), ('declines','I cannot help'), ('is filtered',"ended it with 'content_filter'")])
+@pytest.mark.parametrize('how,says', [('thinks too long','give `Chat` a larger one'),
+    ('talks too long','cut at `max_tokens`=77'), ('declines','I cannot help'),
+    ('is filtered',"ended it with 'content_filter'")])
 def test_an_answer_that_is_none_is_explained(h, keys, server, how, says):
     failed = label(h, Chat(how, server.url, max_tokens=77), keys[:1], tries=1, progress=False).failed
     assert says in failed[keys[0]]
@@ -135,7 +148,8 @@ def test_a_longer_answer_is_the_cure(h, keys, server):
 def test_a_judge_reads_answers_alike(server):
     from spd_nb.scoring import Question, Text, llm_judge
     q = Question('detection', LABEL, [Text([1], ['a'], [])], True)
-    with pytest.raises(ValueError, match='give `Chat` a larger one'): run_in_thread(lambda: llm_judge(Chat('talks too long', server.url, max_tokens=5))(q))
+    with pytest.raises(ValueError, match='give `Chat` a larger one'):
+        run_in_thread(lambda: llm_judge(Chat('talks too long', server.url, max_tokens=5))(q))
     assert run_in_thread(lambda: llm_judge(Chat('declines', server.url))(q)) is None
 
 def test_a_refused_prompt_is_named_and_the_others_go_on(h, keys, server):
@@ -146,7 +160,8 @@ def test_a_refused_prompt_is_named_and_the_others_go_on(h, keys, server):
 @pytest.mark.parametrize('how,says', [('dead','gave no answer in 2 tries'), ('forbidden','wrong key')])
 def test_a_hopeless_server_stops_the_run_and_costs_no_label(h, keys, server, how, says):
     label(h, Chat('well', server.url), keys[:2], progress=False)
-    with pytest.raises(RuntimeError, match=says): label(h, Chat(how, server.url, timeout=.5, retries=1), keys, progress=False)
+    with pytest.raises(RuntimeError, match=says):
+        label(h, Chat(how, server.url, timeout=.5, retries=1), keys, progress=False)
     assert len(h.labels.rows)==2
 
 def test_a_busy_server_says_how_long_to_wait():
@@ -157,17 +172,21 @@ def test_nobody_there(h, keys):
     with socket.socket() as s:
         s.bind(('127.0.0.1', 0))
         port = s.getsockname()[1]
-    with pytest.raises(RuntimeError, match='gave no answer in 2 tries'): label(h, Chat('m', f'http://127.0.0.1:{port}/v1', retries=1), keys[:1], progress=False)
+    with pytest.raises(RuntimeError, match='gave no answer in 2 tries'):
+        label(h, Chat('m', f'http://127.0.0.1:{port}/v1', retries=1), keys[:1], progress=False)
 
 def test_the_cap_counts_retries(h, keys, server):
     "A server may charge for what it never delivered; what could have been charged stays below the cap"
     most = max(len(prompt_for(h, k).encode()) for k in keys)/1e6
-    done = label(h, Chat('slow', server.url, price=(1.,0.), timeout=1.), keys, max_cost=1.5*most, concurrency=1, progress=False)
+    done = label(h, Chat('slow', server.url, price=(1.,0.), timeout=1.), keys, max_cost=1.5*most, concurrency=1,
+        progress=False)
     assert not len(done.labels) and done.left==keys and done.cost==0 and 0<done.lost<=1.5*most
 
-@pytest.mark.parametrize('how,lost', [('slow',True), ('cut',True), ('busy',False), ('broken',False), ('no schemas',False)])
+@pytest.mark.parametrize('how,lost',
+    [('slow',True), ('cut',True), ('busy',False), ('broken',False), ('no schemas',False)])
 def test_answers_that_got_lost_count_against_the_cap(h, keys, server, how, lost):
-    "What may have been charged for them stays counted when the next try succeeds; where the server said no, nothing was charged"
+    """What may have been charged for them stays counted when the next try succeeds; where the server said no,
+    nothing was charged"""
     done = label(h, Chat(how, server.url, price=(1.,1.), timeout=1.), keys[:2], max_cost=1., progress=False)
     assert len(done.labels)==2 and (done.lost>.002)==lost and (lost or done.lost==0)
 
@@ -180,9 +199,11 @@ def recites(folder, text, steps=150):
     chars = ['<s>','</s>','<unk>',*sorted(set(text))]
     tok = Tokenizer(models.WordLevel({c:i for i,c in enumerate(chars)}, unk_token='<unk>'))
     tok.pre_tokenizer,tok.decoder = pre_tokenizers.Split(Regex('.'), 'isolated'),decoders.Fuse()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=tok, bos_token='<s>', eos_token='</s>', unk_token='<unk>', chat_template='{{ bos_token }}')
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=tok, bos_token='<s>', eos_token='</s>', unk_token='<unk>',
+        chat_template='{{ bos_token }}')
     torch.manual_seed(0)
-    model = LlamaForCausalLM(LlamaConfig(vocab_size=len(chars), hidden_size=64, intermediate_size=128, num_hidden_layers=1, num_attention_heads=4, max_position_embeddings=512, bos_token_id=0, eos_token_id=1))
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=len(chars), hidden_size=64, intermediate_size=128,
+        num_hidden_layers=1, num_attention_heads=4, max_position_embeddings=512, bos_token_id=0, eos_token_id=1))
     x = torch.tensor([[0, *map(chars.index, text), 1]])
     opt = torch.optim.AdamW(model.parameters(), lr=5e-3)
     for _ in range(steps):
@@ -208,12 +229,15 @@ def real(tmp_path_factory):
         s.bind(('127.0.0.1', 0))
         port = s.getsockname()[1]
     env = os.environ|dict(HF_HUB_OFFLINE='1', OMP_NUM_THREADS='2')
-    with subprocess.Popen([Path(sys.executable).parent/'transformers','serve','--host','127.0.0.1','--port',str(port)], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as p:
+    with subprocess.Popen([Path(sys.executable).parent/'transformers','serve','--host','127.0.0.1','--port',str(port)],
+            env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as p:
         try:
             for _ in range(240):
                 try:
                     with urllib.request.urlopen(f'http://127.0.0.1:{port}/health', timeout=1): break
-                except OSError: time.sleep(.25); assert p.poll() is None, 'the server did not start'
+                except OSError:
+                    time.sleep(.25)
+                    assert p.poll() is None, 'the server did not start'
             yield f'http://127.0.0.1:{port}/v1',folder
         finally:
             p.terminate()

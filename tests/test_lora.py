@@ -19,7 +19,8 @@ def e(dm):
     "A LoRA of five steps"
     rows = story_rows(4, 128, seed=33)
     mouths = torch.tensor([[t.role=='emo_mouth' for t in r[1:]]+[False] for r in rows])
-    return lora(dm, DOWN, Places(torch.tensor([[IDS[t.text] for t in r] for r in rows]), mouths), says(IDS['o']), seed=1, steps=5, lr=5e-3, progress=False)
+    return lora(dm, DOWN, Places(torch.tensor([[IDS[t.text] for t in r] for r in rows]), mouths), says(IDS['o']),
+        seed=1, steps=5, lr=5e-3, progress=False)
 
 @pytest.fixture
 def hand(): return by_hand([[1.,0],[0,1]])
@@ -65,7 +66,9 @@ def test_shares_of_directions_are_squares_of_the_change_along_them(dm, e):
     assert found.writes[f'{DOWN}:130']==pytest.approx(((u@D).norm()/u.norm()/D.norm()).item()**2, abs=1e-5)
 
 def test_only_changes_of_decomposed_weights_are_projected(dm, hand):
-    with pytest.raises(ValueError, match=r'has shape \(2, 1\), its weight \(1, 2\)'): project(hand, {'0':torch.ones(2,1)})
-    with pytest.raises(ValueError, match='no change of weights'): project(dm, ablated(dm, f'{DOWN}:130', ci_threshold=.1))
+    with pytest.raises(ValueError, match=r'has shape \(2, 1\), its weight \(1, 2\)'):
+        project(hand, {'0':torch.ones(2,1)})
+    with pytest.raises(ValueError, match='no change of weights'):
+        project(dm, ablated(dm, f'{DOWN}:130', ci_threshold=.1))
     with pytest.raises(SiteError, match="'1' is not decomposed"): project(hand, {'1':torch.ones(1,2)})
     assert of(hand, [0.,0.]).table.empty

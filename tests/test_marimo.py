@@ -1,4 +1,5 @@
-"In marimo cells run again after what a front end sets, not after what Python sets: a click in a view must be both. Needs marimo, which `make test` does not install"
+"""In marimo cells run again after what a front end sets, not after what Python sets: a click in a view must be both.
+Needs marimo, which `make test` does not install"""
 import os, shutil, subprocess, sys, time, urllib.request
 from pathlib import Path
 import pytest
@@ -6,7 +7,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 pytest.importorskip('marimo', reason='no marimo; pip install marimo')
 pytest.importorskip('playwright', reason='no playwright; `make test` installs it')
-pytestmark = [pytest.mark.browser, pytest.mark.skipif(shutil.which('chromium') is None, reason='no chromium on PATH; on Debian: apt-get install chromium')]
+pytestmark = [pytest.mark.browser, pytest.mark.skipif(shutil.which('chromium') is None,
+    reason='no chromium on PATH; on Debian: apt-get install chromium')]
 sys.path.insert(0, str(ROOT/'tools'))
 from lab_test import FLAGS, free_port
 from playwright.sync_api import expect, sync_playwright
@@ -34,12 +36,16 @@ def marimo(tmp_path):
     "The address of a running marimo notebook"
     (tmp_path/'nb.py').write_text(NOTEBOOK, encoding='utf-8')
     port = free_port()
-    env = dict(os.environ, HOME=str(tmp_path), PYTHONPATH=os.pathsep.join([str(ROOT), *filter(None, [os.environ.get('PYTHONPATH')])]))
-    with open(tmp_path/'log', 'w', encoding='utf-8') as log, subprocess.Popen([sys.executable,'-m','marimo','run','nb.py','--headless','--no-token','-p',str(port)], cwd=tmp_path, env=env, stdout=log, stderr=log) as p:
+    env = dict(os.environ, HOME=str(tmp_path),
+        PYTHONPATH=os.pathsep.join([str(ROOT), *filter(None, [os.environ.get('PYTHONPATH')])]))
+    with open(tmp_path/'log', 'w', encoding='utf-8') as log, subprocess.Popen([sys.executable,'-m','marimo','run',
+            'nb.py','--headless','--no-token','-p',str(port)], cwd=tmp_path, env=env, stdout=log, stderr=log) as p:
         url = f'http://127.0.0.1:{port}/'
         try:
             for _ in range(120):
-                try: urllib.request.urlopen(f'{url}health', timeout=5).close(); break
+                try:
+                    urllib.request.urlopen(f'{url}health', timeout=5).close()
+                    break
                 except OSError: time.sleep(.5)
             yield url
         finally: p.terminate()

@@ -23,12 +23,14 @@ resource.setrlimit(resource.RLIMIT_AS, (held+1050*2**20, resource.RLIM_INFINITY)
 try: run('whole')
 except RuntimeError as e: print(e)
 print(run('part', sites=dm.sites[:1]))
-"""
+"""  # noqa: E501
 
 @pytest.mark.skipif(sys.platform!='linux', reason='reads /proc')
 def test_counts_that_do_not_fit(tmp_path):
     done = subprocess.run([sys.executable, '-c', CODE, str(tmp_path)], capture_output=True, text=True, timeout=300)
     assert done.returncode==0, done.stderr
     said,part = done.stdout.strip().splitlines()
-    assert said.startswith('out of memory: counts of 2,400 components and 40,000 tokens take 1.18 GB on cpu; some `sites` at a time'), said
+    assert said.startswith(
+        'out of memory: counts of 2,400 components and 40,000 tokens take 1.18 GB on cpu; some `sites` at a '
+        'time'), said
     assert '400 components' in part

@@ -1,4 +1,5 @@
-"Decomposed models and saves under odd input: layouts of single positions, compiled targets, mixed precision, damaged and moved folders"
+"""Decomposed models and saves under odd input: layouts of single positions, compiled targets, mixed precision,
+damaged and moved folders"""
 import re, shutil, warnings
 from collections import OrderedDict
 from contextlib import chdir
@@ -33,7 +34,8 @@ def saved(dm, tmp_path): return save(dm, tmp_path/'toy')
 def test_names_and_verdicts_are_shown_as_text():
     site = HOSTILE.replace('/', '')
     odd = decompose(nn.Sequential(OrderedDict({site:nn.Linear(3, 2)})).eval(), '*', C=4)
-    odd.training_run,odd.report = dict(stopped_at=HOSTILE, steps=9),dict(verdict=HOSTILE, checks=[dict(name=HOSTILE, verdict='<b>')])
+    odd.training_run = dict(stopped_at=HOSTILE, steps=9)
+    odd.report = dict(verdict=HOSTILE, checks=[dict(name=HOSTILE, verdict='<b>')])
     odd.edits.append(HOSTILE)
     html = odd._repr_html_()
     assert set(re.findall('<([a-z]+)', html))=={'table','thead','tbody','tr','th','td','span'} and '$' not in html
@@ -52,7 +54,8 @@ class Turned(nn.Module):
     def __init__(self):
         super().__init__()
         self.a = nn.Linear(4, 4)
-    def forward(self, x): return self.a(x.transpose(0, 1).flatten(0, 1)).unflatten(0, (x.shape[1], x.shape[0])).transpose(0, 1)
+    def forward(self, x):
+        return self.a(x.transpose(0, 1).flatten(0, 1)).unflatten(0, (x.shape[1], x.shape[0])).transpose(0, 1)
 
 def test_a_batch_of_one_position_is_audited_again_with_a_longer_one():
     turned,x = decompose(Turned().eval(), 'a', C=5),torch.rand(3, 7, 4)
@@ -71,20 +74,23 @@ def positions():
 def test_positions_read_once_for_all_rows_have_importances_in_every_row(positions):
     dm,toks = positions
     assert dm.seats[SITE].layout=='1 S' and dm.ci(toks).lower[SITE].shape==(3,5,9)
-    with dm.masked({SITE:Mask(torch.ones(9), torch.ones(()))}): assert torch.allclose(dm(toks), dm.target(toks).logits, atol=1e-5)
+    with dm.masked({SITE:Mask(torch.ones(9), torch.ones(()))}):
+        assert torch.allclose(dm(toks), dm.target(toks).logits, atol=1e-5)
 
 def test_positions_read_once_for_all_rows_can_be_removed_from_one_row(positions):
     dm,toks = positions
     row = torch.zeros(3, 5, dtype=torch.bool)
     row[1] = True
-    with dm.masked({SITE:Mask(torch.zeros(9))}, lambda m: {SITE:row}): gone = (dm(toks)-dm.clean(toks).out).abs().amax(-1)>1e-6
+    with dm.masked({SITE:Mask(torch.zeros(9))}, lambda m: {SITE:row}):
+        gone = (dm(toks)-dm.clean(toks).out).abs().amax(-1)>1e-6
     assert torch.equal(gone, row)
 
 def test_positions_may_be_given_or_shifted_by_padding(positions):
     dm,toks = positions
     shifted = dict(input_ids=toks, position_ids=torch.tensor([[0,0,0,1,2]]*3))  # as rows with padding on the left have
     assert dm.ci(shifted).lower[SITE].shape==(3,5,9)
-    left = dict(input_ids=torch.cat([torch.zeros(3, 1, dtype=int), toks], 1), attention_mask=(torch.arange(6)>0).long().expand(3, -1))
+    left = dict(input_ids=torch.cat([torch.zeros(3, 1, dtype=int), toks], 1),
+        attention_mask=(torch.arange(6)>0).long().expand(3, -1))
     assert torch.allclose(dm.ci(left).lower[SITE][:,1:], dm.ci(toks).lower[SITE], atol=1e-5)  # as the rows alone
 
 def test_any_number_but_0_in_an_attention_mask_is_text(positions):
@@ -130,7 +136,8 @@ def test_a_site_runs_once_in_a_forward_pass(site, error):
 def test_a_single_row_is_no_batch_for_a_toy(dm):
     dm.clean(torch.rand(4, 5))
     with pytest.raises(TypeError, match=re.escape('a batch of shape (5,) is a single row')): dm.clean(torch.rand(5))
-    with pytest.raises(TypeError, match=re.escape('a batch of shape (3,) is a single row')): decompose(nn.Sequential(nn.Linear(3, 4)).eval(), '*', C=5)(torch.rand(3))
+    with pytest.raises(TypeError, match=re.escape('a batch of shape (3,) is a single row')):
+        decompose(nn.Sequential(nn.Linear(3, 4)).eval(), '*', C=5)(torch.rand(3))
 
 def test_the_input_of_a_layer_can_be_decomposed(toy):
     wide,x = with_identity(toy, 'linear2'),toy.batches(4)[0]
@@ -143,7 +150,8 @@ def test_the_input_of_a_layer_can_be_decomposed(toy):
 def plain(): return nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)).eval()
 
 def test_a_compiled_target_is_refused(plain):
-    with pytest.raises(LookupError, match="'_orig_mod.0' lies in a compiled OptimizedModule"): decompose(torch.compile(plain, backend='eager'), '*', C=5)(torch.rand(2, 3))
+    with pytest.raises(LookupError, match="'_orig_mod.0' lies in a compiled OptimizedModule"):
+        decompose(torch.compile(plain, backend='eager'), '*', C=5)(torch.rand(2, 3))
 
 def test_a_target_compiled_later_is_refused(plain):
     dm = decompose(plain, '*', C=5, batch=torch.rand(2, 3))
@@ -163,7 +171,8 @@ def mixed():
     toy.linear1.double()
     return toy
 
-@pytest.mark.parametrize('make', [lambda: TMS(5, 2).half(), lambda: ResidMLP(6, 20, 4).bfloat16(), lambda: TMS(5, 2, identity=True).double(),
+@pytest.mark.parametrize('make',
+    [lambda: TMS(5, 2).half(), lambda: ResidMLP(6, 20, 4).bfloat16(), lambda: TMS(5, 2, identity=True).double(),
     lambda: StoryLM(d=8, d_mlp=16, layers=1).bfloat16(), mixed], ids=['half','bfloat16','double','story','mixed'])
 def test_toys_and_story_models_keep_their_precision(make, tmp_path):
     target = make().eval()
@@ -174,7 +183,8 @@ def test_toys_and_story_models_keep_their_precision(make, tmp_path):
 def test_components_keep_their_precision(tmp_path):
     exact = decompose(TMS(5, 2).eval(), 'linear1', C=7).double()
     back = load(save(exact, tmp_path/'double'))
-    for p,q in zip(back.trainable_parameters(), exact.trainable_parameters(), strict=True): assert p.dtype==torch.float64 and torch.equal(p, q)
+    for p,q in zip(back.trainable_parameters(), exact.trainable_parameters(), strict=True):
+        assert p.dtype==torch.float64 and torch.equal(p, q)
 
 def test_a_toy_that_was_changed_is_passed_to_load(toy, tmp_path):
     wide = with_identity(toy, 'linear2')
@@ -196,9 +206,11 @@ def test_a_target_may_have_any_state(tmp_path):
     assert load(save(decompose(target, 'a', C=4), tmp_path/'awkward'), target=target).C==dict(a=4)
 
 def test_a_model_and_its_decomposition_move_together(tmp_path):
-    small = GPTNeoXForCausalLM(GPTNeoXConfig(vocab_size=30, hidden_size=8, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2)).eval()
+    small = GPTNeoXForCausalLM(GPTNeoXConfig(vocab_size=30, hidden_size=8, intermediate_size=16, num_hidden_layers=1,
+        num_attention_heads=2)).eval()
     small.save_pretrained(tmp_path/'project'/'model')
-    with chdir(tmp_path/'project'): relative = decompose(GPTNeoXForCausalLM.from_pretrained('model').eval(), '*dense', C=9)
+    with chdir(tmp_path/'project'):
+        relative = decompose(GPTNeoXForCausalLM.from_pretrained('model').eval(), '*dense', C=9)
     save(relative, tmp_path/'project'/'decomposition')
     (tmp_path/'project').rename(tmp_path/'moved')
     moved = tmp_path/'moved'
@@ -231,8 +243,10 @@ def test_a_missing_folder_is_named(tmp_path):
 @pytest.mark.parametrize('file,change,error', [
     ('components.safetensors', lambda b,folder: b[:-1], 'components.safetensors is missing or damaged'),
     ('components.safetensors', lambda b,folder: (folder/'ci.safetensors').read_bytes(), 'do not fit'),
-    ('decomposition.json', lambda b,folder: b.replace(b'"schema_version": 1', b'"schema_version": 2'), 'schema version 2'),
-    ('decomposition.json', lambda b,folder: b[:-2], 'decomposition.json is damaged')], ids=['truncated','swapped','future','json'])
+    ('decomposition.json', lambda b,folder: b.replace(b'"schema_version": 1', b'"schema_version": 2'),
+        'schema version 2'),
+    ('decomposition.json', lambda b,folder: b[:-2], 'decomposition.json is damaged')],
+    ids=['truncated','swapped','future','json'])
 def test_damage_is_named(file, change, error, saved):
     (saved/file).write_bytes(change((saved/file).read_bytes(), saved))
     with pytest.raises(ValueError, match=error): load(saved)

@@ -5,7 +5,8 @@ from test_layout import ROOT
 
 def page(folder, *cells):
     "A notebook with these cells"
-    nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell('# A page'), *map(nbformat.v4.new_code_cell, cells)])
+    nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell('# A page'),
+        *map(nbformat.v4.new_code_cell, cells)])
     path = folder/'page.ipynb'
     nbformat.write(nb, path)
     return path

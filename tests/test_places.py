@@ -39,7 +39,9 @@ def test_some_rows_are_drawn_without_replacement(pair):
     with pytest.raises(ValueError, match='`n` is 3, but there are only 2 rows'): pair.some(3)
 
 def test_places_are_bool_of_the_shape_of_the_text():
-    with pytest.raises(ValueError, match=r'`at` is bool of the shape of `toks`, N S; got bool \(1, 9\) beside \(1, 10\)'): Places(ROW, ROW[:,1:]==3)
+    with pytest.raises(ValueError,
+            match=r'`at` is bool of the shape of `toks`, N S; got bool \(1, 9\) beside \(1, 10\)'):
+        Places(ROW, ROW[:,1:]==3)
     with pytest.raises(ValueError, match='`counts` is bool'): Places(ROW, ROW==3, ROW)
     with pytest.raises(ValueError, match='no place'): windows(Places(ROW, ROW<0))
 
@@ -47,12 +49,14 @@ def test_the_next_token_is_given_as_text_or_id(dm, pair):
     i = vocabulary().index(' he')
     as_text = with_next(dm, ' he', pair)
     assert torch.equal(as_text.toks, with_next(dm, i, pair).toks) and as_text.toks.tolist()==[[0,1,2,i,i],[6,7,8,i,99]]
-    assert pair.toks.tolist()==[[0,1,2,3,4],[6,7,8,9,99]] and torch.equal(as_text.at, pair.at) and torch.equal(as_text.counts, pair.counts)
+    assert pair.toks.tolist()==[[0,1,2,3,4],[6,7,8,9,99]] and torch.equal(as_text.at,
+        pair.at) and torch.equal(as_text.counts, pair.counts)
 
 def test_tokens_out_of_the_vocabulary_are_refused(dm):
     with pytest.raises(ValueError, match='no token -1'): token_id(dm, -1)
     with pytest.raises(ValueError, match='ids go from 0'): token_id(dm, len(vocabulary()))
-    with pytest.raises(TypeError, match='TMS is no language model'): token_id(decompose(TMS(5, 2).eval(), 'linear1', C=3), 0)
+    with pytest.raises(TypeError, match='TMS is no language model'):
+        token_id(decompose(TMS(5, 2).eval(), 'linear1', C=3), 0)
 
 def test_a_text_of_several_tokens_is_refused(dm):
     plain,twice = story_tokenizer(),copy.copy(story_tokenizer())
@@ -63,4 +67,5 @@ def test_goals_are_means_of_finite_losses():
     logp = torch.tensor([[.25,.75]]).log()
     assert says(0)(logp.repeat(3, 1)).item()==pytest.approx(torch.tensor(4.).log().item(), abs=1e-6)
     assert avoids(0)(torch.tensor([[1.,0]]).log()).isfinite()
-    assert avoids(0,1)(torch.tensor([[.25,.25,.5]]).log()).item()==pytest.approx(torch.tensor(2.).log().item(), abs=1e-6)
+    assert avoids(0,1)(torch.tensor([[.25,.25,.5]]).log()).item()==pytest.approx(torch.tensor(2.).log().item(),
+        abs=1e-6)

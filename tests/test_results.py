@@ -33,7 +33,8 @@ def test_rows_are_of_known_experiments_and_have_figures():
         assert r.experiment in toys.EXPERIMENTS
         assert r.steps==toys.EXPERIMENTS[r.experiment]['steps']
         if r.experiment=='induction': continue
-        with np.load(ROOT/'data'/'results'/'toys'/f'{r.experiment}-{r.seed}.npz') as z: assert any(k.startswith('ci/') for k in z)
+        with np.load(ROOT/'data'/'results'/'toys'/f'{r.experiment}-{r.seed}.npz') as z:
+            assert any(k.startswith('ci/') for k in z)
 
 @pytest.mark.parametrize('folder', sorted((ROOT/'tests'/'fixtures').glob('schema_*')), ids=lambda p: p.name)
 def test_saves_of_every_schema_open(folder):
@@ -59,7 +60,8 @@ def test_the_story_model_is_as_good_as_its_table_says(story_dm):
     assert by_role(story_dm.target, story_rows(32, 128, seed=4)).gap['all']==pytest.approx(roles.gap['all'], abs=.015)
 
 def test_single_components_do_to_roles_what_the_table_says(story_dm):
-    table,judge = pd.read_csv(ROOT/'data'/'results'/'story_sharpness.csv', index_col='role'),story.chances(story_dm, 602)
+    table = pd.read_csv(ROOT/'data'/'results'/'story_sharpness.csv', index_col='role')
+    judge = story.chances(story_dm, 602)
     with torch.no_grad():
         base = judge()
         for r in ('pron_m','quote_open','emo_eyes'):
@@ -68,8 +70,10 @@ def test_single_components_do_to_roles_what_the_table_says(story_dm):
             assert (now[f'P {r}']/base[f'P {r}']-1).item()==pytest.approx(table.change_1[r], rel=1e-2, abs=1e-3)
 
 def test_story_rows_are_of_known_runs():
-    assert set(STORIES.index)<=set(story.RUNS) and {'converged',*(f'sparsity_{s:.0e}' for s in (5e-4, 1e-3, 2e-3, 4e-3, 8e-3))}<=set(STORIES.index)
-    for name,r in STORIES.iterrows(): assert r.steps==story.RUNS[name]['steps'] and r.sparsity==story.RUNS[name]['sparsity']
+    assert set(STORIES.index)<=set(story.RUNS) and {'converged',
+        *(f'sparsity_{s:.0e}' for s in (5e-4, 1e-3, 2e-3, 4e-3, 8e-3))}<=set(STORIES.index)
+    for name,r in STORIES.iterrows():
+        assert r.steps==story.RUNS[name]['steps'] and r.sparsity==story.RUNS[name]['sparsity']
 
 # evidence
 
@@ -78,14 +82,17 @@ def shipped(story_dm): return Harvest(ROOT/'data'/'story'/'harvest', story_dm)
 
 def test_the_shipped_harvest_is_of_the_shipped_decomposition(shipped):
     assert shipped.manifest['tokens']>=200_000 and sum(f.stat().st_size for f in shipped.path.iterdir())<10e6
-    assert shipped.labels.frame('evidence').index.tolist()==shipped.components.index[shipped.components.firings>0].tolist()
+    assert shipped.labels.frame('evidence').index.tolist()==shipped.components.index[shipped.components.firings>0].tolist()  # noqa: E501
 
 def test_shipped_labels_follow_from_the_shipped_evidence(shipped):
     labels = shipped.labels.frame('evidence')
-    for key in labels.index[::97]: assert labels.loc[key, ['input_label','output_label','output_tokens']].to_dict().items()<=evidence_label(shipped.component(key)).items()
+    for key in labels.index[::97]:
+        assert labels.loc[key, ['input_label','output_label',
+            'output_tokens']].to_dict().items()<=evidence_label(shipped.component(key)).items()
 
 def carrying(table, share=.7):
-    "Right labels among components that carry a role: at 70 % of the places where they fire (or of what follows) it is the same, and no filler"
+    """Right labels among components that carry a role: at 70 % of the places where they fire (or of what follows) it
+    is the same, and no filler"""
     some = table[(table.share>=share)&(table.role!='plain')]
     return {side:(len(g), (g.said==g.role).mean(), (g.said_input==g.role).mean()) for side,g in some.groupby('side')}
 
@@ -95,7 +102,8 @@ def test_evidence_labels_name_the_role(shipped):
     assert found['output'][0]>100 and found['output'][1]>=.9 and found['input'][1]>=.9
     assert found['output'][2]<.1  # what the input side says of the output
     now = story.graded_labels(shipped, shipped.labels.frame('evidence'))
-    assert now.key.tolist()==table.key.tolist() and (now.said==table.said).all() and np.allclose(now.share, table.share, atol=2e-3)
+    assert now.key.tolist()==table.key.tolist() and (now.said==table.said).all() and np.allclose(now.share,
+        table.share, atol=2e-3)
 
 # edits
 
@@ -108,14 +116,17 @@ def test_the_table_of_edits_follows_from_those_it_sums_up():
 
 def test_edits_reach_what_was_wanted_but_for_what_the_log_says():
     table = pd.read_csv(RESULTS/'editing.csv')
-    assert set(table.measure[table.met.eq(False)])=={'perplexity of all tokens, he, him and his too', 'gated: cost left, KL elsewhere'}
+    assert set(table.measure[table.met.eq(False)])=={'perplexity of all tokens, he, him and his too',
+        'gated: cost left, KL elsewhere'}
 
 def test_edits_do_what_their_rows_say():
     dm,rows = editing.dm,pd.read_csv(RESULTS/'editing_suppress.csv')
     for behaviour,edit in (('quotes','ablated'), ('pronouns','gated')):
         r = rows[(rows.behaviour==behaviour)&(rows.edit==edit)].iloc[0]
-        now = editing.judged(ablated(dm, r['keys'].split(), ci_threshold=.1 if edit=='gated' else None), **editing.BEHAVIOURS[behaviour], resamples=1)
-        for k in ('change','near_kl','elsewhere_kl','ppl_anywhere'): assert now[k]==pytest.approx(r[k], rel=1e-2, abs=1e-4), k
+        now = editing.judged(ablated(dm, r['keys'].split(), ci_threshold=.1 if edit=='gated' else None),
+            **editing.BEHAVIOURS[behaviour], resamples=1)
+        for k in ('change','near_kl','elsewhere_kl','ppl_anywhere'):
+            assert now[k]==pytest.approx(r[k], rel=1e-2, abs=1e-4), k
     write = pd.read_csv(RESULTS/'editing_write.csv')
     r = write[(write.token=='o')&(write.form=='addition')&(write.scale==1.2)].iloc[0]
     new_u = write_token(dm, f'{editing.DOWN}:130', 'o', 1.2, editing.told(24, editing.CHOOSE).toks, 'addition')

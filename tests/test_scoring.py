@@ -26,7 +26,9 @@ def on(h, text, key): return text.on[:,:,h.at(key)]
 def places(text):
     "Where the tokens of an excerpt stand in the held-out text"
     rows = [tuple(r) for r in text.toks.tolist()]
-    def find(t): return [(r,s) for r,row in enumerate(rows) for s in range(len(row)-len(t.tokens)+1) if row[s:s+len(t.tokens)]==tuple(t.tokens)]
+    def find(t):
+        return [(r,s) for r,row in enumerate(rows) for s in range(len(row)-len(t.tokens)+1)
+            if row[s:s+len(t.tokens)]==tuple(t.tokens)]
     return find
 
 def test_excerpts_reach_twelve_tokens_to_both_sides(h, text, key):
@@ -37,7 +39,8 @@ def test_a_component_without_neighbours_has_no_intruders(h, text, key):
     assert questions(h, alone, key, LABEL, 'intruder')==[]
 
 def test_texts_whose_answer_is_no_hold_no_firing(h, text, key, on, places):
-    no = [t for s in range(5) for q in questions(h, text, key, LABEL, 'detection', n=40, seed=s) if not q.answer for t in q.texts]
+    no = [t for s in range(5) for q in questions(h, text, key, LABEL, 'detection', n=40, seed=s) if not q.answer
+        for t in q.texts]
     assert no and not any(on[r,s:s+len(t.tokens)].any() for t in no for r,s in places(t))
 
 def test_fuzzing_never_asks_about_one_text_in_both_ways(h, text, key):
@@ -72,4 +75,5 @@ def test_accuracy_is_balanced():
     assert score([Question('detection', {}, [], a) for a in (True,False,False,False)], lambda q: False).score==.5
 
 def test_held_out_text_says_how_much_it_holds():
-    assert repr(HeldOut(torch.zeros(2, 3, dtype=int), torch.ones(2, 3, 4, dtype=bool)))=='HeldOut(2 rows of 3 tokens; of 4 components, 4 fire at a position)'
+    assert repr(HeldOut(torch.zeros(2, 3, dtype=int),
+        torch.ones(2, 3, 4, dtype=bool)))=='HeldOut(2 rows of 3 tokens; of 4 components, 4 fire at a position)'

@@ -80,7 +80,10 @@ def test_output_masses_on_the_edge_of_one_double():
     assert list(s.high)==['output/0']
     torch.testing.assert_close(s.output-2**16, counted([1,2,3]).output, atol=1e-9, rtol=0)
 
-def ones(B, S): return torch.zeros(B, S, dtype=torch.long),{'a':torch.ones(B, S, 2)*torch.tensor([1,0])},{'a':torch.ones(B, S, 2)},torch.ones(B, S, 70),torch.ones(2)
+def ones(B, S):
+    return torch.zeros(B, S,
+        dtype=torch.long),{'a':torch.ones(B, S, 2)*torch.tensor([1,0])},{'a':torch.ones(B, S, 2)},torch.ones(B, S,
+        70),torch.ones(2)
 
 def test_one_batch_of_more_positions_than_a_double_takes_exactly():
     s = Stats({'a':2}, 70)
@@ -93,8 +96,10 @@ def test_one_batch_of_more_positions_than_a_double_takes_exactly():
 def test_batches_that_are_too_large_and_numbers_that_are_too_high():
     s,(toks,ci,acts,p,scale) = Stats({'a':2}, 70),ones(1, 1)
     wide = [x.expand(4097, 4096, *x.shape[2:]) for x in (toks, ci['a'], acts['a'], p)]
-    with pytest.raises(ValueError, match='has 16,781,312 positions'): s.update(9, wide[0], {'a':wide[1]}, {'a':wide[2]}, wide[3], scale)
-    with pytest.raises(ValueError, match='0 to 2,147,483,647, got 2147483648'): s.update(2**31, toks, ci, acts, p, scale)
+    with pytest.raises(ValueError, match='has 16,781,312 positions'):
+        s.update(9, wide[0], {'a':wide[1]}, {'a':wide[2]}, wide[3], scale)
+    with pytest.raises(ValueError, match='0 to 2,147,483,647, got 2147483648'):
+        s.update(2**31, toks, ci, acts, p, scale)
 
 def test_examples_stand_where_the_text_is_also_behind_padding():
     left,(_,ids,imp,*_),padded = torch.tensor([[False]*2+[True]*3, [True]*5]),made_up(1),counted([])

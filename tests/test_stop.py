@@ -11,8 +11,10 @@ from spd_nb.stories import stories
 from spd_nb.toys import TMS, fit_toy
 from spd_nb.train import fit
 
-pytestmark = pytest.mark.skipif(os.name!='posix', reason='Windows has no SIGTERM that a process could hear, and no limit on the size of files')
-forking = pytest.mark.skipif(sys.platform!='linux', reason='forks a process that has loaded torch, which macOS does not take')
+pytestmark = pytest.mark.skipif(os.name!='posix',
+    reason='Windows has no SIGTERM that a process could hear, and no limit on the size of files')
+forking = pytest.mark.skipif(sys.platform!='linux',
+    reason='forks a process that has loaded torch, which macOS does not take')
 STEPS = 60
 ROOT = Path(__file__).parent.parent
 
@@ -28,15 +30,18 @@ def train(path, **kw):
 @contextmanager
 def child(code, path):
     "Python in this folder on `code`, from the moment it says that it has begun"
-    with subprocess.Popen([sys.executable, '-c', f'import sys; sys.path.insert(0, {os.path.dirname(__file__)!r})\nfrom test_stop import *\npath = {str(path)!r}\n{code}'], stdout=subprocess.PIPE, text=True) as p:
+    with subprocess.Popen([sys.executable, '-c', f'import sys; sys.path.insert(0, {os.path.dirname(__file__)!r})\nfrom test_stop import *\npath = {str(path)!r}\n{code}'], stdout=subprocess.PIPE, text=True) as p:  # noqa: E501
         try:
             assert p.stdout.readline()=='begun\n'
             yield p
-        finally: p.kill()  # where it has ended, this does nothing; where a test failed, leaving the block would wait for ever
+        # where it has ended, this does nothing; where a test failed, leaving the block would wait for ever
+        finally: p.kill()
 
 def test_sigterm_leaves_a_checkpoint_and_a_resumed_run_is_the_same(tmp_path):
     whole,_ = train(tmp_path/'whole')
-    slow = 'def slow(learner):\n    if learner.step==21: print("begun", flush=True)\n    time.sleep(.5)\ntrain(path, callbacks=[slow])'
+    slow = (
+        'def slow(learner):\n    if learner.step==21: print("begun", flush=True)\n    time.sleep(.5)\ntrain(path, '
+        'callbacks=[slow])')
     with child(slow, tmp_path/'cut') as p:
         p.send_signal(signal.SIGTERM)
         assert p.wait(60)==143
@@ -49,7 +54,8 @@ def test_a_killed_save_leaves_a_whole_one(tmp_path):
     fresh_V = fresh().at('linear1').V
     save(fresh(), tmp_path/'kept')
     for wait in (.003, .011, .037):
-        with child('import pandas\ndm = fresh()\nprint("begun", flush=True)\nwhile True: save(dm, path)', tmp_path/'kept') as p:
+        with child('import pandas\ndm = fresh()\nprint("begun", flush=True)\nwhile True: save(dm, path)',
+                tmp_path/'kept') as p:
             time.sleep(wait)
             p.kill()
         assert torch.equal(load(tmp_path/'kept').at('linear1').V, fresh_V)
@@ -57,8 +63,11 @@ def test_a_killed_save_leaves_a_whole_one(tmp_path):
 def test_a_full_disk_leaves_the_old_save(tmp_path):
     "A limit on file size stands in for the disk: the write fails, the old save opens"
     save(fresh(), tmp_path/'kept')
-    code = ('import resource, signal\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\nprint("begun", flush=True)\ndm = fresh()\n'
-            'resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500))\ntry: save(dm, path)\nexcept Exception as e: sys.exit(7)')
+    code = (
+        'import resource, signal\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\nprint("begun", flush=True)\ndm = '
+        'fresh()\n'
+            'resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500))\ntry: save(dm, path)\nexcept Exception as e: '
+            'sys.exit(7)')
     with child(code, tmp_path/'kept') as p: assert p.wait(60)==7
     assert torch.equal(load(tmp_path/'kept').at('linear1').V, fresh().at('linear1').V)
     assert sorted(f.name for f in tmp_path.iterdir())==['kept']
@@ -93,10 +102,14 @@ for i in range({times}+1):
 
 @forking
 def test_a_harvest_killed_ten_times_is_the_same(tmp_path):
-    killed("harvest(dm, stories(8, 64, seed=9), path/'cut', n=40, examples=10, save_every=0., progress=False)", tmp_path)
+    killed("harvest(dm, stories(8, 64, seed=9), path/'cut', n=40, examples=10, save_every=0., progress=False)",
+        tmp_path)
     before = torch.get_num_threads()
     torch.set_num_threads(1)  # as the worker's: products in several threads differ in their last bits
-    try: whole,cut = harvest(load(ROOT/'data'/'story'), stories(8, 64, seed=9), tmp_path/'whole', n=40, examples=10, progress=False),Harvest(tmp_path/'cut')
+    try:
+        whole = harvest(load(ROOT/'data'/'story'), stories(8, 64, seed=9), tmp_path/'whole', n=40, examples=10,
+            progress=False)
+        cut = Harvest(tmp_path/'cut')
     finally: torch.set_num_threads(before)
     for f,about in whole.manifest['files'].items(): assert cut.manifest['files'][f]==about, f
     assert not list(tmp_path.glob('*.counts')) and not list(tmp_path.glob('.*.counts.*'))
@@ -115,13 +128,17 @@ class S(http.server.BaseHTTPRequestHandler):
         self.send_response(200); self.send_header('Content-Length', str(len(body))); self.end_headers(); self.wfile.write(body)
 s = http.server.ThreadingHTTPServer(('127.0.0.1', 0), S)
 print(s.server_port, flush=True)
-s.serve_forever()'''
+s.serve_forever()'''  # noqa: E501
     (tmp_path/'h').mkdir()
     for f in (ROOT/'data'/'story'/'harvest').iterdir():
         if f.name!='labels.jsonl': (tmp_path/'h'/f.name).symlink_to(f)
-    with subprocess.Popen([sys.executable, '-c', server], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as p:
+    with subprocess.Popen([sys.executable, '-c', server], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            text=True) as p:
         port = int(p.stdout.readline())
-        try: killed(f"h = Harvest(path/'h')\nlabel(h, Chat('m', 'http://127.0.0.1:{port}/v1'), h.components.firings.nlargest(120).index, concurrency=3, progress=False)", tmp_path)
+        try:
+            killed(
+                f"h = Harvest(path/'h')\nlabel(h, Chat('m', 'http://127.0.0.1:{port}/v1'), "
+                "h.components.firings.nlargest(120).index, concurrency=3, progress=False)", tmp_path)
         finally: p.kill()
     labels = Labels(tmp_path/'h'/'labels.jsonl')
     with warnings.catch_warnings():

@@ -26,13 +26,16 @@ def studio(h): return EditStudio(h, text=stories(24, 100, seed=5, held_out=True)
 def ask(studio): return caller(studio)
 
 @pytest.mark.parametrize('gate', [False,True])
-@pytest.mark.parametrize('changes', [[OUT], [MOUTH], [OUT|dict(factor=1.5), OUT|dict(key='model.layers.1.mlp.down_proj:116')]], ids=['scaled','written','two scaled'])
+@pytest.mark.parametrize('changes',
+    [[OUT], [MOUTH], [OUT|dict(factor=1.5), OUT|dict(key='model.layers.1.mlp.down_proj:116')]],
+    ids=['scaled','written','two scaled'])
 def test_code_makes_the_same_edit(changes, gate, h):
     dm,toks = h.dm,stories(2, 60, seed=3)[0]
     def edited(e):
         with torch.no_grad(), e: return dm(toks)
     names = dict(dm=dm, h=h, scaled=scaled, u_replaced=u_replaced, write_token=write_token, edit_of=edit_of)
-    torch.testing.assert_close(edited(edit_of(h, changes, gate)), edited(eval(code_of(changes, gate), names)), atol=1e-6, rtol=0)
+    torch.testing.assert_close(edited(edit_of(h, changes, gate)), edited(eval(code_of(changes, gate), names)),
+        atol=1e-6, rtol=0)
     assert (f'ci_threshold={FIRES})' in code_of(changes, True)) or len(changes)>1
 
 def test_effects_at_a_position(h, studio, ask):
@@ -79,21 +82,28 @@ def test_measures_are_those_of_measure(h, studio, ask):
     assert abs(rows[0]['value']-want)<1e-4
     rare = next(t for i,t in enumerate(h.texts) if t[:1]==' ' and i not in set(studio.text.flatten().tolist()))
     assert 'never comes' in ask('measure', changes=[OUT], gate=False, token=rare)
-    assert 'no text to measure on' in caller(EditStudio(h, keys=[QUOTE]))('measure', changes=[OUT], gate=False, token='a')
+    assert 'no text to measure on' in caller(EditStudio(h, keys=[QUOTE]))('measure', changes=[OUT], gate=False,
+        token='a')
 
-def test_finds_components_by_token(h, ask): assert [f['key'] for f in ask('find', token=' "')]==list(h.by_token(' "').index[:8])
+def test_finds_components_by_token(h, ask):
+    assert [f['key'] for f in ask('find', token=' "')]==list(h.by_token(' "').index[:8])
 
-@pytest.mark.parametrize('changes,why', [([OUT|dict(factor=9.)], 'less than or equal to 4'), ([OUT|dict(factor='0')], 'valid number'), ([OUT|dict(more=1)], 'not permitted'), ([OUT|dict(key='nowhere:1')], 'nowhere'),
-    ([MOUTH|dict(token='nonsense token')], 'is no token'), ([OUT,OUT], 'changed twice'), ([MOUTH|dict(strength=0.)], 'greater than 0'), ('x', 'valid list')], ids=str)
+@pytest.mark.parametrize('changes,why', [([OUT|dict(factor=9.)], 'less than or equal to 4'),
+    ([OUT|dict(factor='0')], 'valid number'), ([OUT|dict(more=1)], 'not permitted'),
+    ([OUT|dict(key='nowhere:1')], 'nowhere'),
+    ([MOUTH|dict(token='nonsense token')], 'is no token'), ([OUT,OUT], 'changed twice'),
+    ([MOUTH|dict(strength=0.)], 'greater than 0'), ('x', 'valid list')], ids=str)
 def test_impossible_changes_are_refused(changes, why, studio, ask):
     assert why in ask('show', prompt=PROMPT, changes=changes, gate=False)
     assert studio.changes==[OUT]
 
 def test_impossible_texts_and_gates_are_refused(ask):
-    assert 'at least 1' in ask('show', prompt='', changes=[], gate=False) and 'valid boolean' in ask('show', prompt='a', changes=[], gate=1)
+    assert 'at least 1' in ask('show', prompt='', changes=[], gate=False) and 'valid boolean' in ask('show',
+        prompt='a', changes=[], gate=1)
 
 def test_code_without_arguments_is_the_studios(studio, ask):
-    assert ask('code', prompt=PROMPT, changes=[OUT], gate=False)==studio.code()==f'from spd_nb.edit import scaled\nedit = scaled(dm, {{{QUOTE!r}: 0.0}})'
+    assert ask('code', prompt=PROMPT, changes=[OUT],
+        gate=False)==studio.code()==f'from spd_nb.edit import scaled\nedit = scaled(dm, {{{QUOTE!r}: 0.0}})'
 
 def test_the_code_runs_as_it_is_given(h, studio):
     "Imports included: what a reader pastes below `dm` and `h` is the edit"

@@ -15,10 +15,12 @@ from spd_nb.train import fit
 
 hf.logging.set_verbosity_error()
 pytestmark = pytest.mark.filterwarnings('ignore:`is_gradient_checkpointing`:FutureWarning')  # peft asks for it
-BERT = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=20, vocab_size=37, max_position_embeddings=12)
+BERT = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=20, vocab_size=37,
+    max_position_embeddings=12)
 VIT = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=20, image_size=8, patch_size=4)
 T5 = dict(vocab_size=37, d_model=16, d_kv=8, d_ff=20, num_layers=1, num_heads=2)
-CLIP = dict(vocab_size=37, hidden_size=16, intermediate_size=20, num_hidden_layers=1, num_attention_heads=2, max_position_embeddings=12, projection_dim=8)
+CLIP = dict(vocab_size=37, hidden_size=16, intermediate_size=20, num_hidden_layers=1, num_attention_heads=2,
+    max_position_embeddings=12, projection_dim=8)
 MODELS = [(hf.BertForSequenceClassification, hf.BertConfig(**BERT, num_labels=3), '*intermediate.dense'),
     (hf.BertModel, hf.BertConfig(**BERT), '*intermediate.dense'),
     (hf.BertForMaskedLM, hf.BertConfig(**BERT), '*intermediate.dense'),
@@ -28,7 +30,8 @@ MODELS = [(hf.BertForSequenceClassification, hf.BertConfig(**BERT, num_labels=3)
     (hf.T5EncoderModel, hf.T5Config(**T5), '*DenseReluDense.wi'),
     (hf.CLIPTextModel, hf.CLIPTextConfig(**CLIP), '*mlp.fc1'),
     (hf.CLIPTextModelWithProjection, hf.CLIPTextConfig(**CLIP), '*mlp.fc1'),
-    (hf.LlamaForSequenceClassification, hf.LlamaConfig(vocab_size=37, hidden_size=16, intermediate_size=20, num_hidden_layers=1, num_attention_heads=2, pad_token_id=0), '*up_proj')]
+    (hf.LlamaForSequenceClassification, hf.LlamaConfig(vocab_size=37, hidden_size=16, intermediate_size=20,
+    num_hidden_layers=1, num_attention_heads=2, pad_token_id=0), '*up_proj')]
 
 def made(cls, config, folder):
     torch.manual_seed(0)
@@ -48,10 +51,13 @@ def test_a_head_that_the_checkpoint_lacks_is_not_drawn_at_random(tmp_path):
     made(hf.BertModel, hf.BertConfig(**BERT), tmp_path/'model')
     model = hf.BertForSequenceClassification.from_pretrained(tmp_path/'model').eval()
     folder = save(decompose(model, 'classifier', C=2), tmp_path/'saved')
-    with pytest.raises(ValueError, match='has no weights for classifier.bias, classifier.weight.*Pass the original model as `target`'): load(folder)
+    with pytest.raises(ValueError,
+            match='has no weights for classifier.bias, classifier.weight.*Pass the original model as `target`'):
+        load(folder)
     assert load(folder, target=model).sites==['classifier']
     model.save_pretrained(tmp_path/'whole')
-    assert load(folder, target=hf.BertForSequenceClassification.from_pretrained(tmp_path/'whole').eval()).sites==['classifier']
+    assert load(folder,
+        target=hf.BertForSequenceClassification.from_pretrained(tmp_path/'whole').eval()).sites==['classifier']
 
 class Mine(hf.BertModel):
     "A class of one's own, which a save must not import unasked"
@@ -65,10 +71,12 @@ def test_a_subclass_is_imported_only_when_trusted(tmp_path):
 
 @pytest.mark.parametrize('name', ['pipeline','AutoTokenizer','BertConfig','os','no_such_class'])
 def test_a_reference_names_models_and_nothing_else(name):
-    with pytest.raises(ValueError, match='is not a model of transformers'): find_target(dict(kind='hf', model=name, name='x', revision=None, dtype='float32'))
+    with pytest.raises(ValueError, match='is not a model of transformers'):
+        find_target(dict(kind='hf', model=name, name='x', revision=None, dtype='float32'))
 
 def test_a_reference_of_an_earlier_save_opens_a_causal_model(tmp_path):
-    model = made(hf.LlamaForCausalLM, hf.LlamaConfig(vocab_size=37, hidden_size=16, intermediate_size=20, num_hidden_layers=1, num_attention_heads=2), tmp_path/'model')
+    model = made(hf.LlamaForCausalLM, hf.LlamaConfig(vocab_size=37, hidden_size=16, intermediate_size=20,
+        num_hidden_layers=1, num_attention_heads=2), tmp_path/'model')
     folder = save(decompose(model, '*up_proj', C=4), tmp_path/'saved')
     about = json.loads((folder/'decomposition.json').read_text(encoding='utf-8'))
     del about['target']['model'], about['output']
@@ -80,14 +88,18 @@ def test_a_part_of_a_model_is_handed_to_load(tmp_path):
     for part in (model.encoder, model.encoder.layer[0].intermediate):
         folder = save(decompose(part, '*dense', C=4), tmp_path/'saved')
         with pytest.raises(ValueError, match='pass the model itself as `target`'): load(folder)
-        with pytest.raises(ValueError, match='cannot build .* without arguments.*pass the model itself as `target`'): load(folder, trust=True)
+        with pytest.raises(ValueError, match='cannot build .* without arguments.*pass the model itself as `target`'):
+            load(folder, trust=True)
         assert load(folder, target=part).target is part
 
 class Awkward(torch.nn.Module):
     "A counter and a scale without axes, as batch norm and learnt temperatures have"
     def __init__(self, spec=None):
         super().__init__()
-        self.a,self.b,self.bn,self.scale = torch.nn.Linear(5, 6),torch.nn.Linear(6, 3),torch.nn.BatchNorm1d(6),torch.nn.Parameter(torch.tensor(2.))
+        self.a = torch.nn.Linear(5, 6)
+        self.b = torch.nn.Linear(6, 3)
+        self.bn = torch.nn.BatchNorm1d(6)
+        self.scale = torch.nn.Parameter(torch.tensor(2.))
         self.spec = spec
     def forward(self, x): return self.b(torch.relu(self.bn(self.a(x))))*self.scale
 
@@ -116,7 +128,9 @@ class Sure(Awkward):
 
 def test_a_class_that_builds_its_weights_opens_by_itself_when_trusted(tmp_path):
     folder = save(decompose(Sure().eval(), 'a', C=4), tmp_path/'saved')
-    with pytest.raises(ValueError, match='If a call without arguments builds it with the same weights, `trust=True` imports and calls it'): load(folder)
+    with pytest.raises(ValueError,
+            match='If a call without arguments builds it with the same weights, `trust=True` imports and calls it'):
+        load(folder)
     assert type(load(folder, trust=True).target) is Sure
 
 @pytest.mark.parametrize('ci', [partial(Flat, start=.5), lambda sites: Flat(sites, .5)], ids=['partial','lambda'])
@@ -151,7 +165,8 @@ def test_what_cannot_be_saved_is_refused_before_training(tmp_path):
     assert not dm.training_run
 
 def test_evidence_and_exports_of_a_model_with_a_number_without_axes(tmp_path):
-    size = dict(vocab_size=len(story_tokenizer()), hidden_size=16, intermediate_size=20, num_hidden_layers=1, num_attention_heads=2)
+    size = dict(vocab_size=len(story_tokenizer()), hidden_size=16, intermediate_size=20, num_hidden_layers=1,
+        num_attention_heads=2)
     lm = made(Scaled, hf.LlamaConfig(**size, tie_word_embeddings=False), tmp_path/'model')
     dm = decompose(lm, '*up_proj', C=20)
     h = harvest(dm, [stories(2, 16)[0]], tmp_path/'harvest', tokenizer=story_tokenizer(), examples=3, progress=False)

@@ -20,7 +20,8 @@ def test_unknown_bytes_are_none(): assert _bytes_of('xyz', '\ufffd')==b''
 @pytest.mark.parametrize('tokenizer,texts', [(Silent(), ['<0>','#','b','<3>']), (Signs(), ['<0>','#','!','<3>'])])
 def test_a_token_that_reads_as_nothing_has_its_id(tokenizer, texts): assert texts_of(tokenizer, 4)==texts
 
-@pytest.mark.parametrize('text,texts,ids', [(' he said', [' he',' h','e',' said'], [0,3]), ('xy', ['x'], []), ('aa', ['a','a'], [0,0])])
+@pytest.mark.parametrize('text,texts,ids',
+    [(' he said', [' he',' h','e',' said'], [0,3]), ('xy', ['x'], []), ('aa', ['a','a'], [0,0])])
 def test_a_text_falls_into_its_longest_tokens(text, texts, ids): assert _longest_tokens(text, texts)==ids
 
 @pytest.mark.parametrize('odd', ['', '\udc80', '\ud800'])
@@ -31,4 +32,5 @@ def test_a_number_that_is_no_id_is_refused():
     with pytest.raises(TypeError): ids_named(['a','b'], 1.5)
 
 def test_every_control_and_change_of_direction_is_quoted_as_a_code():
-    assert quoted(''.join(map(chr, (0x7f, 0x85, 0x2028, 0x2029, *range(0x202a, 0x202f), *range(0x2066, 0x206a))))).isascii()
+    assert quoted(''.join(map(chr,
+        (0x7f, 0x85, 0x2028, 0x2029, *range(0x202a, 0x202f), *range(0x2066, 0x206a))))).isascii()

@@ -1,4 +1,5 @@
-"Measuring edits on the edges: text that only partly counts, intervals of nothing, generation settings, and what is refused"
+"""Measuring edits on the edges: text that only partly counts, intervals of nothing, generation settings, and what is
+refused"""
 from dataclasses import replace
 import numpy as np, pytest, torch
 from transformers import GenerationConfig
@@ -20,7 +21,8 @@ RIVER = 'One sunny day Tom went to the river.'
 
 def stories(n, seed, *roles):
     rows = story_rows(n, 128, seed=seed)
-    return Places(torch.tensor([[IDS[t.text] for t in r] for r in rows]), torch.tensor([[t.role in roles for t in r[1:]]+[False] for r in rows]))
+    return Places(torch.tensor([[IDS[t.text] for t in r] for r in rows]),
+        torch.tensor([[t.role in roles for t in r[1:]]+[False] for r in rows]))
 
 @pytest.fixture(scope='module')
 def dm(): return load('story')
@@ -86,7 +88,8 @@ def test_two_measures_cannot_have_one_name(dm, gone, on, other):
         measure(dm, gone, on, ' "', other, groups={'1':' the', 1:' a'}, resamples=2)
 
 def test_there_must_be_a_place(dm, gone, other):
-    with pytest.raises(ValueError, match='no place in this text'): measure(dm, gone, replace(other, at=other.at&False), 0, other)
+    with pytest.raises(ValueError, match='no place in this text'):
+        measure(dm, gone, replace(other, at=other.at&False), 0, other)
 
 def test_a_measured_name_is_shown_as_text(m):
     odd = m._replace(table=m.table.rename(index={'p she':'<script>alert(1)</script>"$x$'}))._repr_html_()
@@ -132,8 +135,9 @@ def start(dm): return prompt_ids(tokenizer_of(dm.target), RIVER)
 @pytest.fixture(scope='module')
 def usual(dm, gone): return generations(dm, gone, RIVER, n=20).table
 
-@pytest.mark.parametrize('own', [dict(repetition_penalty=1.5), dict(do_sample=True, top_p=.05, temperature=.1), dict(min_p=.9), dict(typical_p=.1),
-    dict(no_repeat_ngram_size=1), dict(bad_words_ids='next'), dict(suppress_tokens='next'), dict(forced_eos_token_id='next'), dict(num_beams=3),
+@pytest.mark.parametrize('own',
+    [dict(repetition_penalty=1.5), dict(do_sample=True, top_p=.05, temperature=.1), dict(min_p=.9), dict(typical_p=.1),
+    dict(no_repeat_ngram_size=1), dict(bad_words_ids='next'), dict(suppress_tokens='next'), dict(forced_eos_token_id='next'), dict(num_beams=3),  # noqa: E501
     dict(min_new_tokens=40), dict(max_length=3), dict(stop_strings=['a']), dict(num_return_sequences=2, do_sample=True),
     dict(return_dict_in_generate=True)], ids=lambda own: next(iter(own)))
 def test_generation_settings_of_a_checkpoint_are_ignored_and_kept(dm, gone, start, usual, own, monkeypatch):

@@ -17,7 +17,8 @@ from spd_nb.train import fit, load_checkpoint, save_checkpoint
 
 toy = TMS(5, 2, seed=0).eval()
 def fresh(): return decompose(toy, {'linear*':7}, tied={'linear2':'linear1'}, init=aligned)
-def learner(batches, losses=None, dm=None): return Learner(dm or fresh(), batches, losses or spd_losses(), steps=2, lr=1e-2, schedule=constant)
+def learner(batches, losses=None, dm=None):
+    return Learner(dm or fresh(), batches, losses or spd_losses(), steps=2, lr=1e-2, schedule=constant)
 
 # ---- losses
 
@@ -30,7 +31,9 @@ class Odd:
     def state_dict(self): return dict(n=self.n)
     def load_state_dict(self, state): self.n = int(state['n'])
 
-def odd(): return Learner(fresh(), toy.batches(16), dict(odd=(1., Odd()), other=(1., partial(Odd(), w=torch.ones(2)))), 6, lr=1e-2, schedule=cosine)
+def odd():
+    return Learner(fresh(), toy.batches(16), dict(odd=(1., Odd()), other=(1., partial(Odd(), w=torch.ones(2)))), 6,
+        lr=1e-2, schedule=cosine)
 
 def test_a_loss_may_keep_numbers_besides_tensors_and_is_compared_by_its_text(tmp_path):
     "An argument that JSON cannot hold, and an object without a name of its own, are the same in a second process"
@@ -53,12 +56,15 @@ class StreamedRows(IterableDataset):
 def test_streams_are_batches(source): assert learner(source).train_step()[1].x.shape==(8,5)
 
 def test_a_data_set_of_rows_is_no_source_of_batches():
-    with pytest.raises(TypeError, match='pass a `DataLoader` of it'): learner(TensorDataset(torch.rand(8, 5))).train_step()
+    with pytest.raises(TypeError, match='pass a `DataLoader` of it'):
+        learner(TensorDataset(torch.rand(8, 5))).train_step()
 
 def test_a_model_of_pixels_has_losses_of_its_own():
-    vit = hf.ViTForImageClassification(hf.ViTConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=4, intermediate_size=24, image_size=8, patch_size=4)).eval()
+    vit = hf.ViTForImageClassification(hf.ViTConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=4,
+        intermediate_size=24, image_size=8, patch_size=4)).eval()
     dm = decompose(vit, '*.fc1', C=9)
-    step = learner([dict(pixel_values=torch.rand(2, 3, 8, 8), labels=torch.tensor([0,1]))], preset(dm), dm).train_step()[1]
+    step = learner([dict(pixel_values=torch.rand(2, 3, 8, 8), labels=torch.tensor([0,1]))], preset(dm),
+        dm).train_step()[1]
     assert step.clean.out.shape==(2,2) and step.positions==2.
 
 # ---- padding
@@ -79,7 +85,8 @@ class Towers(nn.Module):
     def __init__(self):
         super().__init__()
         self.text,self.image = nn.Embedding(60, 4),nn.Linear(4, 4)
-    def forward(self, input_ids, pixels, attention_mask): return self.text(input_ids)*attention_mask[...,None]+self.image(pixels)
+    def forward(self, input_ids, pixels, attention_mask):
+        return self.text(input_ids)*attention_mask[...,None]+self.image(pixels)
 
 def towers(site):
     batch = dict(input_ids=ROWS, pixels=torch.rand(4, 7, 4), attention_mask=MASK)
@@ -92,16 +99,19 @@ def test_a_mask_of_the_text_says_nothing_of_image_patches():
 # ---- memory
 
 def greedy(step): raise torch.OutOfMemoryError('CUDA out of memory')
-def late(step): return greedy(step) if step.dm.training_run.get('full') and not step.recompute else step.ci.upper['linear1'].sum()
+def late(step):
+    return greedy(step) if step.dm.training_run.get('full') and not step.recompute else step.ci.upper['linear1'].sum()
 
 def test_a_run_that_is_out_of_memory_goes_on_with_recompute(tmp_path):
     dm,x = fresh(),torch.rand(3, 5)
     def fill(learner): dm.training_run['full'] = learner.step>1
     args = dict(losses=dict(late=(1., late)), steps=4, every=1, save_every=1, path=tmp_path/'late', progress=False)
-    with pytest.raises(RuntimeError, match='`resume=True` goes on with it, also with another `recompute`'): fit(dm, [x], callbacks=[fill], **args)
+    with pytest.raises(RuntimeError, match='`resume=True` goes on with it, also with another `recompute`'):
+        fit(dm, [x], callbacks=[fill], **args)
     assert load(tmp_path/'late').training_run['stopped_at']==2
     assert fit(dm, [x], resume=True, recompute=True, **args).step==4
 
 def test_other_errors_of_a_loss_are_its_own(tmp_path):
     def wrong(step): raise RuntimeError('something else')
-    with pytest.raises(RuntimeError, match='^something else$'): fit(fresh(), [torch.rand(3, 5)], dict(wrong=(1., wrong)), steps=1, path=tmp_path/'wrong', progress=False)
+    with pytest.raises(RuntimeError, match='^something else$'):
+        fit(fresh(), [torch.rand(3, 5)], dict(wrong=(1., wrong)), steps=1, path=tmp_path/'wrong', progress=False)

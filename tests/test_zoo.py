@@ -1,7 +1,8 @@
 """At every site of every model in the zoo, each stage gives the right numbers or refuses with the site and the reason.
 
-`pytest tests/test_zoo.py` checks a few models, `--zoo` all of them (some ten minutes); `python tests/test_zoo.py NAME ...` prints every finding.
-The oracle builds each model a second time and changes weights there, so it shares no code with masks, hooks and edits.
+`pytest tests/test_zoo.py` checks a few models, `--zoo` all of them (some ten minutes); `python tests/test_zoo.py NAME
+...` prints every finding. The oracle builds each model a second time and changes weights there, so it shares no code
+with masks, hooks and edits.
 """
 import sys, tempfile, traceback, warnings
 from contextlib import contextmanager
@@ -34,8 +35,9 @@ class Finding(NamedTuple):
     verdict:str # One of those below
     message:str
 
-# right: as the oracle has it; refused: by an error that names the site and says why; unnamed: by one that does not name the site;
-# needless: refused, though nothing is wrong with the site; silent: neither right nor refused; crash: an error from torch or Python itself
+# right: as the oracle has it; refused: by an error that names the site and says why; unnamed: by one that does not name
+# the site; needless: refused, though nothing is wrong with the site; silent: neither right nor refused; crash: an error
+# from torch or Python itself
 
 # the oracle
 
@@ -54,7 +56,8 @@ def without_parametrization(m):
     elif hasattr(m, 'weight_g'): nn.utils.remove_weight_norm(m)
     elif hasattr(m, 'weight_orig'): nn.utils.remove_spectral_norm(m)
 
-def turned(m, W): return W.T if isinstance(m, nn.Embedding) or hasattr(m, 'nf') else W # `d_out d_in` to the module's own way, and back
+# `d_out d_in` to the module's own way, and back
+def turned(m, W): return W.T if isinstance(m, nn.Embedding) or hasattr(m, 'nf') else W
 
 class Twin:
     "The same model again, whose weights can be changed by hand"
@@ -62,7 +65,10 @@ class Twin:
         self.case,self.model = case,case.make()
         with torch.no_grad(): found = leaves(called(self.model, case.x))
         hits = [i for i,t in enumerate(found) if t.shape==like.shape and off(like, t)<1e-3]
-        if not hits: raise AssertionError(f"the answer of shape {tuple(like.shape)} is none of {[tuple(t.shape) for t in found]}, which the model gives")
+        if not hits:
+            raise AssertionError(
+                f"the answer of shape {tuple(like.shape)} is none of {[tuple(t.shape) for t in found]}, which the "
+                "model gives")
         self.pick = hits[0]
 
     @torch.no_grad()
@@ -75,7 +81,8 @@ class Twin:
 
     @torch.no_grad()
     def with_weight(self, site, W, run=None):
-        "The answer with another weight at one site, or what `run` makes of the model: other sites keep theirs, even if they shared it"
+        """The answer with another weight at one site, or what `run` makes of the model: other sites keep theirs,
+        even if they shared it"""
         m = self.model.get_submodule(site)
         without_parametrization(m)
         old,new = m.weight,turned(m, W).to(m.weight)/self.case.scale(m)
@@ -94,7 +101,8 @@ class Twin:
     def inputs(self, sites, x):
         seen,handles = {},[]
         def keep(s, m, args, kw, out): seen.setdefault(s, next(iter((*args, *kw.values()))).clone())
-        for s in sites: handles.append(self.model.get_submodule(s).register_forward_hook(partial(keep, s), with_kwargs=True))
+        for s in sites:
+            handles.append(self.model.get_submodule(s).register_forward_hook(partial(keep, s), with_kwargs=True))
         try: called(self.model, x)
         finally:
             for h in handles: h.remove()
@@ -113,7 +121,8 @@ def other(x, change):
     return new
 
 def places(twin, sites, x):
-    "By site, the position and the row of the batch that each of its rows belongs to, found by changing the batch; left out where that cannot be found"
+    """By site, the position and the row of the batch that each of its rows belongs to, found by changing the batch;
+    left out where that cannot be found"""
     base,found = twin.inputs(sites, x),{}
     def changed(change):
         now = twin.inputs(sites, other(x, change))
@@ -124,17 +133,21 @@ def places(twin, sites, x):
     by_step,by_row = [changed((slice(None), i)) for i in range(STEPS)],[changed((b,)) for b in range(ROWS)]
     for s in base:
         if any(d[s] is None for d in by_step+by_row): continue
-        step,row = _step_of(torch.stack([d[s] for d in by_step])),torch.stack([d[s] for d in by_row]) # step or row, then the rows of the site
+        # step or row, then the rows of the site
+        step,row = _step_of(torch.stack([d[s] for d in by_step])),torch.stack([d[s] for d in by_row])
         if row.sum(0).eq(1).all(): found[s] = step,row.float().argmax(0)
-        elif not row.any() and row[0].numel()==STEPS: found[s] = torch.arange(STEPS).view(row.shape[1:]),None # the same for the whole batch
+        # the same for the whole batch
+        elif not row.any() and row[0].numel()==STEPS: found[s] = torch.arange(STEPS).view(row.shape[1:]),None
     return {s:(step,row) for s,(step,row) in found.items() if step is not None}
 
 def _step_of(seen):
     "The step that each row of a site belongs to, from those that change it"
     last = STEPS-1-seen.flip(0).float().argmax(0)
     before = torch.arange(STEPS).view(-1, *[1]*(seen.ndim-1))<=last
-    if seen.sum(0).eq(1).all() or (seen==before).all() and not seen.all(): return last # it sees itself, or itself and those before it
-    return torch.arange(STEPS).expand(ROWS, STEPS) if seen.shape[1:]==(ROWS,STEPS) else None # it sees everything, and stands where one expects
+    # it sees itself, or itself and those before it
+    if seen.sum(0).eq(1).all() or (seen==before).all() and not seen.all(): return last
+    # it sees everything, and stands where one expects
+    return torch.arange(STEPS).expand(ROWS, STEPS) if seen.shape[1:]==(ROWS,STEPS) else None
 
 # what is tried
 
@@ -158,7 +171,9 @@ def attempt(findings, site, stage, f):
     try: pairs = list(f() or ())
     except Exception as e: findings.append(Finding(site, stage, judged(e, [site] if site else []), said(e)))
     else:
-        def differs(a, b): return f'off by {off(a, b):.2g} of the largest value' if a.shape==b.shape else f'shape {tuple(a.shape)}, not {tuple(b.shape)}'
+        def differs(a, b):
+            return (f'off by {off(a, b):.2g} of the largest value' if a.shape==b.shape
+                else f'shape {tuple(a.shape)}, not {tuple(b.shape)}')
         wrong = [differs(a, b) for a,b,limit in pairs if not off(a, b)<=limit]
         findings.append(Finding(site, stage, 'silent' if wrong else 'right', '; '.join(wrong)))
 
@@ -181,7 +196,9 @@ def accepted(case, findings):
         for s in sites: # no site was named, so each alone
             try: f({s:C})
             except Exception as e: wrong[s] = e
-        if len(wrong)==len(sites) and len({said(e) for e in wrong.values()})==1 and ours(e := next(iter(wrong.values()))): # it is about the model
+        # it is about the model
+        if len(wrong)==len(sites) and len({said(e)
+                for e in wrong.values()})==1 and ours(e := next(iter(wrong.values()))):
             findings.append(Finding('', stage, 'needless' if case.fine else 'refused', said(e)))
             sites.clear()
         for s,e in wrong.items():
@@ -210,7 +227,8 @@ def sites_right(case, dm, twin, findings):
     limit = max(LIMIT.get(t.dtype, 1e-4) for t in (base, *map(twin.weight, dm.sites)))
     ci = {}
     attempt(findings, '', 'importances', lambda: ci.update(dm.ci(x).lower))
-    def full(s, mask): return mask.to(ci[s]).expand_as(ci[s]) if s in ci else mask # of the importances' shape, as those of a loss are
+    # of the importances' shape, as those of a loss are
+    def full(s, mask): return mask.to(ci[s]).expand_as(ci[s]) if s in ci else mask
     def everything(sites): return {s:Mask(full(s, torch.ones(C)), full(s, torch.ones(C))[...,0]) for s in sites}
     def all_whole():
         with dm.masked(everything(dm.sites)): yield dm(x),base,limit
@@ -255,19 +273,23 @@ def sites_right(case, dm, twin, findings):
         def shape():
             if not case.causal or s not in ci or s in where and where[s][1] is None: return
             assert ci[s].shape==(ROWS,STEPS,C), f'importances of shape {tuple(ci[s].shape)}, not {(ROWS,STEPS,C)}'
-        stages = dict(whole=whole, kept=kept, ablated=removed, replaced=replaced, baked=made, untied=untied, shape=shape)
+        stages = dict(whole=whole, kept=kept, ablated=removed, replaced=replaced, baked=made, untied=untied,
+            shape=shape)
         if sequences: stages |= dict(position=position, row=one_row)
         for stage,f in stages.items(): attempt(findings, s, stage, f)
 
 def fitted(case, dm, findings):
     "Three steps of each loss with each importance function"
-    small = dict(ScalarCI=ScalarCI, SharedCI=partial(SharedCI, hidden=8), TransformerCI=partial(TransformerCI, d=16, blocks=1, heads=2))
+    small = dict(ScalarCI=ScalarCI, SharedCI=partial(SharedCI, hidden=8),
+        TransformerCI=partial(TransformerCI, d=16, blocks=1, heads=2))
     for kind,ci in small.items():
         for losses in (spd_losses, vpd_losses):
             def run():
                 with folder() as d:
-                    run = fit(decompose(case.make(), dm.C, ci), [case.x], losses(), steps=3, path=d, every=1, progress=False)
-                    assert all(v==v and abs(v)!=float('inf') for row in run.history for v in row.values()), f'{run.history}'
+                    run = fit(decompose(case.make(), dm.C, ci), [case.x], losses(), steps=3, path=d, every=1,
+                        progress=False)
+                    assert all(v==v and abs(v)!=float('inf') for row in run.history
+                        for v in row.values()), f'{run.history}'
             attempt(findings, '', f'fit {losses.__name__} {kind}', run)
 
 def planned(case, dm, findings):
@@ -316,7 +338,8 @@ def reopened(case, dm, findings):
 
 def spoken(case, dm, twin, findings):
     "What the model writes with an edit, with and without a cache"
-    def greedy(model, cache): return model.generate(case.x, max_new_tokens=4, do_sample=False, use_cache=cache, pad_token_id=2)
+    def greedy(model, cache):
+        return model.generate(case.x, max_new_tokens=4, do_sample=False, use_cache=cache, pad_token_id=2)
     try: able = [cache for cache in (True,False) if greedy(twin.model, cache).shape[1]>STEPS]
     except Exception: return # this model cannot
     for s in dict.fromkeys([dm.sites[0], dm.sites[len(dm.sites)//2], dm.sites[-1]]):
@@ -329,7 +352,9 @@ def spoken(case, dm, twin, findings):
 
 def exported(case, dm, twin, findings):
     "A checkpoint and an adapter of an edit, opened again"
-    if not hasattr(dm.target, 'save_pretrained') or not hasattr(dm.target, 'config') or not hasattr(dm.target, 'from_pretrained'): return
+    if not hasattr(dm.target, 'save_pretrained') or not hasattr(dm.target, 'config') or not hasattr(dm.target,
+            'from_pretrained'):
+        return
     for s in dict.fromkeys([dm.sites[0], dm.sites[len(dm.sites)//2], dm.sites[-1]]):
         cs,W = dm.at(s),twin.weight(s)
         V,U = cs.V.detach(),cs.U.detach()
@@ -373,11 +398,13 @@ def examined(case):
         fitted(case, dm, findings)
     return findings
 
-FEW = ['plain', 'a head that reads the weight of the embedding', 'MultiheadAttention', 'weight norm', 'a Linear that clamps its output', 'rows of S*B',
+FEW = ['plain', 'a head that reads the weight of the embedding', 'MultiheadAttention', 'weight norm',
+    'a Linear that clamps its output', 'rows of S*B',
     'the last position only', 'positions as one row', 'model.compile', 'batch norm', 'opt']
 
 def pytest_generate_tests(metafunc):
-    if 'name' in metafunc.fixturenames: metafunc.parametrize('name', list(ZOO) if metafunc.config.getoption('--zoo') else FEW)
+    if 'name' in metafunc.fixturenames:
+        metafunc.parametrize('name', list(ZOO) if metafunc.config.getoption('--zoo') else FEW)
 
 def recover(findings):
     wrong = [f for f in findings if f.verdict not in ('right','refused')]

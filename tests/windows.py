@@ -1,5 +1,6 @@
-"""Stands in for Windows, as far as files and missing modules go: `python tests/windows.py script.py` or `import windows` before anything else.
-Folders cannot be opened, what is open for reading cannot be flushed, what is open or mapped cannot be replaced or removed, and names have fewer characters."""
+"""Stands in for Windows, as far as files and missing modules go: `python tests/windows.py script.py` or `import
+windows` before anything else. Folders cannot be opened, what is open for reading cannot be flushed, what is open or
+mapped cannot be replaced or removed, and names have fewer characters."""
 import fcntl, os, re, runpy, shutil, sys
 
 BAD = re.compile(r'[<>:"|?*\x00-\x1f]|[. ]$|^(?i:con|prn|aux|nul|com\d|lpt\d)(\.|$)')
@@ -20,7 +21,9 @@ def guarded(f):
     "A renaming or removal, refused where a path is in use"
     def act(*paths, **kw):
         for p in paths:
-            if in_use(p): raise PermissionError(13, 'The process cannot access the file because it is being used by another process', str(p))
+            if in_use(p):
+                raise PermissionError(13,
+                    'The process cannot access the file because it is being used by another process', str(p))
         return f(*paths, **kw)
     return act
 
@@ -37,10 +40,11 @@ def named(event, args):
     writes = event=='open' and isinstance(args[2], int) and args[2]&(os.O_WRONLY|os.O_RDWR|os.O_CREAT)
     if (writes or event in ('os.mkdir','os.rename')) and isinstance(args[0], (str, os.PathLike)):
         for p in args[:2 if event=='os.rename' else 1]:
-            if bad := bad_names(p): raise OSError(22, f'The filename, directory name, or volume label syntax is incorrect: {bad}', str(p))
+            if bad := bad_names(p):
+                raise OSError(22, f'The filename, directory name, or volume label syntax is incorrect: {bad}', str(p))
 
 def become_windows():
-    import filelock, psutil  # they have a Windows of their own
+    import filelock, psutil  # noqa: F401  they have a Windows of their own
     shutil._use_fd_functions = False  # `rmtree` there goes by paths
     for name in ('replace','rename','unlink','remove','rmdir'): setattr(os, name, guarded(getattr(os, name)))
     os.fsync,os.open = flushed,opened

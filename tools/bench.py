@@ -1,4 +1,5 @@
-"""`make bench`: CPU seconds per training step, harvests, edits and searches, peak memory and import time, one thread, medians; each case in a process of its own"""
+"""`make bench`: CPU seconds per training step, harvests, edits and searches, peak memory and import time, one thread,
+medians; each case in a process of its own"""
 import json, shutil, statistics, subprocess, sys, time
 
 CASES = {  # name: toy, its arguments, C, batch
@@ -24,8 +25,10 @@ def case(name, steps):
     from spd_nb.learner import Learner
     kind,args,C,batch = CASES[name]
     toy = getattr(toys, kind)(**args).eval()
-    dm = decompose(toy, ['linear1','linear2'] if kind=='TMS' else '*mlp_*', C=C, tied={'linear2':'linear1'} if kind=='TMS' else {}, init=aligned)
-    learner = Learner(dm, toy.batches(batch, merge=True), spd_losses(), 1000, 1e-3, quarter_cosine, view=feature_space if kind=='ResidMLP' else None)
+    dm = decompose(toy, ['linear1','linear2'] if kind=='TMS' else '*mlp_*', C=C, tied={'linear2':'linear1'}
+        if kind=='TMS' else {}, init=aligned)
+    learner = Learner(dm, toy.batches(batch, merge=True), spd_losses(), 1000, 1e-3, quarter_cosine, view=feature_space
+        if kind=='ResidMLP' else None)
     for _ in range(3): learner.train_step()
     times = []
     for _ in range(steps):
@@ -34,7 +37,8 @@ def case(name, steps):
         times.append(time.process_time()-t)
     return dict(seconds=statistics.median(times), mb=peak_memory())
 
-VPD = {'VPD, story model':('story', 64, 160, 8, 128), 'VPD, d_model 128':('llm', 128, 256, 8, 128)}  # model, width, C (attention of the story model: half), B, S
+# model, width, C (attention of the story model: half), B, S
+VPD = {'VPD, story model':('story', 64, 160, 8, 128), 'VPD, d_model 128':('llm', 128, 256, 8, 128)}
 VPD_TARGET = {'VPD, d_model 128':(.75, 900)}
 
 def language_model(name):
@@ -51,9 +55,13 @@ def language_model(name):
     if kind=='story': model = StoryLM(d, 4*d)
     else:
         from transformers import ArceeConfig, ArceeForCausalLM
-        model = ArceeForCausalLM(ArceeConfig(vocab_size=4019, hidden_size=d, intermediate_size=4*d, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=4, hidden_act='gelu', max_position_embeddings=256, tie_word_embeddings=True, bos_token_id=0, eos_token_id=0)).eval()
-    dm = decompose(model, {'*self_attn.*_proj':C//2 if kind=='story' else C, '*mlp.*_proj':C}, partial(SharedCI, hidden=d))
-    return dm,[torch.randint(model.config.vocab_size, (B,S)) for _ in range(4)],vpd_losses(adversary=PersistentPGD(steps=1))
+        model = ArceeForCausalLM(ArceeConfig(vocab_size=4019, hidden_size=d, intermediate_size=4*d,
+            num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=4, hidden_act='gelu',
+            max_position_embeddings=256, tie_word_embeddings=True, bos_token_id=0, eos_token_id=0)).eval()
+    dm = decompose(model, {'*self_attn.*_proj':C//2 if kind=='story' else C, '*mlp.*_proj':C},
+        partial(SharedCI, hidden=d))
+    return dm,[torch.randint(model.config.vocab_size, (B,S))
+        for _ in range(4)],vpd_losses(adversary=PersistentPGD(steps=1))
 
 def planned(name, steps):
     "What `plan` predicts, and what `fit` then takes: wall seconds per step and peak MB"
@@ -84,11 +92,11 @@ def vpd(name, steps):
         out = f(*args)
         spent.setdefault(phase, []).append(clock()-t)
         return out
-    for i in range(steps): timed('step', learner.one)
+    for _ in range(steps): timed('step', learner.train_step)
     mb = peak_memory()
     for i in range(steps):
         timed('target forward', dm.clean, batches[i%4])
-        now = timed('target forward and importances', learner.now)
+        now = timed('target forward and importances', learner.observe)
         values = {k:timed(k, f, now) for k,(_,f) in learner.losses.items()}
         learner.opt.zero_grad()
         timed('backward', sum(c*values[k] for k,(c,_) in learner.losses.items()).backward)
@@ -101,7 +109,8 @@ def vpd(name, steps):
 HARVEST = (1_180, 2_800, 650)  # of the public implementation, on this model: tokens per CPU second, peak MB, MB on disk
 
 def harvested(ci, rows):
-    "Harvest 51k tokens of a model with 2,560 components, some 87 of them at a time, beside its forward and importances alone"
+    """Harvest 51k tokens of a model with 2,560 components, some 87 of them at a time, beside its forward and
+    importances alone"""
     import tempfile
     from functools import partial
     from pathlib import Path
@@ -116,13 +125,16 @@ def harvested(ci, rows):
     from spd_nb.stories import story_tokenizer
     torch.manual_seed(0)
     vocab,S = 4019,128
-    model = ArceeForCausalLM(ArceeConfig(vocab_size=vocab, hidden_size=128, intermediate_size=512, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=4, hidden_act='gelu', max_position_embeddings=256, tie_word_embeddings=True, bos_token_id=0, eos_token_id=0)).eval()
+    model = ArceeForCausalLM(ArceeConfig(vocab_size=vocab, hidden_size=128, intermediate_size=512, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=4, hidden_act='gelu', max_position_embeddings=256,
+        tie_word_embeddings=True, bos_token_id=0, eos_token_id=0)).eval()
     dm = decompose(model, {'*self_attn.*_proj':160, '*mlp.*_proj':320}, partial(TransformerCI, d=int(ci)))
     batches = [torch.randint(vocab, (rows, S)) for _ in range(51_200//(rows*S))]
     with torch.no_grad():  # importances of an uneven crowd: rates between 0 and 17 %
         rate,bar,sd = torch.rand(2560)**4,[],[]
         for s in dm.ci_fn.names:  # site by site, so that the peak below is the harvest's
-            pre = torch.cat([dm.pre(c := dm.clean(b), dm.acts(inputs=c.inputs))[s].flatten(0,1) for b in batches[:8192//(rows*S)]])
+            pre = torch.cat([dm.pre(c := dm.clean(b), dm.acts(inputs=c.inputs))[s].flatten(0,1)
+                for b in batches[:8192//(rows*S)]])
             bar += [p.quantile(1-r) for p,r in zip(pre.T, (rate*87/rate.sum())[len(bar):])]
             sd += pre.std(0)
         bar,sd = torch.stack(bar),torch.stack(sd)
@@ -135,7 +147,9 @@ def harvested(ci, rows):
         bare = statistics.median(without_hooks() for _ in range(9))/(rows*S)
         l0 = sum((g>.1).float().sum(-1).mean() for g in dm.ci(batches[1]).lower.values()).item()
     class Timed(list):  # the time between batches, when they are asked for
-        def __getitem__(self, i): asked.append(time.process_time()); return super().__getitem__(i)
+        def __getitem__(self, i):
+            asked.append(time.process_time())
+            return super().__getitem__(i)
     with tempfile.TemporaryDirectory() as tmp:
         asked,t = [],time.process_time()
         stats = count(dm, Timed(batches), Path(tmp)/'counts', examples=183, save_every=1e9, keep=False, progress=False)
@@ -145,10 +159,12 @@ def harvested(ci, rows):
         t3 = time.process_time()
         disk = sum(f.stat().st_size for f in h.path.iterdir())/1e6
         n = h._footer.num_rows if h.examples(next(iter(h.keys))) else 0
-    return dict(bare=1/bare, rate=51_200/(t2-t), steady=rows*S/statistics.median(later), save=t3-t2, l0=l0, disk=disk, examples=n, mb=peak_memory())
+    return dict(bare=1/bare, rate=51_200/(t2-t), steady=rows*S/statistics.median(later), save=t3-t2, l0=l0, disk=disk,
+        examples=n, mb=peak_memory())
 
 def edited(name, n):
-    "CPU seconds of a forward pass under each kind of edit, of that of the target in the same round (medians); of a step of LoRA and of one measurement"
+    """CPU seconds of a forward pass under each kind of edit, of that of the target in the same round (medians); of a
+    step of LoRA and of one measurement"""
     import torch
     from contextlib import nullcontext
     from spd_nb.edit import ablated, only, u_replaced
@@ -159,13 +175,16 @@ def edited(name, n):
     dm,batches,_ = language_model(name)
     x,site = batches[0],dm.sites[-1]
     keys = [f'{s}:{c}' for s in dm.sites for c in range(3)]
-    edits = {'one write vector':u_replaced(dm, site, 1, torch.randn(dm.at(site).d_out)), f'{len(keys)} components at {len(dm.sites)} sites':ablated(dm, keys), 'the same, gated':ablated(dm, keys, ci_threshold=.1),
+    edits = {'one write vector':u_replaced(dm, site, 1, torch.randn(dm.at(site).d_out)),
+        f'{len(keys)} components at {len(dm.sites)} sites':ablated(dm, keys),
+        'the same, gated':ablated(dm, keys, ci_threshold=.1),
         'all but those':only(dm, keys), 'masks instead':None}
     clock,spent = time.process_time,{k:[] for k in ('target',*edits)}
     with torch.no_grad():
         for i in range(n+2):
             for k in spent:
-                with nullcontext() if k=='target' else dm.masked(without_masks(dm, keys)) if edits[k] is None else edits[k]:
+                with nullcontext() if k=='target' else dm.masked(without_masks(dm,
+                        keys)) if edits[k] is None else edits[k]:
                     t = clock()
                     dm(x)
                     if i>1: spent[k].append(clock()-t)
@@ -175,7 +194,9 @@ def edited(name, n):
     step = (clock()-t)/20
     t = clock()
     measure(dm, edits['one write vector'], Places(x, at), [3], Places(x, at))
-    return dict(target=statistics.median(spent['target']), ratios={k:statistics.median(a/b for a,b in zip(spent[k], spent['target'])) for k in edits}, lora=step, measure=(clock()-t)/(2*x.numel()))
+    return dict(target=statistics.median(spent['target']),
+        ratios={k:statistics.median(a/b for a,b in zip(spent[k], spent['target'])) for k in edits}, lora=step,
+        measure=(clock()-t)/(2*x.numel()))
 
 def made_up(path, n):
     "A harvest of `n` components, 40 tokens a side, 100 examples each"
@@ -188,10 +209,13 @@ def made_up(path, n):
     s.sums['tokens'] += torch.from_numpy(1_000_000//np.arange(2, vocab+2))
     s.sums['mass'] += s.sums['tokens']
     s.sums['count'] += torch.from_numpy(rng.integers(100, 20_000, n))
-    for side,shape in (('input',s.sums['input'].shape), ('output',s.sums['output'].shape)): s.sums[side] += torch.from_numpy(rng.pareto(1., shape)*(rng.random(shape)<.1)*10).to(s.sums[side].dtype)
+    for side,shape in (('input',s.sums['input'].shape), ('output',s.sums['output'].shape)):
+        s.sums[side] += torch.from_numpy(rng.pareto(1., shape)*(rng.random(shape)<.1)*10).to(s.sums[side].dtype)
     pairs = rng.integers(0, n, (2, 30*n))
     s.sums['together'][pairs.min(0),pairs.max(0)] = 7
-    for k,a in s.examples.arrays.items(): a[...] = rng.integers(1, 2**62, a.shape) if k=='ticket' else rng.integers(0, vocab, a.shape) if k=='toks' else rng.random(a.shape)*(rng.random(a.shape)<.1 if k=='ci' else 1)
+    for k,a in s.examples.arrays.items():
+        a[...] = rng.integers(1, 2**62, a.shape) if k=='ticket' else rng.integers(0, vocab,
+            a.shape) if k=='toks' else rng.random(a.shape)*(rng.random(a.shape)<.1 if k=='ci' else 1)
     class Nothing(torch.nn.Module): target = None
     write(s, Nothing(), path, story_tokenizer())
 
@@ -212,7 +236,8 @@ keys = list(h.keys)
 for i in range(9): timed('first component' if i==0 else 'component', lambda: h.component(keys[i*937%len(keys)], 100))
 for i in range(2): timed('first correlated' if i==0 else 'correlated', lambda: h.correlated(keys[i+5]))
 print(json.dumps(took))"""
-        took = json.loads(subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout)
+        took = json.loads(subprocess.run([sys.executable, '-c', code], capture_output=True, text=True,
+            check=True).stdout)
     return dict(took=took, disk=disk)
 
 LOOK = """
@@ -235,10 +260,11 @@ CLOCK = """([start, until]) => new Promise(r => {
     new Function(start)()
     const look = () => requestAnimationFrame(() => done() ? requestAnimationFrame(() => r(performance.now()-t)) : look())
     look()
-})"""
+})"""  # noqa: E501
 
 def looked(name, n):
-    "Milliseconds from a keystroke, a click or a slider to what it shows, in a real JupyterLab, on a made-up harvest of `n` components and on the story model"
+    """Milliseconds from a keystroke, a click or a slider to what it shows, in a real JupyterLab, on a made-up
+    harvest of `n` components and on the story model"""
     import tempfile
     from pathlib import Path
     from lab_test import FLAGS, Lab, open_nb
@@ -247,15 +273,25 @@ def looked(name, n):
     took = {}
     with tempfile.TemporaryDirectory() as tmp, sync_playwright() as pw:
         made_up(Path(tmp)/'big', n)
-        cells = [LOOK.format(big=str(Path(tmp)/'big'), data=str(root/'data')), 'view = ComponentBrowser(big)\nview', "PromptLens(h, prompt='Ida')", "EditStudio(h, keys=['model.layers.1.mlp.down_proj:80'], prompt='Ida went to the farm. She got a letter:')"]
-        code = [dict(cell_type='code', id=f'c{i}', metadata={}, execution_count=None, outputs=[], source=c) for i,c in enumerate(cells)]
-        (Path(tmp)/'a.ipynb').write_text(json.dumps(dict(nbformat=4, nbformat_minor=5, metadata=dict(kernelspec=dict(name='python3', display_name='Python 3', language='python')), cells=code)), encoding='utf-8')
+        cells = [LOOK.format(big=str(Path(tmp)/'big'), data=str(root/'data')), 'view = ComponentBrowser(big)\nview',
+            "PromptLens(h, prompt='Ida')",
+            "EditStudio(h, keys=['model.layers.1.mlp.down_proj:80'], prompt='Ida went to the farm. She got a letter:')"]
+        code = [dict(cell_type='code', id=f'c{i}', metadata={}, execution_count=None, outputs=[], source=c)
+            for i,c in enumerate(cells)]
+        (Path(tmp)/'a.ipynb').write_text(json.dumps(dict(nbformat=4, nbformat_minor=5,
+            metadata=dict(kernelspec=dict(name='python3', display_name='Python 3', language='python')), cells=code)),
+            encoding='utf-8')
         with Lab(tmp) as lab:
             b = pw.chromium.launch(executable_path=shutil.which('chromium'), args=FLAGS)
             page = b.new_page(viewport=dict(width=1300, height=2400))
             open_nb(page, lab, 'a.ipynb')
-            run = "const a = window.jupyterapp; a.shell.currentWidget.content.activeCellIndex = {}; a.commands.execute('notebook:run-cell')".format
-            def cell(i): page.evaluate('async i => { const a = window.jupyterapp; a.shell.currentWidget.content.activeCellIndex = i; await a.commands.execute("notebook:run-cell") }', i)
+            run = (
+                "const a = window.jupyterapp; a.shell.currentWidget.content.activeCellIndex = {}; "
+                "a.commands.execute('notebook:run-cell')").format
+            def cell(i):
+                page.evaluate(
+                    'async i => '
+                    '{ const a = window.jupyterapp; a.shell.currentWidget.content.activeCellIndex = i; await a.commands.execute("notebook:run-cell") }', i)  # noqa: E501
             def timed(what, start, until):
                 took.setdefault(what, []).append(page.evaluate(CLOCK, [start, until]))
                 page.wait_for_timeout(350)
@@ -263,23 +299,35 @@ def looked(name, n):
             timed('first paint', run(1), "document.querySelector('.spd-line')")
             memory = float(lab.eval('a.ipynb', 'held()-before'))
             message = int(lab.eval('a.ipynb', 'len(json.dumps(view.rows(start=0, n=60), default=str))'))
-            shown = "[...document.querySelectorAll('.spd-line')].slice(0, 3).map(l => l.dataset.key).join()+document.querySelector('.spd-filters [role=status]').textContent"
-            def typed(what, box, text): timed(what, f"window.was = {shown}; const i = document.querySelector('{box}'); i.value = {json.dumps(text)}; i.dispatchEvent(new Event('input'))", f"{shown} !== window.was")
+            shown = (
+                "[...document.querySelectorAll('.spd-line')].slice(0, 3).map(l => "
+                "l.dataset.key).join()+document.querySelector('.spd-filters [role=status]').textContent")
+            def typed(what, box, text):
+                timed(what, f"window.was = {shown}; const i = document.querySelector('{box}'); i.value = {json.dumps(text)}; i.dispatchEvent(new Event('input'))", f"{shown} !== window.was")  # noqa: E501
             for text in ('x','','xy',''): typed('label keystroke', '.spd-label-box', text)
-            for i in (105, 207, 300, 404): typed('token keystroke', '.spd-token-box', json.loads(lab.eval('a.ipynb', f'json.dumps(big.texts[{i}])')[1:-1]))
-            for i in range(1, 8): timed('detail', f"const l = document.querySelectorAll('.spd-line')[{i}]; window.want = l.dataset.key; l.click()", "document.querySelector('.spd-detail .spd-key')?.textContent === window.want")
+            for i in (105, 207, 300, 404):
+                typed('token keystroke', '.spd-token-box',
+                    json.loads(lab.eval('a.ipynb', f'json.dumps(big.texts[{i}])')[1:-1]))
+            for i in range(1, 8):
+                timed('detail',
+                    f"const l = document.querySelectorAll('.spd-line')[{i}]; window.want = l.dataset.key; l.click()",
+                    "document.querySelector('.spd-detail .spd-key')?.textContent === window.want")
             memory = max(memory, float(lab.eval('a.ipynb', 'held()-before')))
-            cell(2); cell(3)
+            cell(2)
+            cell(3)
             page.wait_for_timeout(1500)
-            for text in ('Ida went to the farm.','Tom met Mia. She asked', 'One day Tom'): timed('prompt', f"window.was = document.querySelector('.spd-prompt-tokens').textContent; const i = document.querySelector('.spd-lens .spd-prompt'); i.value = {json.dumps(text)}; i.dispatchEvent(new Event('input'))", "document.querySelector('.spd-prompt-tokens').textContent !== window.was")
+            for text in ('Ida went to the farm.','Tom met Mia. She asked', 'One day Tom'):
+                timed('prompt', f"window.was = document.querySelector('.spd-prompt-tokens').textContent; const i = document.querySelector('.spd-lens .spd-prompt'); i.value = {json.dumps(text)}; i.dispatchEvent(new Event('input'))", "document.querySelector('.spd-prompt-tokens').textContent !== window.was")  # noqa: E501
             bars = "document.querySelector('.spd-studio .spd-bars').textContent"
-            for v in (.1, .2, .3, .4, .5, .6): timed('slider', f"window.was = {bars}; const i = document.querySelector('.spd-slide'); i.value = {v}; i.dispatchEvent(new Event('input'))", f"{bars} !== window.was")
+            for v in (.1, .2, .3, .4, .5, .6):
+                timed('slider', f"window.was = {bars}; const i = document.querySelector('.spd-slide'); i.value = {v}; i.dispatchEvent(new Event('input'))", f"{bars} !== window.was")  # noqa: E501
             if (root/'demo.html').exists():
                 page.goto((root/'demo.html').as_uri())
                 page.wait_for_timeout(1500)
-                took['demo.html, first paint'] = [page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")]
+                took['demo.html, first paint'] = [page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")]  # noqa: E501
             b.close()
-    return dict(took={k:statistics.median(v) for k,v in took.items()}, worst={k:max(v) for k,v in took.items()}, memory=memory, message=message)
+    return dict(took={k:statistics.median(v) for k,v in took.items()}, worst={k:max(v) for k,v in took.items()},
+        memory=memory, message=message)
 
 def calibration():
     "Five 512x512 float32 products, seconds"
@@ -298,8 +346,12 @@ def imported(what):
     return float(subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout)
 
 if __name__=='__main__':
-    if len(sys.argv)>1: print(json.dumps(globals()[sys.argv[1]](sys.argv[2], int(sys.argv[3])))); sys.exit()
-    def apart(what, name, steps): return json.loads(subprocess.run([sys.executable, __file__, what, str(name), str(steps)], capture_output=True, text=True, check=True).stdout)
+    if len(sys.argv)>1:
+        print(json.dumps(globals()[sys.argv[1]](sys.argv[2], int(sys.argv[3]))))
+        sys.exit()
+    def apart(what, name, steps):
+        return json.loads(subprocess.run([sys.executable, __file__, what, str(name), str(steps)], capture_output=True,
+            text=True, check=True).stdout)
     products = calibration()
     print(f'one thread; five 512x512 float32 products: {products*1e3:.1f} ms (11 ms on the machine of the reference)')
     results = {}
@@ -307,28 +359,45 @@ if __name__=='__main__':
         r = results[name] = apart('case', name, 40 if name=='TMS 5-2' else 10)
         goal = 'at most {:.0f} ms, {:.0f} MB'.format(TARGETS[name][0]*1e3, TARGETS[name][1]) if name in TARGETS else ''
         print(f"{name:26} {r['seconds']*1e3:8.1f} ms per step {r['mb']:6.0f} MB   {goal}", flush=True)
-    for half in ('C','batch'): print(f"half of {half} takes {results[f'TMS 40-10, half of {half}']['seconds']/results['TMS 40-10']['seconds']:.2f} of the time (linear cost: 0.5)")
+    for half in ('C','batch'):
+        print(
+            f"half of {half} takes "
+            f"{results[f'TMS 40-10, half of {half}']['seconds']/results['TMS 40-10']['seconds']:.2f} of the time "
+            "(linear cost: 0.5)")
     for name in VPD:
         r = apart('vpd', name, 8)
-        goal = 'at most {:.0f} ms, {:.0f} MB'.format(VPD_TARGET[name][0]*1e3, VPD_TARGET[name][1]) if name in VPD_TARGET else ''
+        goal = 'at most {:.0f} ms, {:.0f} MB'.format(VPD_TARGET[name][0]*1e3,
+            VPD_TARGET[name][1]) if name in VPD_TARGET else ''
         rate = r['flops']/r['seconds']/(5*2*512**3/products)
-        print(f"{name:26} {r['seconds']*1e3:8.1f} ms per step {r['mb']:6.0f} MB   {goal}; {r['flops']/1e9:.0f} GFLOP, {rate:.0%} of the rate of the products above", flush=True)
+        print(
+            f"{name:26} {r['seconds']*1e3:8.1f} ms per step {r['mb']:6.0f} MB   {goal}; "
+            f"{r['flops']/1e9:.0f} GFLOP, {rate:.0%} of the rate of the products above", flush=True)
         print('  '+', '.join(f'{k} {v*1e3:.0f}' for k,v in r['phases'].items())+' ms')
         r = apart('planned', name, 40)
-        print(f"  plan says {r['planned']*1e3:.0f} ms and {r['planned_mb']:.0f} MB; 40 steps of fit took {r['took']*1e3:.0f} ms each and {r['mb']:.0f} MB: time {r['planned']/r['took']-1:+.0%} (within 30 %), memory {r['planned_mb']/r['mb']-1:+.0%} (within 20 %)", flush=True)
+        print(
+            f"  plan says {r['planned']*1e3:.0f} ms and {r['planned_mb']:.0f} MB; 40 steps of fit took "
+            f"{r['took']*1e3:.0f} ms each and {r['mb']:.0f} MB: time {r['planned']/r['took']-1:+.0%} "
+            f"(within 30 %), memory {r['planned_mb']/r['mb']-1:+.0%} (within 20 %)", flush=True)
     for ci,rows in ((128,8), (128,16), (256,16)):
         r = apart('harvested', ci, rows)
-        print(f"harvest, TransformerCI({ci}), {rows} rows at a time: {r['rate']:,.0f} tokens per second in all and {r['steady']:,.0f} once started, {r['rate']/r['bare']:.2f} and {r['steady']/r['bare']:.2f} of the rate of forward and importances alone (at least .6), {r['rate']/HARVEST[0]:.1f} times the public implementation's (at least 10), {r['mb']:.0f} MB (at most 1,000), "
-              f"{r['save']:.1f} s to save, {r['disk']:.0f} MB on disk (at most {HARVEST[2]/8:.0f}) with {r['examples']:,} examples; L0 {r['l0']:.0f}", flush=True)
+        print(
+            f"harvest, TransformerCI({ci}), {rows} rows at a time: {r['rate']:,.0f} tokens per second in all and "
+            f"{r['steady']:,.0f} once started, {r['rate']/r['bare']:.2f} and {r['steady']/r['bare']:.2f} of the rate "
+            f"of forward and importances alone (at least .6), {r['rate']/HARVEST[0]:.1f} times the public "
+            f"implementation's (at least 10), {r['mb']:.0f} MB (at most 1,000), "
+              f"{r['save']:.1f} s to save, {r['disk']:.0f} MB on disk (at most {HARVEST[2]/8:.0f}) with "
+              f"{r['examples']:,} examples; L0 {r['l0']:.0f}", flush=True)
     r = apart('edited', 'VPD, d_model 128', 20)
-    print(f"edits of it: a forward pass takes {r['target']*1e3:.0f} ms, and under "+', '.join(f'{k} {v:.2f}' for k,v in r['ratios'].items())+f" of that; a step of LoRA on 8 windows of 41 tokens {r['lora']*1e3:.0f} ms; measuring {r['measure']*1e6:.0f} us per token", flush=True)
+    print(f"edits of it: a forward pass takes {r['target']*1e3:.0f} ms, and under "+', '.join(f'{k} {v:.2f}' for k,v in r['ratios'].items())+f" of that; a step of LoRA on 8 windows of 41 tokens {r['lora']*1e3:.0f} ms; measuring {r['measure']*1e6:.0f} us per token", flush=True)  # noqa: E501
     r = apart('searched', 'x', 10_000)
-    print(f"searching 10,000 components on {sum(r['disk'].values()):.0f} MB ({', '.join(f'{k} {v:.1f}' for k,v in r['disk'].items())}): "+', '.join(f'{k} {v:.0f}' for k,v in r['took'].items())+' ms (opening 500, by_token 100, component 50, components 300)', flush=True)
+    print(f"searching 10,000 components on {sum(r['disk'].values()):.0f} MB ({', '.join(f'{k} {v:.1f}' for k,v in r['disk'].items())}): "+', '.join(f'{k} {v:.0f}' for k,v in r['took'].items())+' ms (opening 500, by_token 100, component 50, components 300)', flush=True)  # noqa: E501
     if shutil.which('chromium'):
         r = apart('looked', 'x', 10_000)
-        print("in JupyterLab, medians (largest): "+', '.join(f"{k} {v:.0f} ({r['worst'][k]:.0f})" for k,v in r['took'].items())+f" ms; {r['memory']:.0f} MB more in the kernel, {r['message']/1e3:.0f} kB for a page of rows (at most 1,000 ms first paint, 100 keystroke, 150 detail, 1,000 prompt, 300 slider, 1,000 demo; 200 MB, 200 kB)", flush=True)
+        print("in JupyterLab, medians (largest): "+', '.join(f"{k} {v:.0f} ({r['worst'][k]:.0f})" for k,v in r['took'].items())+f" ms; {r['memory']:.0f} MB more in the kernel, {r['message']/1e3:.0f} kB for a page of rows (at most 1,000 ms first paint, 100 keystroke, 150 detail, 1,000 prompt, 300 slider, 1,000 demo; 200 MB, 200 kB)", flush=True)  # noqa: E501
     else: print('no chromium on PATH, so views are not timed')
     mods = 'spd_nb.train, spd_nb.eval, spd_nb.feature_space, spd_nb.plots'
     pairs = [(imported('torch'), imported(mods)) for _ in range(5)]
     t,s = (statistics.median(p[i] for p in pairs) for i in (0,1))
-    print(f'import: torch {t:.2f} CPU seconds, all of spd_nb {s:.2f}, ratio {statistics.median(b/a for a,b in pairs):.2f} (at most 1.25)')
+    print(
+        f'import: torch {t:.2f} CPU seconds, all of spd_nb {s:.2f}, ratio '
+        f'{statistics.median(b/a for a,b in pairs):.2f} (at most 1.25)')

@@ -10,7 +10,8 @@ from nbdev.doclinks import nbdev_export
 
 def state():
     "Content of every notebook and module, so that this works in a dirty tree and without git"
-    fs = [f for d,ext in (('nbs','ipynb'), ('spd_nb','py')) for f in Path(d).rglob(f'*.{ext}') if not any(p[0]=='.' for p in f.parts)]
+    fs = [f for d,ext in (('nbs','ipynb'), ('spd_nb','py')) for f in Path(d).rglob(f'*.{ext}')
+        if not any(p[0]=='.' for p in f.parts)]
     return {str(f): hashlib.sha256(f.read_bytes()).hexdigest() for f in fs}
 
 before = state()
@@ -18,6 +19,6 @@ nbdev_export.__wrapped__()
 nbdev_clean.__wrapped__()
 after = state()
 if changed := sorted(f for f in before.keys()|after.keys() if before.get(f)!=after.get(f)):
-    sys.exit('nbdev_export and nbdev_clean changed these files, so notebooks and package disagreed:\n  ' + '\n  '.join(changed)
+    sys.exit('nbdev_export and nbdev_clean changed these files, so notebooks and package disagreed:\n  ' + '\n  '.join(changed)  # noqa: E501
              + '\nThey agree now: look at the change, commit it with the notebooks, and run this again.')
 print(f'export agrees with the notebooks ({len(after)} files)')

@@ -29,4 +29,6 @@ def show(path):
     nbdev_clean.__wrapped__(str(path))
 
 if __name__=='__main__':
-    for f in sys.argv[1:]: show(Path(f)); print('outputs of', f)
+    for f in sys.argv[1:]:
+        show(Path(f))
+        print('outputs of', f)

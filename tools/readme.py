@@ -1,5 +1,5 @@
 "Write README.md from nbs/index.ipynb: its text, its visible code, and the text of its outputs"
-import json, re, sys
+import json, re
 from os.path import normpath
 from pathlib import Path
 
@@ -21,4 +21,6 @@ def markdown(nb):
                 if text := o.get('data', {}).get('text/plain'): parts.append('```\n'+''.join(text)+'\n```')
     return '\n\n'.join(parts)+'\n'
 
-if __name__=='__main__': (root/'README.md').write_text(markdown(json.loads((root/'nbs'/'index.ipynb').read_text(encoding='utf-8'))), encoding='utf-8')
+if __name__=='__main__':
+    (root/'README.md').write_text(markdown(json.loads((root/'nbs'/'index.ipynb').read_text(encoding='utf-8'))),
+        encoding='utf-8')

@@ -1,9 +1,10 @@
-"""Train the story model, decompose it and a model from elsewhere, and measure what came of it: `make story ARGS=target`, or
+"""Train the story model, decompose it and a model from elsewhere, and measure what came of it:
+`make story ARGS=target`, or
    python tools/story.py target                     (the language model, into runs/story/target)
    python tools/story.py run 'sparsity_*' converged (decompositions, into runs/story; each resumes where it stopped)
    python tools/story.py ship converged             (one of them into data/story, with its target and trust report)
    python tools/story.py evidence                   (harvest and labels of what ships, into data/story/harvest)
-What a run amounts to goes into data/results/story*.csv. `run stories260K` needs that model and its texts in ../shared."""
+What a run amounts to goes into data/results/story*.csv. `run stories260K` needs that model and its texts in ../shared."""  # noqa: E501
 import argparse, fnmatch, json, shutil, time
 from collections.abc import Callable
 from functools import partial
@@ -38,7 +39,9 @@ def put(name, key, row):
     "Put a row into a table of results, in place of an earlier one"
     path = RESULTS/name
     old = pd.read_csv(path, dtype={key:str}) if path.exists() else pd.DataFrame(columns=[key])
-    with atomic(path) as f: pd.concat([old[old[key]!=row[key]], pd.DataFrame([row])]).sort_values(key).to_csv(f, index=False, float_format='%.6g')
+    with atomic(path) as f:
+        pd.concat([old[old[key]!=row[key]], pd.DataFrame([row])]).sort_values(key).to_csv(f, index=False,
+            float_format='%.6g')
 
 # targets and their texts
 
@@ -55,7 +58,8 @@ def target(steps=24_000):
         known = by_role(model, story_rows(256, 128, seed=99))
         known.to_csv(RESULTS/'story_target_roles.csv', float_format='%.5g')
         curve = losses.groupby(losses.index//100).mean()
-        pd.DataFrame(dict(step=curve.index*100+50, loss=curve)).to_csv(RESULTS/'story_target_history.csv', index=False, float_format='%.5g')
+        pd.DataFrame(dict(step=curve.index*100+50, loss=curve)).to_csv(RESULTS/'story_target_history.csv', index=False,
+            float_format='%.5g')
         print(known.round(4).to_string(), f'{(time.process_time()-clock)/60:.1f} CPU minutes', sep='\n')
     return model.eval().requires_grad_(False)
 
@@ -68,7 +72,8 @@ def of_stories260K(batch, seed, held_out=False):
 
 SITES = {'*self_attn.*_proj':80, '*mlp.*_proj':160}
 
-def vpd(sparsity=2e-3, steps=6000, lr=4e-3, batch=4, beta=.5, p=(2.,.4), stoch=.5, adv=.5, faith=1e4, inner=1, adv_lr=.05,
+def vpd(sparsity=2e-3, steps=6000, lr=4e-3, batch=4, beta=.5, p=(2.,.4), stoch=.5, adv=.5, faith=1e4, inner=1,
+    adv_lr=.05,
     ci=partial(TransformerCI, d=128, blocks=2), target=target, sites=SITES, texts=told, losses:Callable=lambda l: l):
     "What a run needs; `losses` may exchange some"
     return dict(target=target, sites=sites, ci=ci, texts=texts, steps=steps, lr=lr, batch=batch, sparsity=sparsity,
@@ -76,7 +81,8 @@ def vpd(sparsity=2e-3, steps=6000, lr=4e-3, batch=4, beta=.5, p=(2.,.4), stoch=.
 
 RUNS = {f'sparsity_{s:.0e}':vpd(s) for s in (5e-4, 1e-3, 2e-3, 4e-3, 8e-3)}
 RUNS['converged'] = vpd(2e-3, steps=20_000)
-RUNS['steady'] = vpd(2.2e-3, steps=24_000, inner=0, losses=lambda l: l|dict(shared_adversarial=(.25, Adversarial(PersistentPGD(0, .05, scope=shared), kl))))
+RUNS['steady'] = vpd(2.2e-3, steps=24_000, inner=0,
+    losses=lambda l: l|dict(shared_adversarial=(.25, Adversarial(PersistentPGD(0, .05, scope=shared), kl))))
 foreign = partial(vpd, lr=2e-3, target=lambda: load_lm(STORIES260K).model, texts=of_stories260K,
     sites={f'*{s}_proj':C for C,names in {80:('q','o','gate','up','down'), 40:('k','v')}.items() for s in names})
 RUNS |= {'stories260K':foreign(2e-4, steps=2000), 'stories260K_long':foreign(3e-4, steps=12_000)}
@@ -87,12 +93,14 @@ def run(name, out):
     if not (path/'saved').exists():
         dm = decompose(e['target'](), e['sites'], e['ci'])
         clock = time.process_time()
-        fit(dm, e['texts'](e['batch'], 1000), e['losses'](), e['steps'], e['lr'], partial(cosine, floor=.1), warm=400, clip=1., path=path, resume=True, every=100, save_every=500)
+        fit(dm, e['texts'](e['batch'], 1000), e['losses'](), e['steps'], e['lr'], partial(cosine, floor=.1), warm=400,
+            clip=1., path=path, resume=True, every=100, save_every=500)
         dm.training_run |= dict(cpu_minutes=(time.process_time()-clock)/60)
         report(dm, e['texts'](8, 76, True), kl, n=8)
         save(dm, path/'saved')
     dm = load(path/'saved')
-    row = dict(experiment=name, steps=e['steps'], batch=e['batch'], sparsity=e['sparsity'], cpu_minutes=dm.training_run['cpu_minutes'], verdict=dm.report['verdict'])
+    row = dict(experiment=name, steps=e['steps'], batch=e['batch'], sparsity=e['sparsity'],
+        cpu_minutes=dm.training_run['cpu_minutes'], verdict=dm.report['verdict'])
     row |= measured(dm, e['texts'](8, 77, True))
     if e['target'] is target:
         best = carried(dm)
@@ -115,7 +123,8 @@ def measured(dm, batches, ladder=(20,40,80,160,320)):
     table,living = mask_table(evals, kl, ce=True),alive(spectrum(evals))
     count = [mean_over(lambda o: torch.tensor(sum(l0(o.ci.lower, t).values())), evals).item() for t in (0.,.1)]
     row = {f'kl/{k}':v for k,v in table.kl.items()} | {f'ce/{k}':v for k,v in table.ce_difference.items()}
-    row |= {'l0':count[0], 'l0/.1':count[1], 'alive':int(living.mean_ci.sum()), 'fires':int(living.fires.sum()), 'C':int(living.C.sum())}
+    row |= {'l0':count[0], 'l0/.1':count[1], 'alive':int(living.mean_ci.sum()), 'fires':int(living.fires.sum()),
+        'C':int(living.C.sum())}
     with torch.enable_grad(): row |= {f'pgd/{n}':v for n,v in pgd_ladder(evals[0], kl, ladder).items()}
     return row
 
@@ -123,10 +132,13 @@ def ids_of(rows): return torch.tensor([[IDS[t.text] for t in r] for r in rows])
 
 @torch.no_grad()
 def carried(dm, rows=96):
-    "For each role, as what a component fires on or as what follows: the best component's AUC, and the best of an untrained decomposition"
+    """For each role, as what a component fires on or as what follows: the best component's AUC, and the best of an
+    untrained decomposition"""
     rows = story_rows(rows, 128, seed=78, held_out=True)
-    fresh = decompose(dm.target, dm.C, partial(type(dm.ci_fn), **{k:v for k,v in dm.ci_fn.spec.items() if k!='kind'}), seed=1)
-    scores = {name:torch.cat([g[:,:-1].flatten(0,1) for g in d.ci(ids_of(rows)).lower.values()], 1) for name,d in dict(trained=dm, untrained=fresh).items()}
+    fresh = decompose(dm.target, dm.C, partial(type(dm.ci_fn), **{k:v for k,v in dm.ci_fn.spec.items() if k!='kind'}),
+        seed=1)
+    scores = {name:torch.cat([g[:,:-1].flatten(0,1) for g in d.ci(ids_of(rows)).lower.values()], 1)
+        for name,d in dict(trained=dm, untrained=fresh).items()}
     keys = [str(Key(s, c)) for s,C in dm.C.items() for c in range(C)]
     best = []
     for side,cut in (('fires on',slice(0,-1)), ('before',slice(1,None))):
@@ -134,13 +146,17 @@ def carried(dm, rows=96):
         seen = [r for r,n in pd.Series(names).value_counts().items() if n>=20]
         labels = torch.tensor([[n==r for r in seen] for n in names])
         trained,untrained = (auc(s, labels) for s in scores.values())
-        best += [dict(role=r, side=side, auc=trained[:,j].max().item(), key=keys[int(trained[:,j].argmax())], untrained=untrained[:,j].max().item()) for j,r in enumerate(seen)]
+        best += [dict(role=r, side=side, auc=trained[:,j].max().item(), key=keys[int(trained[:,j].argmax())],
+            untrained=untrained[:,j].max().item()) for j,r in enumerate(seen)]
     return pd.DataFrame(best)
 
-ROLES = 'pron_m pron_f poss_m poss_f obj_m obj_f quote_open quote_close qmark emark emo_eyes emo_mouth nature moral sayverb colon_msg colon_time hour minute name place thing glad family_m child_m stretch'.split()
+ROLES = (
+    'pron_m pron_f poss_m poss_f obj_m obj_f quote_open quote_close qmark emark emo_eyes emo_mouth nature '
+    'moral sayverb colon_msg colon_time hour minute name place thing glad family_m child_m stretch').split()
 
 def chances(dm, seed, rows=24):
-    "A function for `single_ablations`: the mean probability of a role's words where they come, and the cross-entropy (nats) elsewhere"
+    """A function for `single_ablations`: the mean probability of a role's words where they come, and the
+    cross-entropy (nats) elsewhere"""
     rows = story_rows(rows, 128, seed=seed, held_out=True)
     toks = ids_of(rows)
     at = {r:torch.tensor([[t.role==r for t in row[1:]] for row in rows]).flatten() for r in ROLES}
@@ -148,13 +164,15 @@ def chances(dm, seed, rows=24):
     def measure():
         logp = dm(toks)[:,:-1].log_softmax(-1).flatten(0,1)
         nll = -logp.gather(-1, toks[:,1:].reshape(-1,1))[:,0]
-        return {f'P {r}':logp[at[r]][:,said[r]].exp().sum(-1).mean() for r in ROLES} | {f'elsewhere {r}':nll[~at[r]].mean() for r in ROLES}
+        return {f'P {r}':logp[at[r]][:,said[r]].exp().sum(-1).mean()
+            for r in ROLES} | {f'elsewhere {r}':nll[~at[r]].mean() for r in ROLES}
     return measure
 
 @torch.no_grad()
 def sharpness(dm, weight=4., controls=100):
-    """What is left of each role's probability without the 1, 3 and 6 components that matter most to it, and without random living components of like frequency.
-    Components are ranked on some held-out stories by the relative change plus `weight` times the nats it costs elsewhere, and judged on others."""
+    """What is left of each role's probability without the 1, 3 and 6 components that matter most to it, and without
+    random living components of like frequency. Components are ranked on some held-out stories by the relative change
+    plus `weight` times the nats it costs elsewhere, and judged on others."""
     effect,judge = single_ablations(dm, chances(dm, 601), progress=False),chances(dm, 602)
     rate = spectrum(evaluate(dm, told(8, 79, True), 8)).set_index('key').rate
     random = single_ablations(dm, judge, rate[rate>0].sample(controls, random_state=0).index, progress=False)
@@ -167,15 +185,17 @@ def sharpness(dm, weight=4., controls=100):
             with dm.masked(without_masks(dm, keys[:n])): now = judge()
             row |= {f'change_{n}':now[f'P {r}'].item()/P-1, f'elsewhere_{n}':now[f'elsewhere {r}'].item()-elsewhere}
         like = random[rate[random.index].between(rate[keys[0]]/3, rate[keys[0]]*3)&(random.index!=keys[0])]
-        rows.append(row|dict(random=like[f'P {r}'].mean()/P, random_elsewhere=like[f'elsewhere {r}'].mean(), randoms=len(like)))
+        rows.append(row|dict(random=like[f'P {r}'].mean()/P, random_elsewhere=like[f'elsewhere {r}'].mean(),
+            randoms=len(like)))
     return pd.DataFrame(rows)
 
 # labels of what ships, against what the generator knows
 
 @torch.no_grad()
 def graded_labels(h, labels, rows=160, least=30):
-    """Do labels name the role of what a component fires on (`input`) and of what comes next (`output`)? For components that fire `least` times in fresh stories:
-    the commonest role there and its share, the role that the label's tokens have elsewhere (mean over tokens), and for the output the same from the input label's tokens."""
+    """Do labels name the role of what a component fires on (`input`) and of what comes next (`output`)? For components
+    that fire `least` times in fresh stories: the commonest role there and its share, the role that the label's tokens
+    have elsewhere (mean over tokens), and for the output the same from the input label's tokens."""
     told,others = story_rows(rows, 128, seed=4321),story_rows(400, 128, seed=99)
     names = sorted({t.role for r in told+others for t in r})
     role = torch.tensor([[names.index(t.role) for t in r] for r in told])
@@ -183,16 +203,19 @@ def graded_labels(h, labels, rows=160, least=30):
     for r in others:
         for t in r: has[IDS[t.text],names.index(t.role)] += 1
     has /= has.sum(1, keepdim=True).clamp(min=1)
-    on = torch.cat([torch.cat([g[:,:-1].flatten(0,1) for g in h.dm.ci(x).lower.values()], 1)>h.manifest['threshold'] for x in ids_of(told).split(16)])
+    on = torch.cat([torch.cat([g[:,:-1].flatten(0,1) for g in h.dm.ci(x).lower.values()], 1)>h.manifest['threshold']
+        for x in ids_of(told).split(16)])
     found = []
     for key,l in labels.iterrows():
         here = on[:,h.at(key)]
         if here.sum()<least: continue
-        said = {side:has[l[f'{side}_tokens']].mean(0) if l[f'{side}_tokens'] else torch.zeros(len(names)) for side in ('input','output')}
+        said = {side:has[l[f'{side}_tokens']].mean(0) if l[f'{side}_tokens'] else torch.zeros(len(names))
+            for side in ('input','output')}
         for side,true in (('input',role[:,:-1]), ('output',role[:,1:])):
             share = torch.bincount(true.flatten()[here], minlength=len(names))/here.sum()
             r = int(share.argmax())
-            found.append(dict(key=key, side=side, n=int(here.sum()), role=names[r], share=share[r].item(), said=names[int(said[side].argmax())], said_input=names[int(said['input'].argmax())]))
+            found.append(dict(key=key, side=side, n=int(here.sum()), role=names[r], share=share[r].item(),
+                said=names[int(said[side].argmax())], said_input=names[int(said['input'].argmax())]))
     return pd.DataFrame(found)
 
 def judged(h, labels, n=50):
@@ -203,7 +226,10 @@ def judged(h, labels, n=50):
     rows = []
     for k in pd.Series(can).sample(n, random_state=0):
         l = labels.loc[k].to_dict()
-        rows.append(dict(key=k, input_label=l['input_label'], output_label=l['output_label'], **ablation_effect(h, w, k, l)._asdict(), share_input=ablation_effect(h, w, k, l|dict(output_tokens=l['input_tokens'])).share, **{kind:score(questions(h, w, k, l, kind, n=20)).score for kind in ('detection','fuzzing','intruder')}))
+        rows.append(dict(key=k, input_label=l['input_label'], output_label=l['output_label'],
+            **ablation_effect(h, w, k, l)._asdict(),
+            share_input=ablation_effect(h, w, k, l|dict(output_tokens=l['input_tokens'])).share,
+            **{kind:score(questions(h, w, k, l, kind, n=20)).score for kind in ('detection','fuzzing','intruder')}))
     return pd.DataFrame(rows)
 
 def evidence():
@@ -229,5 +255,6 @@ if __name__=='__main__':
     for name in RUNS:
         if not any(fnmatch.fnmatch(name, n) for n in a.names): continue
         if a.what=='ship': ship(name, a.out)
-        elif name.startswith('stories260K') and not STORIES260K.exists(): print(f'{name}: skipped, {STORIES260K} is not there')
+        elif name.startswith('stories260K') and not STORIES260K.exists():
+            print(f'{name}: skipped, {STORIES260K} is not there')
         else: run(name, a.out)
