@@ -312,7 +312,7 @@ def grade(
 )->Check:         # NaN fails
     "Grade a number that should be small"
     verdict = 'pass' if value<=good else 'warn' if value<=poor else 'fail'
-    return Check(name, verdict, float(value), f'{standard}; at most {good:g}, warns to {poor:g}')
+    return Check(name, verdict, float(value), f'{standard}; passes up to {good:g}, warns up to {poor:g}')
 
 # %% ../nbs/16_eval.ipynb #29a77729
 def _late_change(history, share=.1):
@@ -366,20 +366,25 @@ def _count(evals):
 _STANDARDS = (
     ('components sum to the weights', 'delta', .03, .15, 'largest relative size of a delta, |W-(V@U).T|/|W|'),
     ('unmasked model equals the target', 'unmasked', 1e-3, 1e-2,
-        'error with every component and no delta, of that with none'),
-    ('unimportant parts can vary', 'stochastic', 2e-2, .1, 'error under stochastic masks, of that with no component'),
-    ('important parts suffice', 'ci', 2e-2, .1, 'error with importances as masks, of that with no component'),
-    ('an adversary is held', 'adversary', 3e-2, .3, 'error after {steps} steps of PGD, of that with no component'),
+        'error with all components and no delta, divided by the error with no components'),
+    ('unimportant parts can be masked', 'stochastic', 2e-2, .1,
+        'error under random masks between importance and 1, divided by the error with no components'),
+    ('important parts suffice', 'ci', 2e-2, .1,
+        'error with importances as masks, divided by the error with no components'),
+    ('an adversary is held', 'adversary', 3e-2, .3,
+        'error after {steps} steps of PGD, divided by the error with no components'),
     ('the adversary has reached a plateau', 'growth', .1, .5,
         'growth of that error over the last doubling of its steps'),
-    ('few components at a time', 'count', .5, 1., 'components per position (importance above 0.1), of {anchor:g}'),
+    ('few components at a time', 'count', .5, 1.,
+        'components per position (importance above 0.1), divided by {anchor:g}{note}'),
     ('training has settled', 'change', .05, .25, 'relative change of the loss between the last two tenths of the run'),
     ('each component is in or out', 'undecided', .05, .25,
-        'of the components that fire, those whose largest importance stays between 0.1 and 0.9'),
+        'share of the firing components whose largest importance is between 0.1 and 0.9'),
     ('importance reaches 1', 'below_1', .01, .2, 'how far the largest importance stays below 1'),
-    ('better than random components', 'untrained', .1, .5, 'error with importances as masks, of that before training'),
+    ('better than random components', 'untrained', .1, .5,
+        'error with importances as masks, divided by that of the untrained components'),
     ('importances are about these components', 'shuffled', .1, .5,
-        'the same error, of that with importances shuffled among components'))
+        'the same error, divided by that with the importances shuffled among the components'))
 
 # %% ../nbs/16_eval.ipynb #cce71e86
 def report(
@@ -397,13 +402,15 @@ def report(
     zero = table.loc['zero', measure.__name__]
     rungs = {k:_ratio(v, zero) for k,v in pgd_ladder(evals[0], measure, ladder).items()}
     *_,second,last = rungs.values()
-    count,anchor = _count(evals),_anchor(dm) if anchor is None else anchor
+    count = _count(evals)
+    note = ''
+    if anchor is None: anchor,note = _anchor(dm),', the sum of the ranks of the sites'
     undecided,below_1 = _firing(spec)
     untrained,shuffled = _controls(dm, evals, batches, n, measure)
     numbers = dict(table.of_zero, delta=_largest_delta(dm), adversary=last, growth=_ratio(last, second)-1,
         count=count/anchor, change=_late_change(dm.history), undecided=undecided, below_1=below_1, untrained=untrained,
         shuffled=shuffled)
-    checks = [grade(claim, numbers[name], good, poor, standard.format(steps=max(ladder), anchor=anchor))
+    checks = [grade(claim, numbers[name], good, poor, standard.format(steps=max(ladder), anchor=anchor, note=note))
         for claim,name,good,poor,standard in _STANDARDS]
     result = Report(checks, dict(masks=table, spectrum=spec, ladder=rungs, l0=count))
     dm.report = dict(verdict=result.verdict, checks=[c._asdict() for c in result], measure=measure.__name__, l0=count)
