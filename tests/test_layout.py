@@ -1,6 +1,6 @@
 """Rules the notebooks keep about themselves: numbers order imports, exports are shown, imports are light, git holds
 no pictures"""
-import ast, json, re, shlex, subprocess
+import ast, json, re, shlex, subprocess, sys
 from collections import Counter
 from configparser import ConfigParser
 from importlib.metadata import packages_distributions
@@ -164,3 +164,13 @@ def test_exported_lines_have_at_most_120_columns():
             and ast.unparse(n.targets[0])=='__all__']
         long = [i for i,line in enumerate(text.splitlines(), 1) if len(line)>120]
         assert not [i for i in long if not any(i in r for r in names)], p.name
+
+@pytest.mark.parametrize('nb', STORIES, ids=lambda o:o.stem)
+def test_what_a_reader_sees_runs_by_itself(nb, tmp_path):
+    "Hidden cells of tutorials and how-to pages check; no visible one needs a name from them"
+    visible = [s for s in code(nb) if not re.search(r'^#\|\s*(hide|eval: *false)', s, re.M)]
+    page = tmp_path/'page.py'
+    page.write_text('\n'.join(visible), encoding='utf-8')
+    ruff = 'ruff check --isolated --output-format concise --select F403,F821'  # star imports, undefined names
+    ran = subprocess.run([sys.executable, '-m', *ruff.split(), page], capture_output=True, text=True)
+    assert ran.returncode==0, ran.stdout
