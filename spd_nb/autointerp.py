@@ -8,12 +8,12 @@ __all__ = ['LABEL_SCHEMA', 'in_label', 'evidence_label', 'label_evidence', 'inpu
 
 # %% ../nbs/22_autointerp.ipynb #6cfb965d
 import asyncio, hashlib, inspect, json, re
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 from .display import as_html, html_table, visible
 from .harvest import Component, Harvest
 from .keys import Key
-from .llm import Chat, Refused, cost, last_json_object, run_in_thread, unfinished_hint
+from .llm import Answer, Chat, Refused, cost, last_json_object, run_in_thread, unfinished_hint
 from .measures import FIRES
 from .texts import marked, marks_for, quoted
 if TYPE_CHECKING: import pandas as pd
@@ -373,7 +373,8 @@ def _check_limits(ask, max_cost, concurrency, tries):
 # %% ../nbs/22_autointerp.ipynb #91a33ffc
 def label(
     h:Harvest,                       # Where the evidence is, and where labels are saved
-    ask:Callable,                    # `Chat(...)`, or your own async function from prompt and schema to `Answer`
+    # `Chat(...)`, or a function of your own, async or not, from prompt and JSON schema
+    ask:Callable[[str,dict], Answer|Awaitable[Answer]],
     keys:str|Key|Iterable|None=None, # A component or several; `None` takes all that fire, the most frequent first
     strategy:Callable=dual_view,     # `dual_view`, `input_first`, or your own function from `Component` to prompt
     examples:int=12,                 # Examples shown of each
