@@ -1,0 +1,193 @@
+"""Graphs and attributions against the numbers of the authors' code"""
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from goodfire import expected, opened, site_of
+from torch import nn
+import spd_nb as spd
+from spd_nb.attribution import graph
+from spd_nb.core import seeded
+from spd_nb.stories import stories
+from spd_nb.traces import INPUT, OUTPUT, input_site, reaches, traced
+
+def _node(name, ids):
+    "Their `layer:position:c` as a node of ours"
+    layer,at,c = name.split(':')
+    return f"{site_of(layer)}:{ids[int(at)] if layer=='embed' else c}@{at}"
+
+def test_the_graph_of_a_prompt_equals_theirs():
+    theirs,dm = expected('prompt_graph/standard.json'),opened()
+    ids = theirs['tokens']
+    names = [_node(n, ids) for n in theirs['nodes']]
+    asked = torch.zeros(len(ids), 97, dtype=torch.bool)
+    for n in theirs['nodes']:
+        layer,at,c = n.split(':')
+        if layer=='output': asked[int(at),int(c)] = True
+    g = graph(dm, ids, asked, importance=False, tokens=64)
+    ours = g.nodes
+    alive = [n for n in names if not n.startswith('/token')]
+    assert set(alive)==set(ours.index[ours.kind!='input'])
+    components = [(n, ci, act) for n,ci,act in zip(names, theirs['node_ci'], theirs['node_act'])
+        if ours.kind[n]=='component']
+    np.testing.assert_allclose(ours.ci[[n for n,*_ in components]], [c for _,c,_ in components], atol=1e-5)
+    np.testing.assert_allclose(ours.act[[n for n,*_ in components]], [a for *_,a in components], atol=1e-5)
+    edges = g.edges.set_index(['source','target']).weight
+    want = {(names[i], names[j]):w for i,j,w,_ in theirs['edges_src_tgt_val_cross']}
+    assert set(edges.index)==set(want)
+    off = np.array([edges[k]-w for k,w in want.items()])
+    assert np.linalg.norm(off)<=1e-5*np.linalg.norm(list(want.values())) and abs(off).max()<1e-5
+    crosses = {(names[i], names[j]) for i,j,_,cross in theirs['edges_src_tgt_val_cross'] if cross}
+    crossing = g.edges[g.edges.cross_position]
+    apart = {k for k in crosses if k[0].partition('@')[2]!=k[1].partition('@')[2]}
+    assert set(zip(crossing.source, crossing.target))==apart
+
+def _decomposed(model, C, seed=0):
+    with seeded(seed): return spd.decompose(model.eval(), C, seed=seed).double()
+
+def _edge_table(g, source, target):
+    "Edges between two sites as (position, c) pairs to weight"
+    e = g.edges
+    at = g.nodes[['site','position','c']]
+    s,t = at.loc[e.source].reset_index(drop=True),at.loc[e.target].reset_index(drop=True)
+    mine = (s.site==source)&(t.site==target)
+    return {(i,c,j,k):w for i,c,j,k,w in zip(s.position[mine], s.c[mine], t.position[mine], t.c[mine], e.weight[mine])}
+
+class Head(nn.Module):
+    "One attention head without positions"
+    def __init__(self):
+        super().__init__()
+        self.q,self.k,self.v = (nn.Linear(4, 3, bias=False) for _ in range(3))
+        self.o = nn.Linear(3, 5, bias=False)
+    def forward(self, x):
+        scores = self.q(x)@self.k(x).mT/3**.5
+        P = scores.masked_fill(torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1), -torch.inf).softmax(-1)
+        return self.o(P@self.v(x))
+
+def test_edges_of_an_attention_head_by_hand():
+    dm = _decomposed(Head(), dict(q=5, k=6, v=7, o=8))
+    x = torch.randn(1, 4, 4, generator=torch.Generator().manual_seed(1), dtype=torch.double)
+    g = graph(dm, x, importance=False)
+    q,k,v = (dm.target.get_submodule(s)(x)[0] for s in 'qkv')
+    P = (q@k.T/3**.5).masked_fill(torch.ones(4, 4, dtype=torch.bool).triu(1), -torch.inf).softmax(-1)
+    z,acts = P@v,{s:a[0] for s,a in dm.acts(x).items()}
+    cs,V = dm.components,dm.at('o').V
+    for (i,c,t,e),w in (got := _edge_table(g, 'v', 'o')).items():
+        np.testing.assert_allclose(w, (acts['v'][i,c]*P[t,i]*(cs['v'].U[c]@V[:,e])).item(), atol=1e-6)
+    assert got and all(i<=t for i,_,t,_ in got) and any(i<t for i,_,t,_ in got)
+    for (i,c,t,e),w in (got := _edge_table(g, 'k', 'o')).items():
+        by_hand = acts['k'][i,c]*P[t,i]*(q[t]@cs['k'].U[c])/3**.5*((v[i]-z[t])@V[:,e])
+        np.testing.assert_allclose(w, by_hand.item(), atol=1e-6)
+    assert got
+    for (i,c,t,e),w in (got := _edge_table(g, 'q', 'o')).items():
+        assert i==t
+        by_hand = acts['q'][i,c]*sum(P[t,j]*(cs['q'].U[c]@k[j])/3**.5*((v[j]-z[t])@V[:,e]) for j in range(4))
+        np.testing.assert_allclose(w, by_hand.item(), atol=1e-6)
+    assert got
+
+class Normed(nn.Module):
+    "A gated MLP after a norm"
+    def __init__(self):
+        super().__init__()
+        self.first,self.norm = nn.Linear(4, 6),nn.RMSNorm(6, 1e-6)
+        self.gate,self.up,self.down = nn.Linear(6, 7),nn.Linear(6, 7),nn.Linear(7, 3)
+        nn.init.uniform_(self.norm.weight, .5, 2)
+    def forward(self, x):
+        h = self.norm(self.first(x))
+        return self.down(F.silu(self.gate(h))*self.up(h))
+
+def test_edges_through_a_norm_and_a_gate_by_hand():
+    dm = _decomposed(Normed(), dict(first=5, gate=6, up=7, down=8))
+    x = torch.randn(1, 4, generator=torch.Generator().manual_seed(1), dtype=torch.double)
+    g,cs,m = graph(dm, x, importance=False),dm.components,dm.target
+    acts = {s:a[0] for s,a in dm.acts(x).items()}
+    r = m.first(x)[0]
+    size = (r.square().mean()+1e-6).sqrt()
+    for (_,c,_,e),w in (got := _edge_table(g, 'first', 'up')).items():
+        u,v = cs['first'].U[c],cs['up'].V[:,e]*m.norm.weight
+        np.testing.assert_allclose(w, (acts['first'][c]*(u@v/size-(u@r)*(r@v)/(6*size**3))).item(), atol=1e-6)
+    assert got
+    h = m.norm(m.first(x))[0]
+    gate,up,V = m.gate(h),m.up(h),cs['down'].V
+    s = gate.sigmoid()
+    for (_,c,_,e),w in (got := _edge_table(g, 'gate', 'down')).items():
+        slope = s*(1+gate*(1-s))
+        np.testing.assert_allclose(w, (acts['gate'][c]*(cs['gate'].U[c]*slope*up)@V[:,e]).item(), atol=1e-6)
+    assert got
+    for (_,c,_,e),w in (got := _edge_table(g, 'up', 'down')).items():
+        np.testing.assert_allclose(w, (acts['up'][c]*(cs['up'].U[c]*F.silu(gate))@V[:,e]).item(), atol=1e-6)
+    assert got
+    assert not _edge_table(g, 'first', 'down')  # no way around the components between
+
+def one_backward_per_target(dm, x, g):
+    "All edges of a graph by their definition"
+    t = traced(dm, x, input_site(dm.target, x))
+    reach = reaches(dm, x, input_site(dm.target, x))
+    nodes,sources = g.nodes,list(t.sources)
+    found = {}
+    for target in nodes[nodes.kind!='input'].itertuples():
+        site = OUTPUT if target.kind=='output' else target.site
+        a = t.targets[site][0,target.position,target.c]
+        grads = dict(zip(sources, torch.autograd.grad(a, list(t.sources.values()), retain_graph=True,
+            materialize_grads=True)))
+        for source in nodes[nodes.kind!='output'].itertuples():
+            s = INPUT if source.kind=='input' else source.site
+            if s not in reach[site] or source.position!=target.position and not reach[site][s]: continue
+            w = grads[s][0,source.position]*t.sources[s].detach()[0,source.position]
+            w = w.sum().item() if s==INPUT else w[source.c].item()*source.ci
+            if w: found[source.Index,target.Index] = w
+    return found
+
+@pytest.mark.parametrize('through_delta', [True, False])
+def test_the_fast_path_equals_one_backward_per_target(through_delta, monkeypatch):
+    dm = spd.load('story')
+    toks = next(iter(stories(batch=2, seq=12, seed=5)))
+    if not through_delta:  # the definition with paths that end at deltas
+        whole = globals()['traced']
+        monkeypatch.setitem(globals(), 'traced', lambda *a: whole(*a, through_delta=False))
+    for row in toks:
+        g = graph(dm, row, positions=[-1,4], through_delta=through_delta, tokens=100)
+        want = one_backward_per_target(dm, row[None], g)
+        got = g.edges.set_index(['source','target']).weight.to_dict()
+        keys = set(want)|set(got)
+        a,b = (np.array([d.get(k, 0.) for k in keys]) for d in (want, got))
+        assert len(keys)>500 and abs(a-b).max()<=1e-5*abs(a).max()
+
+def test_models_of_numbers_with_and_without_positions():
+    class Mixer(nn.Module):
+        "Mixes positions by a matrix, as MLP-Mixer does"
+        def __init__(self):
+            super().__init__()
+            self.a,self.b = nn.Linear(4, 4),nn.Linear(4, 2)
+            self.mix = nn.Parameter(torch.randn(5, 5))
+        def forward(self, x): return self.b(torch.tanh(self.mix@self.a(x)))
+    torch.manual_seed(0)
+    g = graph(_decomposed(Mixer(), dict(a=3, b=4)), torch.randn(1, 5, 4).double(), target=0)
+    assert g.edges.cross_position.any() and '/output:0@4' in g.nodes.index
+    assert set(g.nodes[g.nodes.kind=='input'].key)=={'/input:0'}
+    toy = spd.load('resid_1')
+    x = torch.zeros(1, 100)
+    x[0,7] = .8
+    n = graph(toy, x).nodes
+    assert n[n.kind=='input'].key.tolist()==['/input:7'] and n[n.kind=='output'].act.idxmax()=='/output:7@0'
+
+def test_numbers_that_are_not_finite_are_refused():
+    dm = _decomposed(Normed(), dict(first=5, down=8))
+    with pytest.raises(ValueError, match='finite'): graph(dm, torch.full((1, 4), torch.nan, dtype=torch.double))
+
+@pytest.mark.parametrize('name', ['induction'])
+def test_previous_token_components_feed_induction_components_through_keys(name):
+    dm = spd.load(name)
+    x = next(iter(dm.target.batches(4, seed=11)))
+    start = x.shape[1]-dm.target.spec['half']
+    hits = 0
+    for row in x:
+        g = graph(dm, row, positions=[start+3])
+        e = g.edges
+        site = g.nodes.site
+        via = e[(e.source.map(site)=='blocks.0.o')&(e.target.map(site)=='blocks.1.k')]
+        into_o = e[e.target.map(site)=='blocks.1.o']
+        top = into_o.loc[into_o.weight.abs().nlargest(20).index]
+        keys = set(top.source[top.source.map(site)=='blocks.1.k'])
+        hits += bool(set(via.target)&keys)
+    assert hits==4
