@@ -6,7 +6,7 @@
 __all__ = ['Firings', 'firings', 'write_token', 'rivals', 'Learning', 'fit_edit', 'fit_u', 'fit_scale', 'Boost', 'boost']
 
 # %% ../nbs/30b_learn.ipynb #b387b4c8
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from math import isfinite
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import torch
@@ -51,10 +51,10 @@ class Firings(NamedTuple):
 # %% ../nbs/30b_learn.ipynb #ce4ff5ad
 @torch.no_grad()
 def firings(
-    dm:Decomposed,           # A decomposed model
-    key:Key|str,             # A component
-    toks:Int[Tensor, "B S"], # Text
-    threshold:float=FIRES,   # It fires where its causal importance is above this
+    dm:Decomposed,                   # A decomposed model
+    key:Key|str,                     # A component
+    toks:Int[Tensor, "B S"]|Mapping, # Text: token ids, or what a tokenizer returns, whose padding does not count
+    threshold:float=FIRES,           # It fires where its causal importance is above this
 )->Firings:
     "How often a component fires in a text, and with which activations"
     site,c = Key.parse(key)

@@ -160,6 +160,11 @@ def test_a_target_compiled_later_is_refused(plain):
         with dm.masked({'0':Mask(torch.zeros(5))}): pass
     with pytest.raises(LookupError, match="'0' lies in a compiled Sequential"): dm.clean(torch.rand(2, 3))
 
+def test_a_compiled_site_is_refused(plain):
+    plain[2].compile(backend='eager')
+    with pytest.raises(LookupError, match="'2' lies in a compiled Linear"):
+        decompose(plain, '*', C=5)(torch.rand(2, 3))
+
 def test_a_scripted_target_is_refused():
     with warnings.catch_warnings(action='ignore'): scripted = torch.jit.script(nn.Sequential(nn.Linear(3, 2)).eval())
     with pytest.raises(TypeError, match='decompose the module it was made from'): decompose(scripted, '0', C=5)
