@@ -121,7 +121,7 @@ def front():
     learned,written = pd.read_csv(RESULTS/'editing_learned.csv'),pd.read_csv(RESULTS/'editing_write.csv')
     lora = learned[(learned.method=='LoRA')&(learned.token=='o')]
     written = written[(written.token=='o')&(written.form=='replacement')]
-    ways = {'component rewritten, no examples':(written, 'b'),
+    ways = {'component rewritten by hand':(written, 'b'),
             'LoRA, 10 examples':(lora[lora.n==10], 'd'), 'LoRA, all examples':(lora[lora.n==lora.n.max()], 'a')}
     def across(kl): return 90+330*(np.log10(kl)+4)/3
     def up(p): return 330-270*(np.log(p/(1-p))-np.log(.25))/(np.log(999)-np.log(.25))
