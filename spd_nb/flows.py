@@ -5,23 +5,20 @@
 # %% auto #0
 __all__ = ['unembedding', 'Fired', 'Flow', 'flow']
 
-# %% ../nbs/24a_flows.ipynb #d4d0ad9b
-from collections.abc import Callable, Mapping
+# %% ../nbs/24a_flows.ipynb #12be9ea3
+from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from .components import EmbeddingComponents
 from .compute import full_precision, unrounded
-from .core import seeded
-from .firings import round_to_grid
 from .hooks import hooked
 from .keys import get_site, weight_of
-from .layouts import output_of
 from .model import Decomposed
 from .traces import INPUT, OUTPUT
 
-# %% ../nbs/24a_flows.ipynb #d87442c8
+# %% ../nbs/24a_flows.ipynb #2486fc5e
 def unembedding(
     dm:Decomposed, # A decomposed language model
     x,             # A batch
@@ -38,7 +35,11 @@ def _is_linear(m):
     try: return not isinstance(m, nn.Embedding) and weight_of(m).ndim==2
     except (TypeError, AttributeError): return False
 
-# %% ../nbs/24a_flows.ipynb #26aed244
+# %% ../nbs/24a_flows.ipynb #a74e3ead
+def _same(a, b):
+    "The same numbers in memory, such as a tensor and a slice of all of it"
+    return a is b or (a.data_ptr(), a.shape, a.stride())==(b.data_ptr(), b.shape, b.stride())
+
 class _Pass:
     "A run without deltas in which gradients end at what each site wrote"
     def __init__(self, dm, x, read_by, head):
@@ -71,10 +72,10 @@ class _Pass:
     def before(self, x):
         "The module whose output a site reads, and what that module reads; without one the site's own input"
         for out,r,name in self.made:
-            if out is x: return get_site(self.dm.target, name),r
+            if _same(out, x): return get_site(self.dm.target, name),r
         return None,x
 
-# %% ../nbs/24a_flows.ipynb #dcd5f642
+# %% ../nbs/24a_flows.ipynb #f1172a7f
 class Fired(NamedTuple):
     "The places where sources act"
     at:Tensor   # F, index of the position in the batch
@@ -95,7 +96,7 @@ def _fired(p, ci, vocab, ids)->dict[str,Fired]:
         found[INPUT] = Fired(every, ids.flatten(), p.wrote[INPUT].detach().flatten(0, -2), vocab)
     return found
 
-# %% ../nbs/24a_flows.ipynb #1aa72546
+# %% ../nbs/24a_flows.ipynb #1045c997
 def _products(x, cotangents, ends):
     "Vector-Jacobian products of `x`, for a stack of cotangents; by a loop where the model cannot do many at once"
     try: return torch.autograd.grad(x, ends, cotangents, retain_graph=True, is_grads_batched=True, allow_unused=True)
@@ -143,7 +144,7 @@ def _diagonal(p, x, sources, fired)->dict[str,Tensor]:
     found = {s:fired[s].wrote*d.flatten(0, -2)[fired[s].at] for s,d in zip(ends, slope) if d is not None}
     return {s:out for s,out in found.items() if _agrees(p, x, s, fired[s], out)}
 
-# %% ../nbs/24a_flows.ipynb #4f1e10ec
+# %% ../nbs/24a_flows.ipynb #9351aeec
 def _padded(f, T):
     "Firings by position: `T m d` of what they wrote, and for each its index among the firings, -1 where there is none"
     order = f.at.argsort(stable=True)
@@ -182,7 +183,7 @@ def _chunks(n, each, floats):
     k = max(1, floats//max(1, each))
     return [range(i, min(i+k, n)) for i in range(0, n, k)]
 
-# %% ../nbs/24a_flows.ipynb #dc862b83
+# %% ../nbs/24a_flows.ipynb #c4339eaf
 class Flow(NamedTuple):
     "Sums over the positions of a batch; targets are the sites, and `/output`"
     signed:dict[tuple[str,str],Tensor]   # (target, source): n d_in, contributions to each number that the target reads
@@ -197,7 +198,9 @@ def _into(rows, n, values):
 
 class _Sums:
     "Fills a `Flow`"
-    def __init__(self, p, fired, absolute): self.p,self.fired,self.absolute,self.signed,self.abs = p,fired,absolute,{},{}
+    def __init__(self, p, fired, absolute):
+        self.p,self.fired,self.absolute = p,fired,absolute
+        self.signed,self.abs = {},{}
 
     def local(self, x, targets, sources):
         "Targets of which every position depends on the same position of the sources only"
@@ -243,7 +246,7 @@ class _Sums:
                 return (sign[...,c].movedim(-1, 0)[...,None]*V.T[c].view(len(c), *[1]*(x.ndim-1), -1)).to(x)
             self.abs |= {(t,s):total for s,total in sums(one_component, V.shape[1]).items()}
 
-# %% ../nbs/24a_flows.ipynb #55afe460
+# %% ../nbs/24a_flows.ipynb #3c92ad86
 def flow(
     dm:Decomposed,             # A decomposed language model
     toks:Tensor,               # B S, token ids

@@ -3,11 +3,15 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from goodfire import expected, opened, site_of
+from goodfire import expected, fixture_or_skip, opened, site_of
+from safetensors.torch import load_file
 from torch import nn
 import spd_nb as spd
+from spd_nb import flows
 from spd_nb.attribution import graph
+from spd_nb.attributions import FlowSums
 from spd_nb.core import seeded
+from spd_nb.flows import flow, unembedding
 from spd_nb.stories import stories
 from spd_nb.traces import INPUT, OUTPUT, input_site, reaches, traced
 
@@ -191,3 +195,63 @@ def test_previous_token_components_feed_induction_components_through_keys(name):
         keys = set(top.source[top.source.map(site)=='blocks.1.k'])
         hits += bool(set(via.target)&keys)
     assert hits==4
+
+def _their_flows():
+    "Our sums over the text of their harvest, and what they stored"
+    dm = opened()
+    rows = load_file(fixture_or_skip('harvest/batches.safetensors'))['tokens'].long()
+    theirs = torch.load(fixture_or_skip('dataset_attributions/s-0f000001/da-20260319_120000/dataset_attributions.pt'),
+        weights_only=True)
+    reach,sums = reaches(dm, rows[0][:1], 'wte'),FlowSums({})
+    for i,x in enumerate(rows): sums.add(i, flow(dm, x, reach, 'wte'))
+    return dm,sums,theirs
+
+def _assert_close(got, want, size):
+    "Equal to 1e-4 of the largest, where they have a value: they leave out components that never fire"
+    alive = want.abs().sum(1)>0
+    np.testing.assert_allclose(got[alive], want[alive], atol=1e-4*max(want.abs().max().item(), size))
+
+def test_dataset_attributions_equal_theirs():
+    dm,sums,theirs = _their_flows()
+    signed,absolute,ci,square = (sums.sums(k) for k in ('signed','absolute','ci','square'))
+    assert sums.n==theirs['n_tokens_processed']
+    for target,of in theirs['regular_attr'].items():
+        t = site_of(target)
+        assert {s for x,s in signed if x==t}-{INPUT}=={site_of(s) for s in of}
+        np.testing.assert_allclose(square[t,], theirs['component_act_sq_sum'][target], rtol=1e-4)
+        for source,want in of.items():
+            s = site_of(source)
+            _assert_close((signed[t,s]@dm.at(t).V.detach().double()).T, want, 0)
+            _assert_close(absolute[t,s].T, theirs['regular_attr_abs'][target][source], 0)
+    for target,want in theirs['embed_attr'].items():
+        t = site_of(target)
+        size = 1. if target[0]=='0' else 0.  # a norm right after the embedding makes their sums nearly 0
+        _assert_close((signed[t,INPUT]@dm.at(t).V.detach().double()).T, want, size)
+        _assert_close(absolute[t,INPUT].T, theirs['embed_attr_abs'][target], size)
+    for source,want in theirs['unembed_attr'].items():
+        _assert_close(signed[OUTPUT,site_of(source)].T, theirs['w_unembed'].T@want, 0)
+    np.testing.assert_allclose(signed[OUTPUT,INPUT].T, theirs['w_unembed'].T@theirs['embed_unembed_attr'], atol=1e-3)
+    for s,want in theirs['ci_sum'].items(): np.testing.assert_allclose(ci[site_of(s),], want, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(ci[INPUT,], theirs['embed_token_count'])
+    np.testing.assert_allclose(square[OUTPUT,], theirs['logit_sq_sum'], rtol=1e-4)
+
+def test_paths_without_a_closed_form_give_the_same_sums(monkeypatch):
+    dm = spd.load('story')
+    toks = next(iter(stories(batch=2, seq=10, seed=3)))
+    read_by = input_site(dm.target, toks)
+    reach,head = reaches(dm, toks[:1], read_by),unembedding(dm, toks)
+    fast = flow(dm, toks, reach, read_by, head)
+    slowly,called = flows._slowly,[]
+    def counted(*a, **kw):
+        called.append(a[2])
+        return slowly(*a, **kw)
+    monkeypatch.setattr(flows, '_slowly', counted)
+    flow(dm, toks, reach, read_by, head)
+    assert not called  # every path at one position of this model has a closed form
+    monkeypatch.setattr(flows, '_residual', lambda *a: {})
+    monkeypatch.setattr(flows, '_diagonal', lambda *a: {})
+    slow = flow(dm, toks, reach, read_by, head)
+    assert called
+    for a,b in zip(fast[:2], slow[:2]):
+        assert a.keys()==b.keys()
+        for k in a: torch.testing.assert_close(a[k], b[k], rtol=1e-4, atol=1e-6+1e-4*a[k].abs().max().item())
