@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['SCHEMA', 'FlowSums', 'sum_flows', 'write_attributions', 'Attributions', 'attributions']
 
-# %% ../nbs/24b_attributions.ipynb #dc845692
+# %% ../nbs/24b_attributions.ipynb #1c58206b
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
@@ -29,7 +29,7 @@ from .tokenizers import tokenizer_of
 from .traces import INPUT, OUTPUT, input_site, reaches
 if TYPE_CHECKING: import pandas as pd
 
-# %% ../nbs/24b_attributions.ipynb #b6c3817c
+# %% ../nbs/24b_attributions.ipynb #2e71b9b5
 _UNIT = dict(signed=2.**-32, absolute=2.**-32, ci=2.**-32, square=2.**-16)
 
 class FlowSums:
@@ -98,7 +98,7 @@ class FlowSums:
         sums.seen,sums.n = set(about['seen']),about['n']
         return sums
 
-# %% ../nbs/24b_attributions.ipynb #583a3af2
+# %% ../nbs/24b_attributions.ipynb #45bd539c
 def _resumed(path, about, n):
     "The sums in a file, if they are of the same text and decomposition"
     sums = FlowSums.load(path)
@@ -149,7 +149,7 @@ def sum_flows(
         sums.save(path)
     return sums
 
-# %% ../nbs/24b_attributions.ipynb #00029ba2
+# %% ../nbs/24b_attributions.ipynb #ae49e1a1
 SCHEMA = 1
 
 def write_attributions(
@@ -174,7 +174,7 @@ def write_attributions(
 
 def _reads_ids(dm, site): return isinstance(get_site(dm.target, site), torch.nn.Embedding)
 
-# %% ../nbs/24b_attributions.ipynb #38752b9b
+# %% ../nbs/24b_attributions.ipynb #4df5d918
 def _top(parts, n):
     "The rows of largest absolute attribution"
     import pandas as pd
@@ -208,7 +208,7 @@ class Attributions:
         if self.dm is None: raise RuntimeError("this needs the model: open as `Attributions(path, dm)`")
         if '_known' not in vars(self):
             tokenizer = tokenizer_of(self.dm.target) if self._tokenizer is None else self._tokenizer
-            self._known = texts_of(tokenizer, vocab_of(self.dm.target))
+            self._known = texts_of(tokenizer, vocab_of(self.dm.target) or 0)
         return self._known
 
     def _site(self, key, kind):
@@ -273,15 +273,16 @@ class Attributions:
     def _part(self, f, target, source, which, scale, reads=None):
         "Attributions of all components of a source to one target"
         import pandas as pd
-        def column(kind):
+        def column(kind)->Any:
             if (kind, target, source) not in self._names: return None
             a = f.get_slice(f'{kind}|{target}|{source}')[which]
             return a[:,0] if reads is None else a@reads
         weight = f.get_tensor(f'ci|{source}').clamp(min=1e-30)*scale if scale is not None else 1.
         kind = '/token' if source==INPUT else source
-        values = {name:None if (a := column(k)) is None else (a/weight).numpy()
-            for name,k in (('attribution','signed'), ('absolute','absolute'))}
-        return pd.DataFrame(dict(name=[f'{kind}:{i}' for i in range(len(values['attribution']))], **values))
+        signed,absolute = column('signed'),column('absolute')
+        names = [f'{kind}:{i}' for i in range(len(signed))]
+        return pd.DataFrame(dict(name=names, attribution=(signed/weight).numpy(),
+            absolute=np.nan if absolute is None else (absolute/weight).numpy()))
 
     def _rows(self, source, c, normalised):
         "Attributions of one component or token to all components of each target"
@@ -291,11 +292,10 @@ class Attributions:
             total = f.get_tensor(f'ci|{source}')[c].clamp(min=1e-30)
             for _,t,s in (n for n in self._names if n[0]=='signed' and n[1]!=OUTPUT and n[2]==source):
                 weight = total*f.get_tensor(f'rms|{t}').clamp(min=1e-30) if normalised else 1.
-                values = {name:(f.get_slice(f'{kind}|{t}|{s}')[c:c+1][0]/weight).numpy()
-                    if (kind, t, s) in self._names else None
-                    for name,kind in (('attribution','signed'), ('absolute','absolute'))}
-                names = [f'{t}:{i}' for i in range(len(values['attribution']))]
-                parts.append(pd.DataFrame(dict(name=names, **values)))
+                signed,absolute = (f.get_slice(f'{kind}|{t}|{s}')[c:c+1][0]/weight if (kind, t, s) in self._names
+                    else torch.full((len(f.get_tensor(f'rms|{t}')),), torch.nan) for kind in ('signed','absolute'))
+                names = [f'{t}:{i}' for i in range(len(signed))]
+                parts.append(pd.DataFrame(dict(name=names, attribution=signed.numpy(), absolute=absolute.numpy())))
         return parts
 
     def __repr__(self): return f"Attributions({str(self.path)!r}, {self.manifest['positions']:,} positions)"
@@ -304,7 +304,7 @@ class Attributions:
         rows = [('positions', self.manifest['positions']), ('batches', self.manifest['batches'])]
         return html_table(rows)+html_table(pairs, ('from','to'))
 
-# %% ../nbs/24b_attributions.ipynb #f215f522
+# %% ../nbs/24b_attributions.ipynb #17f6b33e
 def attributions(
     dm:Decomposed,          # A decomposed language model
     batches,                # Token ids, as for `fit`

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['unembedding', 'Fired', 'Flow', 'flow']
 
-# %% ../nbs/24a_flows.ipynb #12be9ea3
+# %% ../nbs/24a_flows.ipynb #8e6a6117
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -18,7 +18,7 @@ from .keys import get_site, weight_of
 from .model import Decomposed
 from .traces import INPUT, OUTPUT
 
-# %% ../nbs/24a_flows.ipynb #2486fc5e
+# %% ../nbs/24a_flows.ipynb #987b99ad
 def unembedding(
     dm:Decomposed, # A decomposed language model
     x,             # A batch
@@ -35,7 +35,7 @@ def _is_linear(m):
     try: return not isinstance(m, nn.Embedding) and weight_of(m).ndim==2
     except (TypeError, AttributeError): return False
 
-# %% ../nbs/24a_flows.ipynb #a74e3ead
+# %% ../nbs/24a_flows.ipynb #68258166
 def _same(a, b):
     "The same numbers in memory, such as a tensor and a slice of all of it"
     return a is b or (a.data_ptr(), a.shape, a.stride())==(b.data_ptr(), b.shape, b.stride())
@@ -75,7 +75,7 @@ class _Pass:
             if _same(out, x): return get_site(self.dm.target, name),r
         return None,x
 
-# %% ../nbs/24a_flows.ipynb #f1172a7f
+# %% ../nbs/24a_flows.ipynb #0d36fefc
 class Fired(NamedTuple):
     "The places where sources act"
     at:Tensor   # F, index of the position in the batch
@@ -96,7 +96,7 @@ def _fired(p, ci, vocab, ids)->dict[str,Fired]:
         found[INPUT] = Fired(every, ids.flatten(), p.wrote[INPUT].detach().flatten(0, -2), vocab)
     return found
 
-# %% ../nbs/24a_flows.ipynb #1045c997
+# %% ../nbs/24a_flows.ipynb #965912b4
 def _products(x, cotangents, ends):
     "Vector-Jacobian products of `x`, for a stack of cotangents; by a loop where the model cannot do many at once"
     try: return torch.autograd.grad(x, ends, cotangents, retain_graph=True, is_grads_batched=True, allow_unused=True)
@@ -144,7 +144,7 @@ def _diagonal(p, x, sources, fired)->dict[str,Tensor]:
     found = {s:fired[s].wrote*d.flatten(0, -2)[fired[s].at] for s,d in zip(ends, slope) if d is not None}
     return {s:out for s,out in found.items() if _agrees(p, x, s, fired[s], out)}
 
-# %% ../nbs/24a_flows.ipynb #9351aeec
+# %% ../nbs/24a_flows.ipynb #2ebd7f2b
 def _padded(f, T):
     "Firings by position: `T m d` of what they wrote, and for each its index among the firings, -1 where there is none"
     order = f.at.argsort(stable=True)
@@ -183,7 +183,7 @@ def _chunks(n, each, floats):
     k = max(1, floats//max(1, each))
     return [range(i, min(i+k, n)) for i in range(0, n, k)]
 
-# %% ../nbs/24a_flows.ipynb #c4339eaf
+# %% ../nbs/24a_flows.ipynb #430a5995
 class Flow(NamedTuple):
     "Sums over the positions of a batch; targets are the sites, and `/output`"
     signed:dict[tuple[str,str],Tensor]   # (target, source): n d_in, contributions to each number that the target reads
@@ -246,7 +246,7 @@ class _Sums:
                 return (sign[...,c].movedim(-1, 0)[...,None]*V.T[c].view(len(c), *[1]*(x.ndim-1), -1)).to(x)
             self.abs |= {(t,s):total for s,total in sums(one_component, V.shape[1]).items()}
 
-# %% ../nbs/24a_flows.ipynb #3c92ad86
+# %% ../nbs/24a_flows.ipynb #4db8fbff
 def flow(
     dm:Decomposed,             # A decomposed language model
     toks:Tensor,               # B S, token ids
@@ -258,7 +258,7 @@ def flow(
     "What components and tokens contributed to each component and to the output, summed over a batch"
     with torch.no_grad(): ci = {s:g.detach() for s,g in dm.ci(toks).lower.items()}
     p = _Pass(dm, toks, read_by, head)
-    vocab = int(get_site(dm.target, read_by).num_embeddings) if read_by else 0
+    vocab = weight_of(get_site(dm.target, read_by)).shape[1] if read_by else 0
     fired = _fired(p, ci, vocab, toks)
     sums,groups = _Sums(p, fired, absolute),{}
     for t,x in p.reads.items(): groups.setdefault(id(x), (x, []))[1].append(t)
