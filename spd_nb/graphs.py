@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SCHEMA', 'node_name', 'influences', 'Scores', 'Comparison', 'Graph', 'load_graph']
 
-# %% ../nbs/23a_graphs.ipynb #f8eb5ef3
+# %% ../nbs/23a_graphs.ipynb #54f2db59
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import networkx as nx
     import pandas as pd
 
-# %% ../nbs/23a_graphs.ipynb #2b5ad926
+# %% ../nbs/23a_graphs.ipynb #cd323bd4
 def node_name(
     key:Key|str,  # A component, `site:c`
     position:int, # Where it acts, from 0
@@ -26,7 +26,7 @@ def node_name(
     "The name of a node of a graph"
     return f'{key}@{position}'
 
-# %% ../nbs/23a_graphs.ipynb #c46761d2
+# %% ../nbs/23a_graphs.ipynb #8328795a
 def _shares(src, dst, size, lost):
     "The share of each edge in the absolute input of its target, and the share that no edge carries"
     total = np.bincount(dst, size, len(lost))+lost
@@ -49,13 +49,13 @@ def influences(
         total,now = total+now,A@now
     raise ValueError("this graph has a cycle, so paths have no end; every edge must lead to a later node")
 
-# %% ../nbs/23a_graphs.ipynb #eb63a596
+# %% ../nbs/23a_graphs.ipynb #7db2b652
 class Scores(NamedTuple):
     "How much of an explanation a graph is: shares between 0 and 1"
     completeness:float # Of the inputs of all nodes, weighted by influence, the share that edges carry
     replacement:float  # Of all paths that end at an output, the share that begins at an input and not at a loss
 
-# %% ../nbs/23a_graphs.ipynb #7c66fedb
+# %% ../nbs/23a_graphs.ipynb #3082ab5c
 class Comparison(NamedTuple):
     "The nodes of two graphs"
     shared:'pd.DataFrame' # In both: importance, activation and influence `_here` and `_there`
@@ -67,7 +67,7 @@ class Comparison(NamedTuple):
         rows = [(name, len(df), ', '.join(df.index[:8])) for name,df in zip(self._fields, self)]
         return html_table(rows, ('nodes','number','most influential'))
 
-# %% ../nbs/23a_graphs.ipynb #b1c36ea5
+# %% ../nbs/23a_graphs.ipynb #e52e017e
 class _Tables:
     "The part of `Graph` that holds nodes and edges"
     nodes:'pd.DataFrame'
@@ -129,7 +129,7 @@ class _Tables:
         table:Any = self.nodes.assign(lost=self._col('lost')+gone)[keep]
         return type(self)(table, to[self._src[edges]], to[self._dst[edges]], self._size[edges], self.about)
 
-# %% ../nbs/23a_graphs.ipynb #7fc3f7fd
+# %% ../nbs/23a_graphs.ipynb #e2e6da70
 class _Questions(_Tables):
     "The part of `Graph` that answers questions about it"
     def into(self,
@@ -197,7 +197,7 @@ class _Questions(_Tables):
                 dict(ci='max', act=lambda a: a.iloc[abs(a).argmax()], influence='sum'))
         return df.sort_values('influence', ascending=False, kind='stable')
 
-# %% ../nbs/23a_graphs.ipynb #5ecbc656
+# %% ../nbs/23a_graphs.ipynb #09957b6a
 def _fewest(scores, share):
     "The fewest largest of some scores that hold a share of their sum, as bools"
     order = np.argsort(-scores, kind='stable')
@@ -210,7 +210,7 @@ def _fewest(scores, share):
 def _check_share(name, value):
     if not 0<=value<=1: raise ValueError(f"`{name}` is a share from 0 to 1, got {value}")
 
-# %% ../nbs/23a_graphs.ipynb #d192ef8a
+# %% ../nbs/23a_graphs.ipynb #f1d838fb
 class _Pruning(_Questions):
     "The part of `Graph` that makes smaller graphs and other forms of the same graph"
     def pruned(self,
@@ -284,7 +284,7 @@ class _Pruning(_Questions):
         size = self._size/np.where(norm>0, norm, 1)[of]
         return Graph(self.nodes, self._src, self._dst, size, self.about|dict(normalised=per))
 
-# %% ../nbs/23a_graphs.ipynb #d5cf4bb9
+# %% ../nbs/23a_graphs.ipynb #003bfdd3
 SCHEMA = 1
 
 class Graph(_Pruning):
@@ -317,6 +317,14 @@ class Graph(_Pruning):
             (tmp/'graph.json').write_text(as_json(about, 1), encoding='utf-8')
         return recover(path)
 
+    def to_neuronpedia(self,
+        path:str|Path, # A `.json` file
+        **options,     # As for `spd_nb.neuronpedia.to_neuronpedia`
+    )->Path:
+        "Write the graph in the public form that Neuronpedia opens; see `spd_nb.neuronpedia`"
+        from spd_nb.neuronpedia import to_neuronpedia
+        return to_neuronpedia(self, path, **options)
+
     def to_networkx(self)->'nx.DiGraph': # Nodes and edges with the columns of the tables as attributes
         "The graph for NetworkX"
         import networkx as nx
@@ -326,7 +334,7 @@ class Graph(_Pruning):
         g.add_weighted_edges_from((names[i], names[j], float(w)) for i,j,w in zip(self._src, self._dst, self._size))
         return g
 
-# %% ../nbs/23a_graphs.ipynb #2867f172
+# %% ../nbs/23a_graphs.ipynb #1a576a6b
 def _damaged(path, e):
     return ValueError(f"{path} is no graph, or damaged ({e}); copy the folder again, or compute the graph again")
 

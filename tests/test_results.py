@@ -133,3 +133,10 @@ def test_edits_do_what_their_rows_say():
     now = editing.judged(u_replaced(dm, editing.DOWN, 130, new_u), ('emo_mouth',), [editing.IDS['o']], resamples=1)
     for k in ('p_after','near_kl','elsewhere_kl_back'): assert now[k]==pytest.approx(r[k], rel=1e-2, abs=1e-4), k
     assert set(write.token)==set(editing.target_tokens())
+
+def test_results_on_graphs_say_what_the_log_says():
+    edges,removal,induction = (pd.read_csv(RESULTS/f'circuits_{n}.csv') for n in ('edges','removal','induction'))
+    assert len(edges)==20 and edges.edges.sum()==38_378 and (edges.relative<1e-5).all()
+    removal = removal.set_index('distance')
+    assert removal.rank_correlation.round(2).tolist()==[.94,.77,.68,.84] and (removal.shuffled<.2).all()
+    assert induction.share.round(2).tolist()==[1,1,.84,.84]
