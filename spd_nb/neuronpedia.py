@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['node_ids', 'neuronpedia_json', 'to_neuronpedia']
 
-# %% ../nbs/24c_neuronpedia.ipynb #52475768
+# %% ../nbs/24c_neuronpedia.ipynb #ba1037b4
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +14,7 @@ import numpy as np
 from .core import as_json, atomic, provenance, recover
 from .graphs import Graph
 
-# %% ../nbs/24c_neuronpedia.ipynb #529f83a9
+# %% ../nbs/24c_neuronpedia.ipynb #20fc8ae3
 def _layers(g):
     "Site to its layer in the form"
     order = list(dict.fromkeys(g.about.get('sites', [])))+[s for s in g.nodes.site if s[:1]!='/']
@@ -27,7 +27,8 @@ def node_ids(
     layers = _layers(g)
     last = str(len(layers))
     def layer(n): return 'E' if n.kind=='input' else last if n.kind=='output' else layers[n.site]
-    return {n.Index:f'{layer(n)}_{n.c}_{n.position}' for n in g.nodes.itertuples()}
+    rows:Any = g.nodes.itertuples()
+    return {n.Index:f'{layer(n)}_{n.c}_{n.position}' for n in rows}
 
 def _cumulative(g):
     "The share of all influence that nodes at least as influential hold, which the viewer's slider compares"
@@ -37,7 +38,7 @@ def _cumulative(g):
     held[order] = np.cumsum(influence[order])/max(influence.sum(), 1e-30)
     return held
 
-# %% ../nbs/24c_neuronpedia.ipynb #4e4e27b4
+# %% ../nbs/24c_neuronpedia.ipynb #07e2ac7b
 def neuronpedia_json(
     g:Graph,                     # An attribution graph
     slug:str,                    # A name for it, in lower case with hyphens
