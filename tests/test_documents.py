@@ -70,3 +70,12 @@ def test_tokens_reads_what_documents_reads(tmp_path):
     for source in (tmp_path/'a.tsv', [*TEXTS[:2], ' ', '', *TEXTS[2:]]):
         assert tokens(source, 2, 4, words, bos=0, shuffle=False).rows.tolist()==[[0,5,6,7],[0,8,9,0],[10,0,11,12],
             [13,14,0,15]]
+
+def test_blank_lines_of_json_are_skipped(tmp_path):
+    lines = [json.dumps(dict(text=t)) for t in TEXTS]
+    (tmp_path/'a.jsonl').write_text('\n \n'.join(lines)+'\n\n', encoding='utf-8')
+    assert read(tmp_path/'a.jsonl')==DOCS
+
+def test_a_number_is_no_document():
+    with pytest.raises(TypeError, match='a document is a text or a list of token ids, got float: .3.5.'):
+        read([TEXTS[0], 3.5])

@@ -1,5 +1,6 @@
 "Edits on the edges: which positions are taken, what a gate compares, what a certificate records, and what is refused"
 import pytest, torch
+from torch import nn
 from spd_nb.edit import Edit, Patch, ablated, only, scaled, u_replaced, v_replaced
 from spd_nb.model import decompose, load
 from spd_nb.stories import story_rows, vocabulary
@@ -118,3 +119,9 @@ def test_a_local_edit_says_so_and_is_not_added(tiny):
     assert repr(e)=='Edit(ablated linear1:1, where the importance is above 0.1, at some positions)'
     for a,b in ((e,ablated(tiny, 'linear1:3')), (ablated(tiny, 'linear1:3'),e)):
         with pytest.raises(ValueError, match='open one block inside the other'): a+b
+
+def test_a_change_relative_to_a_weight_of_zeros_has_no_size():
+    plain = nn.Sequential(nn.Linear(3, 4)).eval()
+    nn.init.zeros_(plain[0].weight)
+    size = ablated(decompose(plain, '0', C=5), '0:1').sizes()['0']
+    assert size['norm']>0 and size['of_weight']!=size['of_weight']

@@ -124,3 +124,8 @@ def test_a_front_as_a_page_and_as_a_table(df, odd, tmp_path):
         '<tr><td>b</td><td>x⏎</td><td>0.1</td><td>0.3</td></tr><tr><td>a</td><td>⟨202E⟩</td><td>0.2</td><td>0.7</td></tr></table>')
     assert len(ParetoPicker(dict(a=range(50), b=range(50,0,-1)), 'a', 'b').plain_html().split('<tr>'))==42
     assert json.loads(json.dumps(odd.snapshot_state(), allow_nan=False))==odd.snapshot_state()
+
+def test_a_table_says_that_it_is_cut():
+    for n,cut in ((40,False), (41,True)):
+        html = ParetoPicker(dict(a=range(n), b=range(n,0,-1)), 'a', 'b').plain_html()
+        assert ('; the first 40' in html)==cut and len(html.split('<tr>'))==42
