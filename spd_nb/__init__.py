@@ -5,7 +5,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # for editors and type checkers; the table below is what runs
+    from .attribution import graph
     from .browser import ComponentBrowser
+    from .circuits import circuit
     from .edit import ablated, only, scaled, u_replaced, v_replaced
     from .eval import report
     from .export import baked
@@ -22,12 +24,13 @@ if TYPE_CHECKING:  # for editors and type checkers; the table below is what runs
     from .train import fit
 
 __all__ = [
-    'ComponentBrowser', 'EditStudio', 'Harvest', 'PromptLens', 'ablated', 'baked', 'decompose', 'fit', 'linear_sites',
-    'load', 'load_lm', 'measure', 'only', 'plan', 'report', 'save', 'scaled', 'spd_losses', 'tokens', 'u_replaced',
-    'v_replaced', 'vpd_losses', 'write_token']
+    'ComponentBrowser', 'EditStudio', 'Harvest', 'PromptLens', 'ablated', 'baked', 'circuit', 'decompose', 'fit', 'graph',
+    'linear_sites', 'load', 'load_lm', 'measure', 'only', 'plan', 'report', 'save', 'scaled', 'spd_losses', 'tokens',
+    'u_replaced', 'v_replaced', 'vpd_losses', 'write_token']
 
 _MODULES = dict(
-    browser='ComponentBrowser', data='tokens', edit='ablated only scaled u_replaced v_replaced', eval='report',
+    attribution='graph', browser='ComponentBrowser', circuits='circuit', data='tokens',
+    edit='ablated only scaled u_replaced v_replaced', eval='report',
     export='baked', harvest='Harvest', learn='write_token', lens='PromptLens', lms='linear_sites load_lm',
     model='decompose load save', objectives='spd_losses vpd_losses', planning='plan', studio='EditStudio',
     tradeoff='measure', train='fit')
