@@ -204,7 +204,7 @@ def _node_table(nodes, asked, p):
     tables = []
     for site,v in nodes.items():
         at,c = (i.tolist() for i in v.on.nonzero(as_tuple=True))
-        act,ci = (a[v.on].double().cpu().numpy() for a in (v.act, v.ci))
+        act,ci = (a[v.on].cpu().double().numpy() for a in (v.act, v.ci))
         kind,label = 'component',['']*len(at)
         if site==INPUT:
             kind,label = 'input',[p.names[t] for t in at]
@@ -213,7 +213,7 @@ def _node_table(nodes, asked, p):
             kind,keys = 'output',[asked.names[k] for k in c]
             label = [_output_label(k, p.texts) for k in keys]
         else: keys = [f'{site}:{k}' for k in c]
-        weight = asked.weight[v.on].double().cpu().numpy() if site==OUTPUT else np.zeros(len(at))
+        weight = asked.weight[v.on].cpu().double().numpy() if site==OUTPUT else np.zeros(len(at))
         number = [int(k.rpartition(':')[2]) for k in keys]
         tables.append(pd.DataFrame(dict(key=keys, site=[k.rpartition(':')[0] for k in keys], c=number, kind=kind,
             position=at, token=[p.names[t] for t in at], label=label, ci=ci, act=act, weight=weight),
@@ -251,7 +251,7 @@ class _Edges:
     def __init__(self, nodes, order, reach, where, device):
         self.nodes,self.where = nodes,where
         n = sum(int(v.on.sum()) for v in nodes.values())
-        self.lost,self.rest,self.bias = (torch.zeros(n, dtype=torch.double, device=device) for _ in range(3))
+        self.lost,self.rest,self.bias = (torch.zeros(n, dtype=torch.float64) for _ in range(3))
         self.found = []
         # for each target site and source: 0 no path, 1 at the same position, 2 across positions
         self.paths = {s:torch.tensor([0 if s not in reach[t] else 1+reach[t][s] for t in order], device=device)
@@ -276,7 +276,7 @@ class _Edges:
         path = self.paths[s][site][target.clamp(min=0)]
         carried = (target>=0)&((path==2)|(path==1)&(at[target.clamp(min=0)]==t))
         r,j = (carried&(w!=0)).nonzero(as_tuple=True)
-        self.found.append((self.where[s]+j, node[target[r,j]], w[r,j].double()))
+        self.found.append((self.where[s]+j.cpu(), node[target[r,j]].cpu(), w[r,j].cpu().double()))
         on_edges = torch.zeros_like(k[...,0]).index_add_(1, t, torch.where(carried, w, 0))
         self._add_rest(k.sum(-1)-on_edges, owner, node)
 
@@ -286,7 +286,7 @@ class _Edges:
 
     def _sum(self, to, k, owner, node):
         mine = owner>=0
-        to.index_add_(0, node[owner[mine]], k[mine].double())
+        to.index_add_(0, node[owner[mine]].cpu(), k[mine].cpu().double())
 
 # %% ../nbs/24_attribution.ipynb #c4432404
 def graph(
@@ -323,10 +323,10 @@ def graph(
     nodes |= {OUTPUT:_Site(shown, torch.ones_like(shown), asked.on)}
     table = _node_table(nodes, asked, p)
     made = _edges(dm, p.x, nodes, reach, reading, asked.readout, through_delta, max(1, tokens//S))
-    src,dst,size = (torch.cat(a).cpu().numpy() for a in zip(*made.found))
+    src,dst,size = (torch.cat(a).numpy() for a in zip(*made.found))
     src,dst,size = _token_edges(dm, nodes, read_by, made.where, src, dst, size)
     if not np.isfinite(size).all(): raise ValueError("some contributions are not finite numbers on this prompt")
-    sums = {k:getattr(made, k).cpu().numpy() for k in ('lost','rest','bias')}
+    sums = {k:getattr(made, k).numpy() for k in ('lost','rest','bias')}
     about = dict(tokens=p.names, ids=p.ids, decomposition=fingerprint(dm), threshold=threshold, importance=False,
         absolute=False, through_delta=through_delta, sites=[s for s in reach if s!=OUTPUT])
     return Graph(table.assign(**sums), src, dst, size, about).weighted(importance, absolute)
@@ -349,4 +349,4 @@ def _token_edges(dm, nodes, read_by, where, src, dst, size):
     v = nodes[read_by]
     at = v.on.nonzero()[:,0].cpu().numpy()
     to = where[read_by]+np.arange(len(at))
-    return np.append(src, where[INPUT]+at), np.append(dst, to), np.append(size, v.act[v.on].double().cpu().numpy())
+    return np.append(src, where[INPUT]+at), np.append(dst, to), np.append(size, v.act[v.on].cpu().double().numpy())

@@ -46,10 +46,10 @@ class FlowSums:
         for kind in _UNIT:
             for k,x in getattr(f, kind).items():
                 name = '|'.join((kind, *k)) if isinstance(k, tuple) else f'{kind}|{k}'
-                whole = (x.double()/_UNIT[kind]).round()
+                whole = (x.cpu().double()/_UNIT[kind]).round()
                 if not whole.abs().max()<2**61:
                     raise ValueError(f"batch {i}: the sum of {name} is not finite, or too large")
-                self._add(name, whole.long().cpu())
+                self._add(name, whole.long())
         self.seen.add(i)
         self.n += f.n
 
@@ -73,7 +73,8 @@ class FlowSums:
         kind:str, # `signed`, `absolute`, `ci` or `square`
     )->dict[tuple,Tensor]: # Names of sites to sums, in double precision
         "The sums as numbers"
-        return {tuple(k.split('|')[1:]):v.double()*_UNIT[kind] for k,v in self.totals.items() if k.split('|')[0]==kind}
+        named = ((k.split('|'), v) for k,v in self.totals.items())
+        return {tuple(k[1:]):v.cpu().double()*_UNIT[kind] for k,v in named if k[0]==kind}
 
     def save(self,
         path:str|Path, # A file, replaced as a whole
@@ -162,7 +163,7 @@ def write_attributions(
     tensors = {}
     for (t,s),total in sums.sums('signed').items():
         known = t==OUTPUT or _reads_ids(dm, t)  # by number of the output, or by component
-        tensors[f'signed|{t}|{s}'] = total if known else total@dm.at(t).V.detach().double().cpu()
+        tensors[f'signed|{t}|{s}'] = total if known else total@dm.at(t).V.detach().cpu().double()
     tensors |= {f'absolute|{t}|{s}':total for (t,s),total in sums.sums('absolute').items()}
     tensors |= {f'ci|{s}':total for (s,),total in sums.sums('ci').items()}
     tensors |= {f'rms|{t}':(total/sums.n).sqrt() for (t,),total in sums.sums('square').items()}

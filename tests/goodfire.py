@@ -19,7 +19,7 @@ def fixture_or_skip(name):
     if not (path := HERE/name).exists(): pytest.skip(f'the authors\' run is not here: {name}')
     return path
 
-def expected(name): return json.loads(fixture_or_skip(name).read_text())
+def expected(name): return json.loads(fixture_or_skip(name).read_text(encoding='utf-8'))
 
 class Attention(nn.Module):
     "Causal attention with rotary positions and shared keys and values"
