@@ -6,9 +6,9 @@
 __all__ = ['ShortText', 'Evidence']
 
 # %% ../nbs/32a_evidence.ipynb #ba653d9f
-from typing import Annotated
+from typing import Annotated, TypeVar
 from pydantic import Field
-from traitlets import CUnicode, validate
+from traitlets import CUnicode, link, validate
 from .display import visible
 from .harvest import Component, Harvest
 from .keys import Key
@@ -52,6 +52,7 @@ def _activation_bins(h, key):
 
 # %% ../nbs/32a_evidence.ipynb #78c69031
 ShortText = Annotated[str, Field(max_length=400)]
+_View = TypeVar('_View', bound='Evidence')
 
 # %% ../nbs/32a_evidence.ipynb #89fe433a
 class Evidence(View):
@@ -59,15 +60,23 @@ class Evidence(View):
     key = CUnicode('', help='The picked component as `site:c`; empty for none').tag(sync=True)
 
     def __init__(self,
-        h:Harvest,  # The harvest to show; opened with its decomposition, it also gives the logit lens
-        **traits,   # First values of the view's traits
+        # The harvest to show; opened with its decomposition, it also gives the logit lens. Some views can do without
+        h:Harvest|None,
+        **traits, # First values of the view's traits
     ):
-        self.h = h
+        self._harvest = h
         super().__init__(**traits)
+
+    @property
+    def h(self)->Harvest: # `RuntimeError` for a view without one
+        "The harvest that the view shows"
+        if self._harvest is None:
+            raise RuntimeError("this view has no harvest; make it with one to see evidence about components")
+        return self._harvest
 
     @validate('key')
     def _check_key(self, proposal):
-        if proposal.value: self.h.at(proposal.value)
+        if proposal.value and self._harvest is not None: self.h.at(proposal.value)
         return proposal.value
 
     @property
@@ -75,6 +84,20 @@ class Evidence(View):
         "The picked component with everything that the harvest holds about it"
         if not self.key: raise RuntimeError("no component is picked yet: click one, or set `key`")
         return self.h.component(self.key)
+
+    def show(self:_View,
+        key:str|Key, # A component
+    )->_View:
+        "Pick a component; as the last line of a cell, this shows the view with it"
+        self.key = str(key)
+        return self
+
+    def follow(self:_View,
+        *views:'Evidence', # Views of the same model
+    )->_View:
+        "From now on, what is picked here is picked in other views, and the other way round"
+        for v in views: link((self, 'key'), (v, 'key'))
+        return self
 
     @browser_callable
     def pick(self, key:ShortText):
@@ -110,6 +133,11 @@ class Evidence(View):
         df = self.h.correlated(key).head(12)
         return [dict(key=k, pmi=r.pmi, firings=r.firings, p_given_this=r.p_given_this,
             label=visible(r.output_label or r.input_label)) for k,r in df.iterrows()]
+
+    def labels_by_key(self)->dict[str,str]:
+        "The output label of each component that has a label, or else its input label"
+        df = self.h.labels.frame()
+        return {k:visible(o or i) for k,i,o in zip(df.index, df.input_label, df.output_label)}
 
     def _full_detail(self, key, examples=6, deep=True):
         "All answers about a component, for a page; without `deep` only the quick ones"

@@ -27,12 +27,6 @@ def _next_tokens(dm, toks, texts, top):
     return [[(visible(texts[i]), v) for i,v in zip(ids.tolist(), values.tolist())]
         for ids,values in zip(p.indices, p.values)]
 
-# %% ../nbs/34_lens.ipynb #31ecb4ae
-def _label_by_key(h):
-    "Key to label, the output label where there is one"
-    df = h.labels.frame()
-    return {k:visible(o or i) for k,i,o in zip(df.index, df.input_label, df.output_label)}
-
 # %% ../nbs/34_lens.ipynb #0f23d3b2
 def _most_telling(ci, bits, threshold, most):
     "Indices of components above the threshold, by importance times surprise (bits), the largest first"
@@ -71,7 +65,7 @@ class PromptLens(Evidence):
             raise ValueError(f"the text has {len(toks)} tokens; up to {self.most} are shown")
         g,threshold = torch.cat([ci[s] for s in h.sites], -1).cpu(),h.manifest['threshold']
         place = [(i,c) for i,s in enumerate(h.sites) for c in range(dm.C[s])]
-        labels = _label_by_key(h)
+        labels = self.labels_by_key()
         def active(t):
             for j in _most_telling(g[t], self._bits, threshold, cells):
                 site,c = place[j]

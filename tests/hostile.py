@@ -64,8 +64,10 @@ def learner(names):
 
 def views(h, dm, names):
     "Every view, by title"
+    from spd_nb.attribution import graph
     from spd_nb.browser import ComponentBrowser
     from spd_nb.diff import EditDiff
+    from spd_nb.graph_view import GraphView
     from spd_nb.lens import PromptLens
     from spd_nb.monitor import TrainingMonitor
     from spd_nb.pickers import HeatmapPicker, ParetoPicker
@@ -75,7 +77,8 @@ def views(h, dm, names):
     monitor(learner(list(dict.fromkeys(names))))
     monitor.note = names[0]
     monitor.data = monitor._data()
-    edit = named_edit(dm, names)
+    edit,g = named_edit(dm, names),graph(dm, PROMPT, tokenizer=h.tokenizer)
+    best = g.nodes[g.nodes.kind=='component'].nlargest(13, 'influence').index.tolist()
     studio = EditStudio(h, prompt=PROMPT, changes=[dict(key=QUOTE, factor=0., token='', strength=1.),
         dict(key='model.layers.1.mlp.down_proj:130', factor=1., token=names[0], strength=1.)])
     return dict(browser=ComponentBrowser(h, key=QUOTE), lens=PromptLens(h, prompt=PROMPT, key=QUOTE), studio=studio,
@@ -85,7 +88,8 @@ def views(h, dm, names):
         pareto=ParetoPicker(frame(names), names[6], 'p', group='group', text='edit', title=names[0], x_title=names[1],
             y_title=names[2]),
         diff=EditDiff(dm, edit, [PROMPT, names[0] or PROMPT], n=5, tokenizer=h.tokenizer,
-        measured=Measured(measures(names), None, None)))
+        measured=Measured(measures(names), None, None)),
+        graph=GraphView(g, h, pinned=best, groups={n:[b] for n,b in zip(names[:12], best[:-1])}))
 
 def named_edit(dm, names):
     from spd_nb.edit import Edit, ablated

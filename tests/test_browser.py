@@ -112,6 +112,16 @@ view = EditDiff(dm, ablated(dm, quote), [text, 'Tom said'], n=5)
 view
 """
 
+GRAPH = """
+from spd_nb.attribution import graph
+from spd_nb.graph_view import GraphView
+g = graph(dm, text)
+best = g.nodes[g.nodes.kind=='component'].nlargest(3, 'influence').index.tolist()
+view = GraphView(g, h, pinned=best[:2], groups={'<b>pair</b>':best[:2]})
+limits = dict(most=2, examples=1)
+view
+"""
+
 class Case(NamedTuple):
     "What is asked of a view"
     name:str          # Of the test
@@ -143,6 +153,10 @@ CASES = [
     Case('diff', DIFF, '.spd-diff-token', '[data-prompt="0"][data-position="5"]',
         '(view.prompt, view.position, len(view.selected))', (0, 5, 8), 'view.prompt = 1',
         ('.spd-diff-written', 'after prompt 1'), ('[data-prompt="0"][data-position="5"][aria-selected=true]', ' farm')),
+    Case('graph', GRAPH, '.spd-node', '.spd-node.spd-kind-1:not(.spd-out)',
+        "view.node in g.nodes.index and view.node.startswith(view.key+'@')", True,
+        "view.groups = {}; view.pinned = best", ('.spd-box:nth-child(3)', ' at '),
+        ('.spd-graph-side header', 'model.layers')),
 ]
 PHONE = dict(width=390, height=844)
 FITS = '() => document.documentElement.scrollWidth <= innerWidth' # nothing to scroll sideways
@@ -502,7 +516,8 @@ def walk(part, name):
         lens=['.spd-tok >> nth=3','.spd-cell:enabled >> nth=0'], studio=['.spd-code-button','.spd-tok >> nth=2'],
         monitor=['.spd-losses button >> nth=0','.spd-losses button >> nth=18'], heat=['canvas'],
         pareto=['.spd-point >> nth=4','.spd-point >> nth=0'],
-        diff=['[data-prompt="0"][data-position="5"]','[data-prompt="1"][data-position="0"]'])
+        diff=['[data-prompt="0"][data-position="5"]','[data-prompt="1"][data-position="0"]'],
+        graph=['.spd-kind-1.spd-node:not(.spd-out) >> nth=2','.spd-edge','.spd-pin','.spd-box','.spd-ungroup','.spd-undo'])
     for sel in clicks[name]:
         part.locator(sel).first.hover(force=True)
         part.locator(sel).first.click(force=True)
