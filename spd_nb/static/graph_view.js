@@ -6,14 +6,13 @@ const HOW = [['without', 'without the pinned'], ['only', 'only the pinned'], ['a
 const WEIGHTS = [['size', 'contribution'], ['node', 'relative to the node it feeds'], ['site', 'relative to the site it feeds']]
 const sign = (v, alpha) => v < 0 ? `rgba(224, 123, 26, ${alpha})` : `rgba(59, 127, 196, ${alpha})` // --spd-orange and --spd-blue
 
+// What a page holds of what the model says with some nodes
+const saidOf = (model, { nodes, how }) => (model.get('said') || []).find(o => o.how === how && JSON.stringify(o.nodes) === JSON.stringify(nodes))
+
 function answer(model, what, args) {
   if (what === 'arrange') { for (const [k, v] of Object.entries(args)) model.set(k, v); return null }
   if (what === 'pick_node') { model.set('node', args.node); model.set('key', args.node && !args.node.startsWith('/') ? args.node.replace(/@\d+$/, '') : ''); return null }
-  if (what === 'says') {
-    const a = (model.get('said') || []).find(o => o.how === args.how && JSON.stringify(o.nodes) === JSON.stringify(args.nodes))
-    if (!a) throw new Error('This file holds what the model says with the nodes that were pinned; others need Python.')
-    return a.answer
-  }
+  if (what === 'says') return saidOf(model, args)?.answer
   const details = model.get('details')
   if (!Object.hasOwn(details, args.key)) throw new Error(`${args.key} is not in this file`)
   if (what === 'examples') return []
@@ -22,7 +21,7 @@ function answer(model, what, args) {
 
 function render({ model, el }) {
   const { body, note, ask, forget, close } = mountView(el, model, 'graph')
-  const g = model.get('drawn'), names = g.nodes.name, row = new Map(names.map((n, i) => [n, i])), kept = model.get('details')
+  const g = model.get('drawn'), names = g.nodes.name, row = new Map(names.map((n, i) => [n, i])), kept = model.get('details'), page = Boolean(model.get('said')) // a page holds answers, and evidence of some components
   let arrangement = current(), past = [], future = [], shown = null, size = g.edges.w, at = null, over = null, chosen = new Set()
   const into = names.map(() => []), outOf = names.map(() => [])
   g.edges.s.forEach((s, e) => { outOf[s].push(e); into[g.edges.t[e]].push(e) })
@@ -58,6 +57,7 @@ function render({ model, el }) {
   let how = 'without'
   const hows = h('div', { class: 'spd-row', role: 'group', 'aria-label': 'intervention' }), says = h('div', { class: 'spd-result' })
   const pane = model.get('evidence') ? detail(ask, key => show(key), kept) : null
+  const absent = h('p', { class: 'spd-faint' })
   const live = model.get('live') || (model.get('said') || []).length > 0
   body.append(
     h('div', { class: 'spd-row' }, nodeShare.el, edgeShare.el, h('label', {}, 'edges by', weights)),
@@ -65,7 +65,7 @@ function render({ model, el }) {
     h('div', { class: 'spd-graph-panes' }, scroll, side),
     h('section', { class: 'spd-pinned' }, h('h3', {}, 'pinned'), tools, pins),
     live ? h('section', {}, h('h3', {}, 'what the model says next'), hows, says) : '',
-    kept && pane ? h('p', { class: 'spd-faint' }, 'This file keeps the evidence of the most influential components.') : '', pane ? pane.el : '')
+    absent, pane ? pane.el : '')
 
   function current() { return structuredClone({ pinned: model.get('pinned'), groups: model.get('groups'), places: model.get('places') }) }
   const same = (a, b) => JSON.stringify(a) === JSON.stringify(b)
@@ -265,6 +265,7 @@ function render({ model, el }) {
   const ask_ = latestOnly(async () => {
     const nodes_ = asked()
     if (!nodes_.length) { forget('says'); says.replaceChildren(h('p', { class: 'spd-faint' }, 'Pin components to see what the model says without them, and with nothing else.')); return }
+    if (page && !saidOf(model, { nodes: nodes_, how })) { says.replaceChildren(h('p', { class: 'spd-faint' }, 'This file holds what the model says with the nodes that were pinned; others need Python.')); return }
     const a = await ask('says', { nodes: nodes_, how })
     says.replaceChildren(h('p', {}, `${nodes_.length} ${nodes_.length === 1 ? 'component' : 'components'}${chosen.size ? ' of the chosen boxes' : ''}: probability of the next token, the model → ${HOW.find(([k]) => k === how)[1]}; KL ${formatNumber(a.kl)} nats`), bars(a.next))
   })
@@ -300,7 +301,13 @@ function render({ model, el }) {
     for (const [o, k] of [[nodeShare, 'node_share'], [edgeShare, 'edge_share']]) if (Number(o.input.value) !== model.get(k)) { o.input.value = model.get(k); pruneNow() }
   }
   function pickedNow() { if (picked() !== undefined) focusable(picked()); nodes.forEach((e, i) => e.setAttribute('aria-current', String(i === picked()))); light(over) }
-  function keyNow() { pane?.show(model.get('key')) }
+  function keyNow() {
+    const key = model.get('key'), missing = Boolean(kept && key && !Object.hasOwn(kept, key))
+    absent.textContent = missing ? `This file keeps no evidence about ${key}.` : ''
+    if (!pane) return
+    pane.el.hidden = missing
+    if (!missing) pane.show(key)
+  }
   const sized = new ResizeObserver(debounce(() => { if (!el.isConnected || !scroll.clientWidth) return; place(); draw(); drawPins() }, 60))
   const heard = { pinned: pushed, groups: pushed, places: pushed, node_share: moved, edge_share: moved, node: pickedNow, key: keyNow }
   for (const [k, f] of Object.entries(heard)) model.on(`change:${k}`, f)
