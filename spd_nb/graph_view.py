@@ -195,12 +195,13 @@ class GraphView(_Pinned):
         keys:Iterable|None=None, # Components whose evidence is kept; `None` keeps those pinned and the most influential
         most:int=40,             # How many of the most influential
         examples:int=3,          # Examples to keep of each
+        deep:bool=True,          # Whether to keep what takes longer: the logit lens, neighbours, and the attack
     )->dict:
         "State of the view with evidence about some components, and what the model says with those pinned"
-        state = super().snapshot_state()|dict(live=False, drawn=self.drawn, said=self._said())
+        state = super().snapshot_state()|dict(live=False, drawn=self.drawn, said=self._said(deep))
         if self._harvest is None: return state
         if keys is None: keys = self._telling(most)
-        return state|dict(details={k:self._full_detail(k, examples) for k in map(str, keys)})
+        return state|dict(details={k:self._full_detail(k, examples, deep) for k in map(str, keys)})
 
     def _telling(self, most):
         "Keys of the picked, the pinned and the most influential components"
@@ -208,10 +209,10 @@ class GraphView(_Pinned):
         mine = [self.key]*bool(self.key)+[self._component_of(n) for n in self.pinned]
         return dict.fromkeys(k for k in [*mine, *df.nlargest(most, 'influence').key] if k)
 
-    def _said(self):
+    def _said(self, attacked):
         nodes = [n for n in self.pinned if self._component_of(n)]
         if not nodes or not self.live: return []
-        hows:tuple[How,...] = ('without','only','attacked')
+        hows:tuple[How,...] = ('without','only','attacked') if attacked else ('without','only')
         return [dict(nodes=nodes, how=how, answer=jsonable(self.says(nodes=nodes, how=how))) for how in hows]
 
     def plain_html(self)->str:
@@ -221,6 +222,8 @@ class GraphView(_Pinned):
             for n,r in df.nlargest(12, 'influence').iterrows()]
         head = ('node','token','importance','activation','influence')
         return f'<p>{len(self.graph)} nodes, {len(self.graph.edges)} edges</p>'+html_table(rows, head)
+
+    def _repr_html_(self)->str: return self.snapshot(most=6, examples=2, deep=False)._repr_html_()
 
 # %% ../nbs/38_graph_view.ipynb #012dd51a
 def _check_same(g, h, dm):

@@ -243,7 +243,9 @@ print(json.dumps(took))"""
 LOOK = """
 import json, torch
 torch.set_num_threads(1)
+from spd_nb.attribution import graph
 from spd_nb.browser import ComponentBrowser
+from spd_nb.graph_view import GraphView
 from spd_nb.harvest import Harvest
 from spd_nb.lens import PromptLens
 from spd_nb.model import load
@@ -252,6 +254,8 @@ big = Harvest({big!r})
 dm = load({data!r}+'/story')
 h = Harvest({data!r}+'/story/harvest', dm)
 def held(): return int(open('/proc/self/statm').read().split()[1])*4096/1e6
+g = graph(dm, 'Ida went to the farm. She got a letter: "See you at the')
+best = g.nodes[g.nodes.kind=='component'].nlargest(8, 'influence').index.tolist()
 repr(big), repr(h)
 before = held()
 """
@@ -275,7 +279,8 @@ def looked(name, n):
         made_up(Path(tmp)/'big', n)
         cells = [LOOK.format(big=str(Path(tmp)/'big'), data=str(root/'data')), 'view = ComponentBrowser(big)\nview',
             "PromptLens(h, prompt='Ida')",
-            "EditStudio(h, keys=['model.layers.1.mlp.down_proj:80'], prompt='Ida went to the farm. She got a letter:')"]
+            "EditStudio(h, keys=['model.layers.1.mlp.down_proj:80'], prompt='Ida went to the farm. She got a letter:')",
+            'drawn = GraphView(g, h, pinned=best)\ndrawn']
         code = [dict(cell_type='code', id=f'c{i}', metadata={}, execution_count=None, outputs=[], source=c)
             for i,c in enumerate(cells)]
         (Path(tmp)/'a.ipynb').write_text(json.dumps(dict(nbformat=4, nbformat_minor=5,
@@ -321,6 +326,16 @@ def looked(name, n):
             bars = "document.querySelector('.spd-studio .spd-bars').textContent"
             for v in (.1, .2, .3, .4, .5, .6):
                 timed('slider', f"window.was = {bars}; const i = document.querySelector('.spd-slide'); i.value = {v}; i.dispatchEvent(new Event('input'))", f"{bars} !== window.was")  # noqa: E501
+            drawn = "document.querySelectorAll('.spd-node').length > 400 && document.querySelector('.spd-box')"
+            timed('graph, first paint', run(4), drawn)
+            for i in range(20, 400, 20):  # what a hover itself takes, before the frame that shows it
+                took.setdefault('graph, hover', []).append(page.evaluate("i => { const e = document.querySelectorAll('.spd-node')[i], t = performance.now(); e.dispatchEvent(new PointerEvent('pointerover', { bubbles: true })); e.getBoundingClientRect(); return performance.now() - t }", i))  # noqa: E501
+            for v in (.9, 1, .5, .99, .7, .95):
+                timed('graph, slider', f"window.was = document.querySelector('.spd-graph-count').textContent; const i = document.querySelector('.spd-graph-node_share'); i.value = {v}; i.dispatchEvent(new Event('input'))", "document.querySelector('.spd-graph-count').textContent !== window.was")  # noqa: E501
+            timed('graph, intervention', "document.querySelector('.spd-how-only').click()",
+                "document.querySelector('.spd-graph .spd-result').textContent.includes('only the pinned')")
+            f = lab.eval('a.ipynb', "drawn.to_html('graph.html').stat().st_size")
+            took['graph, kB of its file'] = [int(f)/1e3]
             if (root/'demo.html').exists():
                 page.goto((root/'demo.html').as_uri())
                 page.wait_for_timeout(1500)
@@ -393,7 +408,7 @@ if __name__=='__main__':
     print(f"searching 10,000 components on {sum(r['disk'].values()):.0f} MB ({', '.join(f'{k} {v:.1f}' for k,v in r['disk'].items())}): "+', '.join(f'{k} {v:.0f}' for k,v in r['took'].items())+' ms (opening 500, by_token 100, component 50, components 300)', flush=True)  # noqa: E501
     if shutil.which('chromium'):
         r = apart('looked', 'x', 10_000)
-        print("in JupyterLab, medians (largest): "+', '.join(f"{k} {v:.0f} ({r['worst'][k]:.0f})" for k,v in r['took'].items())+f" ms; {r['memory']:.0f} MB more in the kernel, {r['message']/1e3:.0f} kB for a page of rows (at most 1,000 ms first paint, 100 keystroke, 150 detail, 1,000 prompt, 300 slider, 1,000 demo; 200 MB, 200 kB)", flush=True)  # noqa: E501
+        print("in JupyterLab, medians (largest): "+', '.join(f"{k} {v:.0f} ({r['worst'][k]:.0f})" for k,v in r['took'].items())+f" ms; {r['memory']:.0f} MB more in the kernel, {r['message']/1e3:.0f} kB for a page of rows (at most 1,000 ms first paint, 100 keystroke, 150 detail, 1,000 prompt, 300 slider, 1,000 demo; graph: 1,000 first paint, 16 hover, 100 slider, 2,000 kB; 200 MB, 200 kB)", flush=True)  # noqa: E501
     else: print('no chromium on PATH, so views are not timed')
     mods = 'spd_nb.train, spd_nb.eval, spd_nb.feature_space, spd_nb.plots'
     pairs = [(imported('torch'), imported(mods)) for _ in range(5)]
