@@ -517,7 +517,8 @@ def walk(part, name):
         monitor=['.spd-losses button >> nth=0','.spd-losses button >> nth=18'], heat=['canvas'],
         pareto=['.spd-point >> nth=4','.spd-point >> nth=0'],
         diff=['[data-prompt="0"][data-position="5"]','[data-prompt="1"][data-position="0"]'],
-        graph=['.spd-kind-1.spd-node:not(.spd-out) >> nth=2','.spd-edge','.spd-pin','.spd-box','.spd-ungroup','.spd-undo'])
+        graph=['.spd-kind-1.spd-node:not(.spd-out) >> nth=2','.spd-edge','.spd-pin','.spd-box','.spd-ungroup',
+        '.spd-undo'])
     for sel in clicks[name]:
         part.locator(sel).first.hover(force=True)
         part.locator(sel).first.click(force=True)

@@ -131,8 +131,12 @@ def induction(n=100):
 
 ROLES = dict(quote='quote_open', he='pron_m', name='name', emoticon='emo_eyes', moral='moral', nature='nature')
 
-def prompts(dm, each=5, longest=20, least=.2):
-    "Prompts whose next token has a role, and that the model says with some confidence; the first that are found"
+def prompts(dm, each=5, longest=20):
+    """Prompts whose next token has a role, and that the model says with some confidence; the first that are found
+
+    Which animal or plant comes next is open in these stories: none gets more than .08
+    """
+    least = dict.fromkeys(ROLES, .2)|dict(nature=.05)
     found,rows = {r:[] for r in ROLES},story_rows(400, 64, seed=41)
     for row in rows:
         for t in range(6, len(row)):
@@ -141,7 +145,7 @@ def prompts(dm, each=5, longest=20, least=.2):
             start = max(0, t-longest)
             ids = torch.tensor([IDS[w.text] for w in row[start:t]])
             p = dm.clean(ids[None]).out[0,-1].softmax(-1)[IDS[row[t].text]].item()
-            if p>=least and all(x[3]!=row for x in found[role]): found[role].append((ids, IDS[row[t].text], p, row))
+            if p>=least[role] and all(x[3]!=row for x in found[role]): found[role].append((ids, IDS[row[t].text], p, row))
     return found
 
 def circuits(steps=400, lr=.03, sparsity=.02):
