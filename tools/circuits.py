@@ -98,34 +98,42 @@ def removal(n=50, seq=20, sources=24):
 
 # induction
 
+def induction_toys():
+    "The decomposition that ships, and one of another seed, which is trained if need be (three minutes)"
+    from toys import run
+    runs = root/'runs'/'toys'
+    if not (runs/'induction-1'/'saved').exists(): run('induction', 1, runs)
+    return spd.load('induction'),spd.load(runs/'induction-1'/'saved')
+
 def induction(n=100):
     """Of the keys that feed the induction component: are they fed by the first layer, which heard it from the position
     before? Once for any of the ten strongest keys, and once for that at the first mention, where attention is"""
-    dm = spd.load('induction')
-    half,rows = dm.target.spec['half'],[]
-    for row in next(iter(dm.target.batches(n, seed=31))):
-        start = len(row)-half
-        at = start+4
-        first = int((row[:start]==row[at]).nonzero()[0])+1  # what followed the current token's first mention
-        g = graph(dm, row, row[at+1:at+2].tolist(), positions=at)
-        e = g.edges.assign(site=lambda d: d.source.map(g.nodes.site), at=lambda d: d.source.map(g.nodes.position),
-            size=lambda d: d.weight.abs())
-        inner = g.nodes[(g.nodes.site=='blocks.1.o')&(g.nodes.position==at)]
-        into = e[e.target==inner.influence.idxmax()].nlargest(20, 'size')
-        keys = e[(e.target==inner.influence.idxmax())&(e.site=='blocks.1.k')].nlargest(10, 'size')
-        def from_previous(key, position):
-            fed = e[e.target==key].nlargest(5, 'size')
-            for o in fed[fed.site=='blocks.0.o'].source:
-                values = e[(e.target==o)&(e.site=='blocks.0.v')].nlargest(1, 'size')
-                if len(values) and values['at'].iloc[0]==position-1: return True
-            return False
-        mention = keys[keys['at']==first]
-        rows.append({'a key among the 20 largest edges':(into.site=='blocks.1.k').any(),
-            'one of the 10 strongest keys is fed from the previous token':
-                any(map(from_previous, keys.source, keys['at'])),
-            'the key at the first mention is among the 10 strongest':len(mention)>0,
-            'that key is fed from the previous token':any(map(from_previous, mention.source, mention['at']))})
-    write('circuits_induction.csv', pd.DataFrame(rows).mean().rename_axis('what').reset_index(name='share'))
+    found = {f'seed {i}':pd.DataFrame([previous_tokens(dm, row) for row in next(iter(dm.target.batches(n, seed=31)))])
+        for i,dm in enumerate(induction_toys())}
+    table = pd.DataFrame({k:df.mean() for k,df in found.items()})
+    write('circuits_induction.csv', table.rename_axis('what').reset_index())
+
+def previous_tokens(dm, row):
+    start = len(row)-dm.target.spec['half']
+    at = start+4
+    first = int((row[:start]==row[at]).nonzero()[0])+1  # what followed the current token's first mention
+    g = graph(dm, row, row[at+1:at+2].tolist(), positions=at)
+    e = g.edges.assign(site=lambda d: d.source.map(g.nodes.site), at=lambda d: d.source.map(g.nodes.position),
+        size=lambda d: d.weight.abs())
+    inner = g.nodes[(g.nodes.site=='blocks.1.o')&(g.nodes.position==at)]
+    into = e[e.target==inner.influence.idxmax()].nlargest(20, 'size')
+    keys = e[(e.target==inner.influence.idxmax())&(e.site=='blocks.1.k')].nlargest(10, 'size')
+    def from_previous(key, position):
+        fed = e[e.target==key].nlargest(5, 'size')
+        for o in fed[fed.site=='blocks.0.o'].source:
+            values = e[(e.target==o)&(e.site=='blocks.0.v')].nlargest(1, 'size')
+            if len(values) and values['at'].iloc[0]==position-1: return True
+        return False
+    mention = keys[keys['at']==first]
+    return {'a key among the 20 largest edges':(into.site=='blocks.1.k').any(),
+        'one of the 10 strongest keys is fed from the previous token':any(map(from_previous, keys.source, keys['at'])),
+        'the key at the first mention is among the 10 strongest':len(mention)>0,
+        'that key is fed from the previous token':any(map(from_previous, mention.source, mention['at']))}
 
 # circuits
 
@@ -145,7 +153,8 @@ def prompts(dm, each=5, longest=20):
             start = max(0, t-longest)
             ids = torch.tensor([IDS[w.text] for w in row[start:t]])
             p = dm.clean(ids[None]).out[0,-1].softmax(-1)[IDS[row[t].text]].item()
-            if p>=least[role] and all(x[3]!=row for x in found[role]): found[role].append((ids, IDS[row[t].text], p, row))
+            if p>=least[role] and all(x[3]!=row for x in found[role]):
+                found[role].append((ids, IDS[row[t].text], p, row))
     return found
 
 def circuits(steps=400, lr=.03, sparsity=.02):
@@ -179,6 +188,22 @@ def circuits(steps=400, lr=.03, sparsity=.02):
                 seconds=taken))
             write('circuits.csv', pd.DataFrame(done))
 
+def sizes(steps=400, lr=.03):
+    "Size against what survives: the first prompt of each role, from little to much pressure to be small"
+    dm = spd.load('story')
+    path = RESULTS/'circuits_sizes.csv'
+    done = pd.read_csv(path).to_dict('records') if path.exists() else []
+    for role,found in prompts(dm, 1).items():
+        ids,wanted,p,_ = found[0]
+        for sparsity in (.005,.02,.1,.3,1.,3.):
+            for name,adversary in (('attacked', 4), ('rest removed', None)):
+                if any((r['role'], r['sparsity'], r['learned'])==(role, sparsity, name) for r in done): continue
+                c = circuit(dm, ids, wanted, sparsity=sparsity, adversary=adversary, steps=steps, lr=lr, progress=False)
+                said = {rest:outcome(c.q, c.ci, rest).p/p for rest in ('removed','random',160)}
+                done.append(dict(role=role, learned=name, sparsity=sparsity, nodes=len(c), removed=said['removed'],
+                    random=said['random'], pgd_160=said[160]))
+                write('circuits_sizes.csv', pd.DataFrame(done))
+
 # speed
 
 def speed():
@@ -204,7 +229,7 @@ def speed():
     write('circuits_speed.csv', pd.DataFrame(rows))
 
 if __name__=='__main__':
-    jobs = dict(edges=edges, removal=removal, induction=induction, circuits=circuits, speed=speed)
+    jobs = dict(edges=edges, removal=removal, induction=induction, circuits=circuits, sizes=sizes, speed=speed)
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('job', choices=jobs, nargs='+')
     for job in p.parse_args().job: jobs[job]()
