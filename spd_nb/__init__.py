@@ -11,6 +11,7 @@ if TYPE_CHECKING:  # for editors and type checkers; the table below is what runs
     from .edit import ablated, only, scaled, u_replaced, v_replaced
     from .eval import report
     from .export import baked
+    from .graph_view import GraphView
     from .harvest import Harvest
     from .learn import write_token
     from .lens import PromptLens
@@ -24,14 +25,15 @@ if TYPE_CHECKING:  # for editors and type checkers; the table below is what runs
     from .train import fit
 
 __all__ = [
-    'ComponentBrowser', 'EditStudio', 'Harvest', 'PromptLens', 'ablated', 'baked', 'circuit', 'decompose', 'fit', 'graph',
-    'linear_sites', 'load', 'load_lm', 'measure', 'only', 'plan', 'report', 'save', 'scaled', 'spd_losses', 'tokens',
-    'u_replaced', 'v_replaced', 'vpd_losses', 'write_token']
+    'ComponentBrowser', 'EditStudio', 'GraphView', 'Harvest', 'PromptLens', 'ablated', 'baked', 'circuit',
+    'decompose', 'fit', 'graph', 'linear_sites', 'load', 'load_lm', 'measure', 'only', 'plan', 'report', 'save',
+    'scaled', 'spd_losses', 'tokens', 'u_replaced', 'v_replaced', 'vpd_losses', 'write_token']
 
 _MODULES = dict(
     attribution='graph', browser='ComponentBrowser', circuits='circuit', data='tokens',
     edit='ablated only scaled u_replaced v_replaced', eval='report',
-    export='baked', harvest='Harvest', learn='write_token', lens='PromptLens', lms='linear_sites load_lm',
+    export='baked', graph_view='GraphView', harvest='Harvest', learn='write_token', lens='PromptLens',
+    lms='linear_sites load_lm',
     model='decompose load save', objectives='spd_losses vpd_losses', planning='plan', studio='EditStudio',
     tradeoff='measure', train='fit')
 

@@ -8,10 +8,12 @@ from html import escape
 from pathlib import Path
 from typing import NamedTuple
 import numpy as np, pandas as pd, torch
+from spd_nb.attribution import graph as graph_of
 from spd_nb.browser import ComponentBrowser
 from spd_nb.diff import EditDiff
 from spd_nb.edit import ablated
 from spd_nb.ground_truth import matched, one_hots
+from spd_nb.graph_view import GraphView
 from spd_nb.harvest import Harvest
 from spd_nb.lens import PromptLens
 from spd_nb.model import decompose, load
@@ -190,6 +192,12 @@ def lens():
     clicks = '.spd-tok >> nth=-1','.spd-cell:enabled >> nth=-1'
     return Shot(PromptLens(h, prompt=LETTER), dict(most=6, examples=2), clicks, height=760)
 
+def graph():
+    dm,h = story()
+    g = graph_of(dm, LETTER+' "See you at the')
+    copied = g.paths('/token:213', '/logit:213', 1).path[0]
+    return Shot(GraphView(g, h, node=copied[2], pinned=copied, node_share=.95), dict(most=4), height=650)
+
 def studio():
     dm,h = story()
     return Shot(EditStudio(h, prompt=LETTER, changes=[dict(key=QUOTE, factor=0., token='', strength=1.)]))
@@ -273,7 +281,7 @@ def picture(shot, browser):
     return palette_png(np.frombuffer(base64.b64decode(data), np.uint8).reshape(h, w, 4)[...,:3])
 
 DIAGRAMS = {f.__name__:f for f in (pentagon, importances, front, dose)}
-VIEWS = {f.__name__:f for f in (browser, lens, studio, diff, monitor, heatmap, pareto)}
+VIEWS = {f.__name__:f for f in (browser, lens, graph, studio, diff, monitor, heatmap, pareto)}
 
 def main(names):
     torch.set_num_threads(1)
