@@ -57,7 +57,7 @@ class _Fused(TorchFunctionMode):
 
     def _on_fused(self, out, query, key, value, attn_mask=None, dropout_p=0., is_causal=False, scale=None,
             enable_gqa=False):
-        if query.shape[-2]!=self.S or key.shape[-2]!=self.S: return
+        if query.ndim<3 or query.shape[-2]!=self.S or key.shape[-2]!=self.S: return
         if (n := query.shape[-3]//key.shape[-3])>1: key,value = (a.repeat_interleave(n, -3) for a in (key, value))
         q,k,v = (self._by_head(a, query.shape[:-2]) for a in (query, key, value))
         scale = q.shape[-1]**-.5 if scale is None else scale
@@ -165,14 +165,16 @@ class CutRun:
 # %% ../nbs/25a_attention.ipynb #47a7d75a
 _KINDS = dict(query='q', key='k', value='v', output='out')
 
+def _joint(run, i, kind):
+    y = getattr(run.calls[i], _KINDS[kind])
+    return run.readers(y) if kind=='output' else run.sources(y)
+
 def joints(
     run:CutRun, # A recorded run
     i:int,      # The number of an attention
 )->dict[str,list[str]]:
     "The matrices before and after an attention, by kind: query, key, value, output"
-    call = run.calls[i]
-    return {kind:run.readers(call.out) if kind=='output' else run.sources(getattr(call, name))
-        for kind,name in _KINDS.items()}
+    return {kind:_joint(run, i, kind) for kind in _KINDS}
 
 def attentions(
     dm:Decomposed|nn.Module, # A model, decomposed or not
@@ -201,7 +203,7 @@ def layer_of(
         if 0<=at<n: return at
         raise ValueError(f"no layer {at}: {type(run.model).__name__} has {n} with attention, 0 to {n-1}")
     get_site(run.model, at)
-    found = [joints(run, i)[kind] for i in range(n)]
+    found = [_joint(run, i, kind) for i in range(n)]
     for i,sites in enumerate(found):
         if at in sites: return i
     known = ', '.join(dict.fromkeys(s for sites in found for s in sites)) or 'none'
@@ -210,14 +212,14 @@ def layer_of(
 def _plural(kind): return dict(query='queries').get(kind, f'{kind}s')
 
 def site_of(
-    dm:Decomposed,        # A decomposed model
-    run:CutRun,           # A recorded run of its target
-    i:int,                # The number of an attention
-    kind:str,             # query, key, value or output
+    dm:Decomposed,           # A decomposed model
+    run:CutRun,              # A recorded run of its target
+    i:int,                   # The number of an attention
+    kind:str,                # query, key, value or output
     first:int|str|None=None, # A site to prefer, if there are several
 )->str:                   # `SiteError` if it is not decomposed
     "The decomposed site at one end of an attention"
-    sites = joints(run, i)[kind]
+    sites = _joint(run, i, kind)
     if (known := [s for s in sites if s in dm.sites]): return str(first) if first in known else known[0]
     way = 'are read by' if kind=='output' else 'come from'
     what = f"{' and '.join(sites)}, which is not decomposed" if sites else 'no matrix'

@@ -254,7 +254,7 @@ def qk_pairs(
         tables.append(_table(torch.einsum('nhd,mhod->hnmo', q[:,:,last], earlier), i, names, top))
     return pd.concat(tables, ignore_index=True)
 
-# %% ../nbs/26_heads.ipynb #02aea848
+# %% ../nbs/26_heads.ipynb #8a4cc175
 def ov_pairs(
     dm:Decomposed,             # A decomposed model
     components:'pd.DataFrame', # As for `qk_pairs`
@@ -281,7 +281,7 @@ def ov_pairs(
         tables.append(_table(torch.einsum('nhd,mhd->hnm', values[:,:,0], reads), i, names, top))
     return pd.concat(tables, ignore_index=True)
 
-# %% ../nbs/26_heads.ipynb #3665ced3
+# %% ../nbs/26_heads.ipynb #a4c38005
 def head_norms(
     dm:Decomposed,      # A decomposed model
     site:str,           # A site before or after an attention

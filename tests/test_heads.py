@@ -116,6 +116,13 @@ def test_a_norm_of_queries_is_refused():
     dm = small(norm=lambda q: F.rms_norm(q, (4,)))
     with pytest.raises(ValueError, match="queries are not a linear function of what 'q' writes"): qk_on(dm, TOKS, 0, 0)
 
+def test_a_constant_that_is_added_to_queries_counts_as_bias():
+    dm = small(norm=lambda q: q+2)
+    on = qk_on(dm, TOKS, 0, 1)
+    assert off(on)<1e-5
+    plain = qk_on(small(), TOKS, 0, 1)
+    assert torch.allclose(on.q-plain.q, torch.eye(7)[-1][None,:,None].double()*2*.3, atol=1e-6)
+
 def test_a_gate_after_the_heads_is_refused():
     dm = small(after=lambda o: o*o.sigmoid())
     with pytest.raises(ValueError, match="'o' reads the heads through a gate"): ov_pairs(dm, evidence(dm))
