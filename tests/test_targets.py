@@ -3,6 +3,7 @@ import json, subprocess, sys
 from functools import partial
 import pytest, torch
 import transformers as hf
+from spd_nb import lms
 from spd_nb.core import seeded
 from spd_nb.edit import ablated
 from spd_nb.eval import report
@@ -73,6 +74,15 @@ def test_a_subclass_is_imported_only_when_trusted(tmp_path):
 def test_a_reference_names_models_and_nothing_else(name):
     with pytest.raises(ValueError, match='is not a model of transformers'):
         find_target(dict(kind='hf', model=name, name='x', revision=None, dtype='float32'))
+
+def test_a_model_of_the_hub_is_found_at_the_commit_it_was_opened_at(monkeypatch):
+    model,asked = hf.BertModel(hf.BertConfig(**BERT)).eval(),[]
+    model.config.name_or_path,model.config._commit_hash = 'someone/bert','abc123'
+    ref = reference(model)
+    assert (ref['name'], ref['revision'])==('someone/bert', 'abc123')
+    monkeypatch.setattr(lms, 'pretrained', lambda *a: asked.append(a) or model)
+    assert find_target(ref) is model
+    assert asked==[(hf.BertModel, 'someone/bert', torch.float32, 'abc123')]
 
 def test_a_reference_of_an_earlier_save_opens_a_causal_model(tmp_path):
     model = made(hf.LlamaForCausalLM, hf.LlamaConfig(vocab_size=37, hidden_size=16, intermediate_size=20,
