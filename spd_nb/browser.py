@@ -53,7 +53,7 @@ class _ComponentTable(Evidence):
 
     def __init__(self,
         h:Harvest,  # The harvest to show
-        **traits,   # First values of `key`, `token`, `side` and `label`
+        **traits,   # `attributions`, and first values of `key`, `token`, `side` and `label`
     ):
         super().__init__(h, sites=list(map(str, h._components.site.unique())), **traits)
 

@@ -6,12 +6,13 @@
 __all__ = ['ShortText', 'Evidence']
 
 # %% ../nbs/32a_evidence.ipynb #ba653d9f
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 from pydantic import Field
 from traitlets import CUnicode, link, validate
+from .attributions import Attributions
 from .display import visible
 from .harvest import Component, Harvest
-from .keys import Key
+from .keys import Key, SiteError
 from .pages import jsonable
 from .texts import spans
 from .widgets import View, browser_callable
@@ -62,9 +63,10 @@ class Evidence(View):
     def __init__(self,
         # The harvest to show; opened with its decomposition, it also gives the logit lens. Some views can do without
         h:Harvest|None,
+        attributions:Attributions|None=None, # Sums over a corpus, to show what usually feeds a component
         **traits, # First values of the view's traits
     ):
-        self._harvest = h
+        self._harvest,self._attributions = h,attributions
         super().__init__(**traits)
 
     @property
@@ -134,6 +136,20 @@ class Evidence(View):
         return [dict(key=k, pmi=r.pmi, firings=r.firings, p_given_this=r.p_given_this,
             label=visible(r.output_label or r.input_label)) for k,r in df.iterrows()]
 
+    @browser_callable
+    def flows(self, key:ShortText)->dict|None:
+        "What usually feeds a component, and what it feeds (dataset attributions); `None` for a view without them"
+        a = self._attributions
+        if a is None: return None
+        labels = self.labels_by_key()
+        def rows(found):
+            try: df:Any = found(key, 12)
+            except SiteError: return []
+            return [dict(key=r.name, value=r.attribution, label=labels.get(r.name, ''),
+                token=visible(self.h.texts[Key.parse(r.name).c]) if r.name.startswith('/') else None)
+                for r in df.itertuples(index=False)]
+        return dict(into=rows(a.into), out_of=rows(a.out_of))
+
     def labels_by_key(self)->dict[str,str]:
         "The output label of each component that has a label, or else its input label"
         df = self.h.labels.frame()
@@ -143,4 +159,4 @@ class Evidence(View):
         "All answers about a component, for a page; without `deep` only the quick ones"
         d = self.detail(key)
         return jsonable(d|dict(examples=d['examples'][:examples], kept=0, lens=self.lens(key) if deep else None,
-            neighbours=self.neighbours(key) if deep else []), 3)
+            neighbours=self.neighbours(key) if deep else [], flows=self.flows(key) if deep else None), 3)

@@ -138,7 +138,7 @@ class GraphView(_Pinned):
         graph:Graph,              # From `spd_nb.attribution.graph` or `load_graph`
         h:Harvest|None=None,      # A harvest, for labels and the evidence about a component
         dm:Decomposed|None=None,  # The decomposition, for interventions; `None` takes that of the harvest
-        **traits,                 # First values of `pinned`, `groups`, `node` and so on
+        **traits,                 # `attributions`, and first values of `pinned`, `groups`, `node` and so on
     ):
         self.dm = dm if dm is not None or h is None else h.dm
         _check_same(graph, h, self.dm)

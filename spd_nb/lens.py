@@ -42,7 +42,7 @@ class PromptLens(Evidence):
 
     def __init__(self,
         h:Harvest, # Harvest of a language model, opened with its decomposition
-        **traits,  # First values of `prompt` and `key`
+        **traits,  # `attributions`, and first values of `prompt` and `key`
     ):
         self.dm = h.needed_dm()
         super().__init__(h, **traits)

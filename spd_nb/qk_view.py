@@ -8,12 +8,11 @@ __all__ = ['QKView']
 # %% ../nbs/39_qk_view.ipynb #fd612a02
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any
-import torch
 from pydantic import Field
 from traitlets import Bool, Int, List, Unicode
 from .attribution import prompt_of
 from .display import as_html, brief, html_table, visible
-from .evidence import Evidence, ShortText
+from .evidence import Evidence
 from .harvest import Harvest
 from .heads import QKScores, head_scores, qk_on, qk_pairs
 from .model import Decomposed

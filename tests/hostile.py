@@ -71,6 +71,7 @@ def views(h, dm, names):
     from spd_nb.lens import PromptLens
     from spd_nb.monitor import TrainingMonitor
     from spd_nb.pickers import HeatmapPicker, ParetoPicker
+    from spd_nb.qk_view import QKView
     from spd_nb.studio import EditStudio
     from spd_nb.tradeoff import Measured
     n,monitor = len(names),TrainingMonitor(seconds=0.)
@@ -89,7 +90,8 @@ def views(h, dm, names):
             y_title=names[2]),
         diff=EditDiff(dm, edit, [PROMPT, names[0] or PROMPT], n=5, tokenizer=h.tokenizer,
         measured=Measured(measures(names), None, None)),
-        graph=GraphView(g, h, pinned=best, groups={n:[b] for n,b in zip(names[:12], best[:-1])}))
+        graph=GraphView(g, h, pinned=best, groups={n:[b] for n,b in zip(names[:12], best[:-1])}),
+        qk=QKView(dm, PROMPT, h))
 
 def named_edit(dm, names):
     from spd_nb.edit import Edit, ablated

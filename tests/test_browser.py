@@ -122,6 +122,13 @@ limits = dict(most=2, examples=1)
 view
 """
 
+QK = """
+from spd_nb.qk_view import QKView
+view = QKView(dm, text, h, layer=0, head=1)
+limits = dict(examples=1)
+view
+"""
+
 class Case(NamedTuple):
     "What is asked of a view"
     name:str          # Of the test
@@ -157,6 +164,8 @@ CASES = [
         "view.node in g.nodes.index and view.node.startswith(view.key+'@')", True,
         "view.groups = {}; view.pinned = best", ('.spd-box:nth-child(3)', ' at '),
         ('.spd-graph-side header', 'model.layers')),
+    Case('qk', QK, '.spd-pair', '.spd-pair-name:enabled', "view.key in h.keys", True,
+        "view.head = 2", ('.spd-heads [aria-pressed=true]', '0.2'), ('.spd-detail .spd-key', 'model.layers')),
 ]
 PHONE = dict(width=390, height=844)
 FITS = '() => document.documentElement.scrollWidth <= innerWidth' # nothing to scroll sideways
@@ -518,7 +527,7 @@ def walk(part, name):
         pareto=['.spd-point >> nth=4','.spd-point >> nth=0'],
         diff=['[data-prompt="0"][data-position="5"]','[data-prompt="1"][data-position="0"]'],
         graph=['.spd-kind-1.spd-node:not(.spd-out) >> nth=2','.spd-edge','.spd-pin','.spd-box','.spd-ungroup',
-        '.spd-undo'])
+        '.spd-undo'], qk=['.spd-pair-value','.spd-pair-name:enabled','.spd-pair-value >> nth=3'])
     for sel in clicks[name]:
         part.locator(sel).first.hover(force=True)
         part.locator(sel).first.click(force=True)

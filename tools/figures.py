@@ -20,6 +20,7 @@ from spd_nb.model import decompose, load
 from spd_nb.monitor import TrainingMonitor
 from spd_nb.pickers import HeatmapPicker, ParetoPicker
 from spd_nb.plots import on_front
+from spd_nb.qk_view import QKView
 from spd_nb.studio import EditStudio
 from spd_nb.toys import TMS, fit_toy
 from spd_nb.train import fit
@@ -198,6 +199,13 @@ def graph():
     copied = g.paths('/token:213', '/logit:213', 1).path[0]
     return Shot(GraphView(g, h, node=copied[2], pinned=copied, node_share=.95), dict(most=4), height=650)
 
+def pairs():
+    dm,h = story()
+    view = QKView(dm, LETTER+' "See you at the', h, layer=0, head=1)
+    top = view.attention.pairs(1, view.position).iloc[0]
+    view.off = [[str(top['query']), str(top.key)]]
+    return Shot(view, clicks=('.spd-pair-value >> nth=0',), height=800)
+
 def studio():
     dm,h = story()
     return Shot(EditStudio(h, prompt=LETTER, changes=[dict(key=QUOTE, factor=0., token='', strength=1.)]))
@@ -281,7 +289,7 @@ def picture(shot, browser):
     return palette_png(np.frombuffer(base64.b64decode(data), np.uint8).reshape(h, w, 4)[...,:3])
 
 DIAGRAMS = {f.__name__:f for f in (pentagon, importances, front, dose)}
-VIEWS = {f.__name__:f for f in (browser, lens, graph, studio, diff, monitor, heatmap, pareto)}
+VIEWS = {f.__name__:f for f in (browser, lens, graph, pairs, studio, diff, monitor, heatmap, pareto)}
 
 def main(names):
     torch.set_num_threads(1)

@@ -53,20 +53,22 @@ export function detail(ask, onpick, kept = null) {
     if (key === shown) return
     const d = await ask('detail', { key })
     shown = key
-    const lens = h('div'), near = h('div', {}, h('p', { class: 'spd-faint' }, '…'))
+    const lens = h('div'), flows = h('div'), near = h('div', {}, h('p', { class: 'spd-faint' }, '…'))
     el.replaceChildren(
       h('header', {}, h('code', { class: 'spd-key' }, d.key), h('span', {}, ` fires on ${percent(d.density)} of positions (${d.firings.toLocaleString('en')}), activation ${formatNumber(d.mean)} ± ${formatNumber(d.sd)} there`)),
       d.input_label || d.output_label ? h('p', { class: 'spd-label' }, h('b', {}, d.input_label || '–'), ' → ', h('b', {}, d.output_label || '–'), d.label_from ? h('span', { class: 'spd-faint' }, ` (${d.label_from})`) : null) : null,
       h('div', { class: 'spd-sides' },
         h('div', {}, h('div', { class: 'spd-two' }, section('fires on', shares(d.input)), section('predicts', shares(d.output))), lens, section('activation', histogram(d.bins))),
-        h('div', {}, section('where it fires', examples(d)), section('fires together with', near))))
-    const [l, n] = await Promise.all([ask('lens', { key }).catch(() => null), ask('neighbours', { key }).catch(() => [])])
+        h('div', {}, section('where it fires', examples(d)), section('fires together with', near), flows)))
+    const [l, n, f] = await Promise.all([ask('lens', { key }).catch(() => null), ask('neighbours', { key }).catch(() => []), ask('flows', { key }).catch(() => null)])
     if (shown !== key) return
     if (l) lens.replaceChildren(h('div', { class: 'spd-two' },
       section('directions by themselves: what fires it', l.reads.length ? list(l.reads) : h('p', { class: 'spd-faint' }, 'It reads what other matrices computed.')),
       section('directions by themselves: what it raises', l.writes.length ? [list(l.writes), h('div', { class: 'spd-faint' }, 'and lowers'), list(l.lowers)] : h('p', { class: 'spd-faint' }, 'Other matrices read what it writes.'))))
-    near.replaceChildren(...(n.length ? n.map(o => h(!kept || Object.hasOwn(kept, o.key) ? 'button' : 'div', { class: 'spd-near', onclick: e => e.currentTarget.tagName === 'BUTTON' && onpick(o.key), title: `PMI ${formatNumber(o.pmi)} nats, together ${o.firings} times` },
-      nameElement(o.key), h('span', { class: 'spd-num' }, percent(o.p_given_this)), h('span', { class: 'spd-faint' }, o.label))) : [h('p', { class: 'spd-faint' }, 'Nothing fires with it more than by chance.')]))
+    const follow = (o, title, name, value) => { const open = !o.token && (!kept || Object.hasOwn(kept, o.key)); return h(open ? 'button' : 'div', { class: 'spd-near', onclick: () => open && onpick(o.key), title }, name, h('span', { class: 'spd-num' }, value), h('span', { class: 'spd-faint' }, o.label)) }
+    near.replaceChildren(...(n.length ? n.map(o => follow(o, `PMI ${formatNumber(o.pmi)} nats, together ${o.firings} times`, nameElement(o.key), percent(o.p_given_this))) : [h('p', { class: 'spd-faint' }, 'Nothing fires with it more than by chance.')]))
+    const fed = rows => rows.length ? rows.map(o => follow(o, 'attribution over the corpus', o.token === null ? nameElement(o.key) : token(o.token), formatNumber(o.value))) : h('p', { class: 'spd-faint' }, 'nothing')
+    if (f) flows.replaceChildren(section('usually fed by', fed(f.into)), section('usually feeds', fed(f.out_of)))
   })
   return { el, show: key => { if (!key) shown = ''; return show(key) } }
 }

@@ -143,11 +143,11 @@ export function unknownAt(unknown, i) {
   return u ? { class: 'spd-unknown', title: `the model does not know ‘${u[1].trim()}’` } : {}
 }
 
-// Rows of [text, share, more...] as bars; further shares, such as those after an edit, get a bar of their own
+// Rows of [text or element, share, more...] as bars; further shares, such as those after an edit, get a bar of their own
 export function bars(rows, { empty = 'nothing', top = 1 } = {}) {
   if (!rows.length) return h('p', { class: 'spd-faint' }, empty)
   return h('div', { class: 'spd-bars' }, rows.map(([text, ...values]) => [
-    token(text),
+    typeof text === 'string' ? token(text) : text,
     h('div', { class: 'spd-bar-cell' }, values.map((v, i) => h('div', { class: `spd-bar spd-bar-${i}`, style: `width: ${(100 * Math.min(1, Math.max(0, v / top))).toFixed(1)}%` }))),
     h('span', { class: 'spd-num' }, values.map(percent).join(' → ')),
   ]))

@@ -62,7 +62,7 @@ function render({ model, el }) {
     const off = asked.off.length, pick = t => { if (!still) change({ position: t }) }
     patterns.replaceChildren(h('figure', {}, pattern(reading.before, asked.position, 'attention of the model', pick), h('figcaption', {}, 'the model')), off ? h('figure', {}, pattern(reading.after, asked.position, 'attention without the pairs that are off', pick), h('figcaption', {}, `${off} ${off === 1 ? 'pair' : 'pairs'} off`)) : '')
     const p = asked.position, order = tokens.map((_, s) => s).filter(s => s <= p || reading.before[p][s] > 0).sort((a, b) => Math.max(reading.before[p][b], reading.after[p][b]) - Math.max(reading.before[p][a], reading.after[p][a])).slice(0, 6)
-    effect.replaceChildren(bars(order.map(s => [`${tokens[s]} ${s}`, reading.before[p][s], ...(off ? [reading.after[p][s]] : [])])))
+    effect.replaceChildren(bars(order.map(s => [h('span', {}, token(tokens[s]), ` ${s}`), reading.before[p][s], ...(off ? [reading.after[p][s]] : [])])))
     const most = Math.max(1e-30, ...reading.pairs.map(r => Math.abs(r.contribution)))
     const name = k => k.startsWith('/') ? h('span', { class: 'spd-faint' }, k.slice(1)) : h('button', { class: 'spd-pair-name', title: k, disabled: Boolean(kept && !Object.hasOwn(kept, k)) || !pane, onclick: () => show(k) }, nameElement(short(k), { title: null }))
     rows.replaceChildren(h('div', { class: 'spd-pair-head' }, ['on', 'looks for', 'finds', 'at', 'adds'].map(t => h('span', { class: 'spd-faint' }, t))), ...reading.pairs.map(r => {
