@@ -71,14 +71,15 @@ class QKView(Evidence):
     def read(self, layer:_Count, head:_Count, position:_Count, off:Annotated[list[_Pair], Field(max_length=500)])->dict:
         "The attention of a head, with and without the pairs that are off, and the strongest pairs at a position"
         on = qk_on(self.dm, self.prompt, layer, head, self._tokenizer)
-        pairs,after = on.pairs(24, position),on.without([tuple(p) for p in off])
+        pairs:Any = on.pairs(24, position)
+        after = on.without([tuple(p) for p in off])
         with self.hold_trait_notifications():
             self.layer,self.head,self.position,self.off = layer,head,position,off
         rows = [dict(query=str(r.query), key=str(r.key), at=int(r.key_position), token=visible(r.key_token),
             contribution=float(r.contribution)) for r in pairs.itertuples()]
-        columns = ['layer','head','previous','induction','first']
+        heads:Any = self._heads[['layer','head','previous','induction','first']]
         return dict(asked=dict(layer=layer, head=head, position=position, off=off), tokens=list(map(visible, on.tokens)),
-            heads=self._heads[columns].to_dict('records'), before=on.pattern.tolist(), after=after.tolist(), pairs=rows)
+            heads=heads.to_dict('records'), before=on.pattern.tolist(), after=after.tolist(), pairs=rows)
 
     @browser_callable
     def pick_pair(self, pair:_Pair)->dict:
@@ -97,7 +98,7 @@ class QKView(Evidence):
         deep:bool=True, # Whether to keep the logit lens and the neighbours of each, which take longer
     )->dict:
         "State of the view at one head and position, with evidence about the components of its strongest pairs"
-        now = dict(layer=self.layer, head=self.head, position=self.position, off=self.off)
+        now:dict[str,Any] = dict(layer=self.layer, head=self.head, position=self.position, off=self.off)
         reading,picked = jsonable(self.read(**now), 4),self.pair
         pairs = [[r['query'], r['key']] for r in reading['pairs'][:12]]
         strengths = [jsonable(self.pick_pair(pair=p), 4) for p in pairs]

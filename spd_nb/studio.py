@@ -8,7 +8,7 @@ __all__ = ['Change', 'edit_of', 'code_of', 'EditStudio']
 # %% ../nbs/35_studio.ipynb #689e670b
 from functools import reduce
 from operator import add
-from typing import Annotated
+from typing import Annotated, Any
 import numpy as np, torch
 from pydantic import ConfigDict, Field, TypeAdapter
 from traitlets import Bool, Dict, List, Unicode, validate
@@ -166,7 +166,8 @@ class EditStudio(_EditAnswers):
     ):
         if keys and 'changes' in traits: raise ValueError("give `keys`, which are ablated, or `changes`")
         self.dm,self.text,self.measured = h.needed_dm(),text,None
-        super().__init__(h, **({'changes':[dict(key=str(k), factor=0., token='', strength=1.) for k in keys]} | traits))
+        changes = [dict(key=str(k), factor=0., token='', strength=1.) for k in keys]
+        super().__init__(h, **(dict[str,Any](changes=changes)|traits))
 
     @validate('changes')
     def _check_changes(self, proposal):
@@ -182,7 +183,7 @@ class EditStudio(_EditAnswers):
         return self._edit(self.changes, self.gate)
 
     @browser_callable
-    def show(self, prompt:_Text, changes:_Changes, gate:bool, at:_Position|None=None, follow:bool=False)->dict:
+    def preview(self, prompt:_Text, changes:_Changes, gate:bool, at:_Position|None=None, follow:bool=False)->dict:
         "Effect of an edit on a text; unless `follow`, both become the studio's"
         answer = self._effect(prompt, changes, gate, at)
         if not follow:

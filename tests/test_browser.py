@@ -475,7 +475,7 @@ def test_what_cannot_be_answered_is_said_and_greyed(notebook):
     writes.fill('no such token')
     writes.press('Enter')
     expect(studio.locator('.spd-error')).to_contain_text('is no token of this vocabulary')
-    expect(studio.locator('.spd-stale-show')).to_be_visible()
+    expect(studio.locator('.spd-stale-preview')).to_be_visible()
     nb.eval('0', 'view.changes = []')  # Python is heard after an error
     expect(studio.locator('.spd-cards')).to_contain_text('No component is edited yet')
     expect(studio.locator('.spd-note')).to_have_text('')

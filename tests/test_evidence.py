@@ -41,3 +41,13 @@ def test_keys_are_checked(h):
     assert 'no component' in ask('detail', key='<script>alert(1)</script>:1')
     view.key = Key.parse(QUOTE)
     assert view.key==QUOTE
+
+def test_every_view_is_shown_at_a_component_in_the_same_way():
+    "No view of components has a `show`, `follow` or `pick` of its own, which others would call in vain"
+    import inspect
+    from spd_nb import browser, graph_view, lens, qk_view, studio
+    views = browser.ComponentBrowser,lens.PromptLens,studio.EditStudio,graph_view.GraphView,qk_view.QKView
+    for view in views:
+        assert issubclass(view, Evidence)
+        for name in ('show','follow','pick'):
+            assert inspect.signature(getattr(view, name))==inspect.signature(getattr(Evidence, name)), (view, name)

@@ -39,13 +39,13 @@ def test_code_makes_the_same_edit(changes, gate, h):
     assert (f'ci_threshold={FIRES})' in code_of(changes, True)) or len(changes)>1
 
 def test_effects_at_a_position(h, studio, ask):
-    r = ask('show', prompt=PROMPT, changes=[OUT], gate=True, at=2)
+    r = ask('preview', prompt=PROMPT, changes=[OUT], gate=True, at=2)
     with torch.no_grad(): p = h.dm.clean(h.run(PROMPT)[0][None]).out[0,2].softmax(-1)
     assert (r['at'], studio.gate)==(2, True)
     assert abs(max(a for _,a,_ in r['next'])-p.max().item())<1e-4
 
 def test_next_tokens_before_and_after(h, ask):
-    r,x = ask('show', prompt=PROMPT, changes=[OUT], gate=False),h.run(PROMPT)[0][None]
+    r,x = ask('preview', prompt=PROMPT, changes=[OUT], gate=False),h.run(PROMPT)[0][None]
     with torch.no_grad(): p = h.dm.clean(x).out[0,-1].softmax(-1)
     with torch.no_grad(), ablated(h.dm, [QUOTE]): q = h.dm(x)[0,-1].softmax(-1)
     ids = {visible(t):i for i,t in enumerate(h.texts)}
@@ -53,11 +53,11 @@ def test_next_tokens_before_and_after(h, ask):
     assert visible(h.texts[int(q.argmax())]) in [t for t,*_ in r['next']] and visible(h.texts[int(q.argmax())])!=' "'
 
 def test_unknown_words_are_named(ask):
-    assert ask('show', prompt=PROMPT, changes=[OUT], gate=False)['unknown']==[]
-    assert ask('show', prompt='Ida zyzzyva', changes=[], gate=False, follow=True)['unknown']==[[2,' zyzzyva']]
+    assert ask('preview', prompt=PROMPT, changes=[OUT], gate=False)['unknown']==[]
+    assert ask('preview', prompt='Ida zyzzyva', changes=[], gate=False, follow=True)['unknown']==[[2,' zyzzyva']]
 
 def test_a_display_that_follows_changes_nothing(studio, ask):
-    ask('show', prompt='Tom said', changes=[], gate=True, follow=True)
+    ask('preview', prompt='Tom said', changes=[], gate=True, follow=True)
     assert (studio.prompt, studio.changes, studio.gate)==(PROMPT, [OUT], False)
 
 def test_a_factor_beyond_the_curve_widens_it(ask):
@@ -72,7 +72,7 @@ def test_curve_of_a_written_token_rises(ask):
 def test_a_curve_passes_through_the_whole_edit(ask):
     text = PROMPT+' "See you:'
     both = ask('dose', prompt=text, changes=[OUT,MOUTH], gate=False, which=0)
-    edited = next(b for t,_,b in ask('show', prompt=text, changes=[OUT,MOUTH], gate=False)['next'] if t=='o')
+    edited = next(b for t,_,b in ask('preview', prompt=text, changes=[OUT,MOUTH], gate=False)['next'] if t=='o')
     assert abs(next(c['p'] for c in both['curves'] if c['name']=='o')[both['x'].index(0.)]-edited)<1e-3
 
 def test_measures_are_those_of_measure(h, studio, ask):
@@ -94,11 +94,11 @@ def test_finds_components_by_token(h, ask):
     ([MOUTH|dict(token='nonsense token')], 'is no token'), ([OUT,OUT], 'changed twice'),
     ([MOUTH|dict(strength=0.)], 'greater than 0'), ('x', 'valid list')], ids=str)
 def test_impossible_changes_are_refused(changes, why, studio, ask):
-    assert why in ask('show', prompt=PROMPT, changes=changes, gate=False)
+    assert why in ask('preview', prompt=PROMPT, changes=changes, gate=False)
     assert studio.changes==[OUT]
 
 def test_impossible_texts_and_gates_are_refused(ask):
-    assert 'at least 1' in ask('show', prompt='', changes=[], gate=False) and 'valid boolean' in ask('show',
+    assert 'at least 1' in ask('preview', prompt='', changes=[], gate=False) and 'valid boolean' in ask('preview',
         prompt='a', changes=[], gate=1)
 
 def test_code_without_arguments_is_the_studios(studio, ask):
@@ -116,5 +116,5 @@ def test_a_page_holds_what_calls_answer(studio, ask):
     assert studio.snapshot_state()==studio.snapshot().state
     for t in (2,-1):
         at = t%len(kept['next'])
-        assert kept['next'][t]==ask('show', prompt=PROMPT, changes=[OUT], gate=False, at=at)['next']
+        assert kept['next'][t]==ask('preview', prompt=PROMPT, changes=[OUT], gate=False, at=at)['next']
         assert kept['doses'][0][t]==ask('dose', prompt=PROMPT, changes=[OUT], gate=False, which=0, at=at)

@@ -92,7 +92,7 @@ def test_views_show_characters_and_name_their_parts(made):
     names = PromptLens(h, prompt='猫').read('猫')['tokens']
     assert names[-3:]==['⟨E7⟩','⟨8C⟩','猫']
     studio = EditStudio(h, prompt='猫', changes=[dict(key=KEY, factor=0., token='', strength=1.)])
-    assert studio.show('猫', studio.changes, False)['tokens']==names
+    assert studio.preview('猫', studio.changes, False)['tokens']==names
     edit = ablated(dm, KEY)
     table = token_changes(dm, edit, torch.tensor(row), tokenizer=h.tokenizer)
     assert '猫' in [t.strip() for t in table.token] and '' not in list(table.token)

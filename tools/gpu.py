@@ -235,7 +235,7 @@ def views(at):
         *({(t,*a[:2]):a[2] for t,row in enumerate(r['active']) for a in row} for r in read), .3)
     yield overlap('lens, next tokens', *({(t,w):p for t,row in enumerate(r['next']) for w,p in row} for r in read), .05)
     for gate in (False,True):
-        shown = [EditStudio(h).show(text, [change], gate) for dm,h in zip(both, hs)]
+        shown = [EditStudio(h).preview(text, [change], gate) for dm,h in zip(both, hs)]
         yield same('studio, KL'+', gated'*gate, *(s['kl'] for s in shown), 1e-3)
         yield overlap('studio, next tokens'+', gated'*gate, *({t:q for t,_,q in s['next']} for s in shown), .05)
     yield same('studio writes', *(EditStudio(h).write_on(text, [change], False, 8) for dm,h in zip(both, hs)))

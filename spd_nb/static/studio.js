@@ -12,9 +12,9 @@ export const sameEdit = (a, b) => JSON.stringify([a.prompt, a.gate, a.changes.ma
 function answer(model, what, args) {
   const kept = model.get('kept')
   if (what === 'code') return kept.code
-  if (!['show', 'dose'].includes(what) || !sameEdit(args, { prompt: model.get('prompt'), gate: model.get('gate'), changes: model.get('changes') })) throw new Error('This page holds one edit of one text; another needs Python.')
+  if (!['preview', 'dose'].includes(what) || !sameEdit(args, { prompt: model.get('prompt'), gate: model.get('gate'), changes: model.get('changes') })) throw new Error('This page holds one edit of one text; another needs Python.')
   const at = args.at ?? kept.next.length - 1
-  if (what === 'show') return { at, tokens: kept.tokens, unknown: kept.unknown, kl: kept.kl, next: kept.next[at] }
+  if (what === 'preview') return { at, tokens: kept.tokens, unknown: kept.unknown, kl: kept.kl, next: kept.next[at] }
   return kept.doses[args.which][at]
 }
 
@@ -41,7 +41,7 @@ function render({ model, el }) {
   const refresh = latestOnly(async (follow = false) => {
     asking = state()
     let a
-    try { a = await ask('show', { ...asking, at: chosen, follow }) } finally { asking = null }
+    try { a = await ask('preview', { ...asking, at: chosen, follow }) } finally { asking = null }
     line.replaceChildren(...a.tokens.map((t, i) => h('button', { class: 'spd-tok', role: 'option', 'aria-selected': String(i === a.at), tabindex: i === a.at ? 0 : -1, title: `KL ${formatNumber(a.kl[i])} nats`, style: `background: ${shade(a.kl[i])}`, onclick: () => choose(i) }, h('span', unknownAt(a.unknown, i), t === '' ? '∅' : t))))
     strange.replaceChildren(...[unknownWords(a.tokens, a.unknown)].filter(Boolean))
     next.replaceChildren(h('p', {}, 'next token after ', token(a.tokens[a.at]), ` before → with the edit, KL ${formatNumber(a.kl[a.at])} nats`), bars(a.next))

@@ -79,11 +79,11 @@ test('a page of a studio answers for its own edit only', () => {
   const change = { key: 'a:0', factor: 0, token: '', strength: 1 }, state = { prompt: 'Tom', gate: false, changes: [change], kept: { tokens: ['a', 'b'], unknown: [[1, 'x']], kl: [0, 1], next: [['x'], ['y']], doses: [['early', 'curve']], code: 'edit' } }
   const model = { get: k => state[k] }, args = { prompt: 'Tom', gate: false, changes: [{ strength: 1, token: '', factor: 0, key: 'a:0' }], at: null }
   assert.equal(sameEdit(args, state), true)
-  assert.deepEqual(studio.answer(model, 'show', args), { at: 1, tokens: ['a', 'b'], unknown: [[1, 'x']], kl: [0, 1], next: ['y'] })
-  assert.deepEqual(studio.answer(model, 'show', { ...args, at: 0 }).next, ['x'])
+  assert.deepEqual(studio.answer(model, 'preview', args), { at: 1, tokens: ['a', 'b'], unknown: [[1, 'x']], kl: [0, 1], next: ['y'] })
+  assert.deepEqual(studio.answer(model, 'preview', { ...args, at: 0 }).next, ['x'])
   assert.equal(studio.answer(model, 'dose', { ...args, which: 0 }), 'curve')
   assert.equal(studio.answer(model, 'dose', { ...args, at: 0, which: 0 }), 'early')
-  for (const other of [{ prompt: 'Tim' }, { gate: true }, { changes: [] }, { changes: [{ ...change, factor: 1 }] }]) assert.throws(() => studio.answer(model, 'show', { ...args, ...other }), /needs Python/)
+  for (const other of [{ prompt: 'Tim' }, { gate: true }, { changes: [] }, { changes: [{ ...change, factor: 1 }] }]) assert.throws(() => studio.answer(model, 'preview', { ...args, ...other }), /needs Python/)
   assert.equal(studio.answer(model, 'code'), 'edit')
   assert.throws(() => studio.answer(model, 'measure', args), /needs Python/)
 })
