@@ -1,15 +1,19 @@
 """`make demo`: take a toy model apart in under a minute, open the language model's decomposition that ships, find the
-component that predicts a token, take it out, rewrite another, and write demo.html"""
+component that predicts a token, take it out, rewrite another, explain one prompt, and write demo.html"""
 import tempfile, time
 from pathlib import Path
 import torch
+from spd_nb.attribution import graph
 from spd_nb.browser import ComponentBrowser
+from spd_nb.circuits import circuit
 from spd_nb.initialisation import gaussian
 from spd_nb.diff import EditDiff
 from spd_nb.edit import ablated, u_replaced
 from spd_nb.eval import alive, evaluate, mask_table, mean_over, report, spectrum
+from spd_nb.graph_view import GraphView
 from spd_nb.ground_truth import identity_error, ml2r, mmcs, one_hots
 from spd_nb.harvest import Harvest
+from spd_nb.interventions import next_tokens, patched
 from spd_nb.keys import Key
 from spd_nb.learn import write_token
 from spd_nb.lens import PromptLens
@@ -33,11 +37,11 @@ root = Path(__file__).resolve().parent.parent
 torch.set_num_threads(1)
 began = time.time()
 
-print('1/5  training the target: five features squeezed through two dimensions')
+print('1/6  training the target: five features squeezed through two dimensions')
 toy = TMS(5, 2, seed=0)
 fit_toy(toy, 4000)
 
-print('2/5  taking it apart into rank-one components')
+print('2/6  taking it apart into rank-one components')
 dm = decompose(toy, {'linear*':20}, tied={'linear2':'linear1'}, init=gaussian)
 with tempfile.TemporaryDirectory() as tmp:
     run = fit(dm, toy.batches(512, merge=True), spd_losses(), steps=6000, lr=5e-3, schedule=quarter_cosine, warm=200,
@@ -52,7 +56,7 @@ facts = [f'{len(big)} of {cs.C} components are alive; the toy has 5 mechanisms',
 print(*('     '+f for f in facts), sep='\n')
 print(trust)
 
-print('3/5  opening a shipped decomposition: a language model that tells stories')
+print('3/6  opening a shipped decomposition: a language model that tells stories')
 opened = time.time()
 lm = load(root/'data'/'story')
 evals = evaluate(lm, stories(16, 128, seed=77, held_out=True), 3)
@@ -85,7 +89,22 @@ told.append(
     f'{quiet["change"]:.0%}, the perplexity of other tokens by {quiet["ppl_elsewhere"]:.1%}')
 print(*('     '+t for t in told), sep='\n')
 
-print('4/5  rewriting a component: eyes of emoticons, and a mouth that is nearly never there')
+print('4/6  why did it say that? a graph, and a circuit that an adversary has attacked')
+letter = 'Ida went to the farm. She got a letter: "See you at the'
+g = graph(lm, letter, ' farm')
+kept = circuit(lm, letter, ' farm', steps=60, lr=.1, progress=False)
+held = kept.outcomes(('removed',160), seeds=1).p
+carriers = [n for n in kept.nodes.index if '.0.self_attn.v_proj' in n and n.endswith('@5')]
+swamp = letter.replace('farm', 'swamp')
+there = graph(lm, swamp).nodes.query("site=='model.layers.0.self_attn.v_proj' and position==5").index
+moved = next_tokens(lm, letter, dict(patched=lambda: patched(lm, {*carriers, *there}, swamp)), [' farm', ' swamp'])
+why = [f'After “{letter}”, {sum(g.nodes.kind=="component")} nodes took part in saying “farm”. A circuit of {len(kept)} '
+       f'keeps it: P is {held["the model"]:.3f} in the model, and {held[160]:.3f} if an adversary sets all others',
+       'The values of layer 0 at the token “farm” carry the place: with the activations they have after “swamp”, the '
+       f'model says “swamp” with probability {moved.patched[" swamp"]:.2f} (before: {moved.model[" swamp"]:.4f})']
+print(*('     '+t for t in why), sep='\n')
+
+print('5/6  rewriting a component: eyes of emoticons, and a mouth that is nearly never there')
 eyes,edited = Key('model.layers.1.mlp.down_proj', 130),[]
 on,elsewhere,seen = places(32, 35, 'emo_mouth'),places(32, 36, 'emo_mouth'),places(16, 37, 'emo_mouth').toks
 def surprised(scale): return u_replaced(lm, *eyes, write_token(lm, eyes, 'o', scale, seen))
@@ -102,8 +121,10 @@ letter = generations(lm, surprised(scale), ['Ida went to the farm. She got a let
 edited.append(f'“{letter.prompt}” goes on with “{letter.before}” before and “{letter.after}” after')
 print(*('     '+t for t in edited), sep='\n')
 
-print('5/5  writing the page')
+print('6/6  writing the page')
 browser = ComponentBrowser(h, token=' "', key=str(key))
+why_view = GraphView(g, h, pinned=[n for n in kept.nodes.index if n in g.nodes.index],
+    groups={'carry the place':[n for n in carriers if n in g.nodes.index]})
 lens = PromptLens(h, prompt='Ida went to the farm. She got a letter: "See you at the')
 diff = EditDiff(lm, gone,
     ['Ida went to the farm. She got a letter:', 'Tom went to the river. There he met Mia. She asked'], n=24,
@@ -126,6 +147,7 @@ out = write_page(root/'demo.html', {
         'predicted or read, open a row, follow what fires with it; “says” shades '
         'the token after the one it fires on.', browser.snapshot(examples=4)],
     'What a text needs': ['Below each token is the number of components that it needs (importance above 0.1): some 15 on average, more where a story branches. Point at one to see which, site by site, and what the model expects next; click one for more.', lens.snapshot(most=4, examples=3)],  # noqa: E501
+    'Why did it say that?': [*why, 'Squares are components, at their token and in their layer; those of the circuit are pinned. Point at one to see what feeds it and what it feeds. Below is the circuit alone, and what the model says without it, and with nothing else.', why_view.snapshot(most=20, examples=2)],  # noqa: E501
     'One component taken out': [f'The model without {key}: tokens are shaded by how far the next token is moved. Pick one to see from what to what.', diff, effects],  # noqa: E501
     'Another rewritten': [*edited, picked],
     'A toy taken apart just now': [*facts, columns, HeatmapPicker(ci['linear1'], x_title='component',
