@@ -9,7 +9,8 @@ __all__ = ['SCHEMA', 'node_name', 'influences', 'Scores', 'Comparison', 'Graph',
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from operator import index
+from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
 import numpy as np
 from .core import as_json, atomic, provenance, recover
 from .display import brief, html_table, visible
@@ -21,10 +22,10 @@ if TYPE_CHECKING:
 # %% ../nbs/23a_graphs.ipynb #cd323bd4
 def node_name(
     key:Key|str,  # A component, `site:c`
-    position:int, # Where it acts, from 0
+    position:SupportsIndex, # Where it acts, from 0: a whole number, also of NumPy
 )->str:           # `site:c@position`
     "The name of a node of a graph"
-    return f'{key}@{position}'
+    return f'{key}@{index(position)}'
 
 # %% ../nbs/23a_graphs.ipynb #8328795a
 def _shares(src, dst, size, lost):

@@ -139,4 +139,22 @@ def test_results_on_graphs_say_what_the_log_says():
     assert len(edges)==20 and edges.edges.sum()==38_378 and (edges.relative<1e-5).all()
     removal = removal.set_index('distance')
     assert removal.rank_correlation.round(2).tolist()==[.94,.77,.68,.84] and (removal.shuffled<.2).all()
-    assert induction.share.round(2).tolist()==[1,1,.84,.84]
+    assert induction['seed 0'].round(2).tolist()==[1,1,.84,.84] and induction['seed 1'].round(2).tolist()==[1,1,.92,.92]
+
+def test_results_on_circuits_say_what_the_log_says():
+    "Thirty circuits hold under attack, as many random nodes do not, and what the log says of the others"
+    t = pd.read_csv(RESULTS/'circuits.csv')
+    assert t.groupby('role').size().to_dict()==dict.fromkeys(('quote','he','name','emoticon','moral','nature'), 5)
+    share = t[['pgd_160','pgd_320','random_nodes_160','top_160','ci_only_160','everything_160']].div(t.model, axis=0)
+    assert share.pgd_160.min()>=.5 and round(share.pgd_160.min(), 3)==.506
+    assert (share.pgd_320-share.pgd_160).abs().max()<.02
+    assert round(share.random_nodes_160.max(), 4)==.0023 and share.everything_160.max()<3e-7
+    assert ((share.top_160>=.5).sum(), (share.top_160>=share.pgd_160).sum(), (share.ci_only_160>=.5).sum())==(24, 14, 7)
+    assert (t.nodes.min(), t.nodes.max(), t.alive.min(), t.alive.max())==(8, 56, 190, 835)
+    assert .83<=t.overlap.min() and t.overlap.count()==6
+    sizes = pd.read_csv(RESULTS/'circuits_sizes.csv')
+    assert sizes.groupby(['role','learned']).sparsity.nunique().eq(6).all()
+    attacked = sizes[sizes.learned=='attacked'].set_index(['role','sparsity'])
+    some = [('quote', 3.), ('he', .3), ('name', .1), ('moral', 1.), ('emoticon', 3.)]
+    assert attacked.nodes.loc[some].tolist()==[7,14,22,18,13]
+    assert attacked.pgd_160.loc[[('he', .3), ('name', .1), ('moral', 1.)]].max()<.5<attacked.pgd_160['quote',3.]
