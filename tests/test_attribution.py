@@ -10,6 +10,7 @@ import spd_nb as spd
 from spd_nb import flows
 from spd_nb.attribution import graph
 from spd_nb.attributions import FlowSums
+from spd_nb.circuits import _Learned, _train_step, outcome, question
 from spd_nb.core import seeded
 from spd_nb.flows import flow, unembedding
 from spd_nb.stories import stories
@@ -255,3 +256,23 @@ def test_paths_without_a_closed_form_give_the_same_sums(monkeypatch):
     for a,b in zip(fast[:2], slow[:2]):
         assert a.keys()==b.keys()
         for k in a: torch.testing.assert_close(a[k], b[k], rtol=1e-4, atol=1e-6+1e-4*a[k].abs().max().item())
+
+def test_a_circuit_learned_without_an_attack_equals_theirs():
+    """Twenty steps on one prompt: importances before the sigmoid, how many are left, and what the model then says
+
+    They average the size over positions, where ours is the sum
+    """
+    theirs,dm = expected('prompt_graph/optimized_ce_ci.json'),opened()
+    config,ids = theirs['config'],theirs['tokens']
+    q = question(dm, ids, config['loss']['label_token'], config['loss']['position'])
+    learned = _Learned(q, config['lr'])
+    sparsity,p = config['imp_min']['coeff']/len(ids),config['imp_min']['pnorm']
+    for _ in range(config['steps']): _train_step(learned, torch.Generator(), sparsity, p, None, False)
+    on = [f'{s}:{c}@{t}' for s,alive in q.alive.items() for t,c in alive[0].nonzero().tolist()]
+    ours,metrics = dict(zip(on, learned.pre.tolist())),theirs['metrics']
+    want = {_node(k, ids):v for k,v in theirs['pre_sigmoid_of_initially_alive'].items()}
+    assert set(ours)==set(want)
+    np.testing.assert_allclose([ours[k] for k in want], list(want.values()), atol=1e-4)
+    assert learned.nodes()==metrics['l0_total']*len(ids)
+    said = outcome(q, {s:g.detach() for s,g in learned.ci().items()})
+    assert abs(said.p-metrics['ci_masked_label_prob'])<1e-5
