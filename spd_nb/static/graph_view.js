@@ -161,7 +161,7 @@ function render({ model, el }) {
       const all = [...edges].sort((a, b) => Math.abs(size[b]) - Math.abs(size[a])), most = Math.abs(size[all[0]] || 1)
       if (!all.length) return h('p', { class: 'spd-faint' }, 'nothing')
       return [h('div', { class: 'spd-edges' }, all.slice(0, 10).map(e => { const j = g.edges[end][e]; return h('button', { class: 'spd-edge', 'data-node': j, title: about(j), onclick: () => pick(j) },
-        h('i', { style: `width: ${(100 * Math.abs(size[e]) / most).toFixed(0)}%; background: ${sign(size[e], .3)}` }), g.nodes.kind[j] === 1 ? h('span', {}, nameElement(short(j), { title: null }), ' ', token(g.tokens[g.nodes.position[j]])) : h('span', {}, token(g.nodes.text[j])), h('span', { class: 'spd-num' }, formatNumber(size[e]))) })), ...(all.length > 10 ? [h('p', { class: 'spd-faint' }, `and ${all.length - 10} more`)] : [])]
+        h('i', { style: `width: ${(100 * Math.abs(size[e]) / most).toFixed(0)}%; background: ${sign(size[e], .3)}` }), g.nodes.kind[j] === 1 ? h('span', {}, nameElement(shortenName(names[j].replace(/@\d+$/, ''), 17), { title: null }), ' ', token(g.tokens[g.nodes.position[j]])) : h('span', {}, token(g.nodes.text[j])), h('span', { class: 'spd-num' }, formatNumber(size[e]))) })), ...(all.length > 10 ? [h('p', { class: 'spd-faint' }, `and ${all.length - 10} more`)] : [])]
     }
     const isPinned = arrangement.pinned.includes(names[i])
     side.replaceChildren(
