@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.optim.adam import adam
-from .compute import full_precision
+from .compute import full_precision, with_gradients
 from .masks import Mask, sourced_masks
 
 # %% ../nbs/12a_adversary.ipynb #8a2af035
@@ -56,6 +56,7 @@ def source_gradients(
         return dict(zip(sources, torch.autograd.grad(loss, list(sources.values()), materialize_grads=True)))
 
 # %% ../nbs/12a_adversary.ipynb #4877d7c3
+@with_gradients
 def ascents(
     # Function from masks to the loss to raise; a site it does not use keeps its random sources
     loss:Callable,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from .compute import unrounded
+from .compute import unrounded, with_gradients
 from .core import seeded
 from .hooks import hooked, without_hooks
 from .keys import SiteError, get_site
@@ -176,6 +176,7 @@ def joints(
     "The matrices before and after an attention, by kind: query, key, value, output"
     return {kind:_joint(run, i, kind) for kind in _KINDS}
 
+@with_gradients
 def attentions(
     dm:Decomposed|nn.Module, # A model, decomposed or not
     x=None,                  # A batch of one row; `None` takes some token ids

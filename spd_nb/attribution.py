@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool
 from torch import Tensor
+from .compute import with_gradients
 from .data import prompt_ids
 from .graphs import Graph, node_name
 from .layouts import is_numeric
@@ -289,6 +290,7 @@ class _Edges:
         to.index_add_(0, node[owner[mine]].cpu(), k[mine].cpu().double())
 
 # %% ../nbs/24_attribution.ipynb #c4432404
+@with_gradients
 def graph(
     dm:Decomposed,            # A decomposed model
     prompt,                   # A text, token ids, or for other models one input

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from .batches import Feed
-from .compute import stoppable
+from .compute import stoppable, with_gradients
 from .core import as_json, atomic, provenance, recover
 from .count import data_hash, ids_of
 from .display import html_table
@@ -109,6 +109,7 @@ def _resumed(path, about, n):
         raise ValueError(f"{path} holds batches up to number {max(sums.seen)}; give at least `n`={max(sums.seen)+1}")
     return sums
 
+@with_gradients
 def sum_flows(
     dm:Decomposed,          # A decomposed language model
     batches,                # Token ids, as for `fit`

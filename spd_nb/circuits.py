@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from .adversary import source_gradients
 from .attribution import Prompt, prompt_of
-from .compute import AdamW, stoppable
+from .compute import AdamW, stoppable, with_gradients
 from .core import as_json, atomic, recover
 from .display import brief, html_table, visible
 from .graphs import node_name, nodes_of
@@ -102,6 +102,7 @@ def _error(q, log_p, kl):
     return (q.log_p.exp()*(q.log_p-log_p)).sum()
 
 # %% ../nbs/25_circuits.ipynb #e9f01570
+@with_gradients
 def attack(
     q:Question,                # From `question`
     ci:dict[str,Tensor],       # Site to importances `1 S C`, of components in the circuit above 0
@@ -290,6 +291,7 @@ def _resume(path, made, gen, about):
     made.step,made.history = saved['step'],saved['history']
 
 # %% ../nbs/25_circuits.ipynb #69ca8d89
+@with_gradients
 def circuit(
     dm:Decomposed,        # A decomposed language model
     prompt,               # A text, or token ids

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 if TYPE_CHECKING: import pandas as pd
 from .batches import Feed, unpacked
-from .compute import full_precision
+from .compute import full_precision, with_gradients
 from .core import seeded
 from .display import as_html
 from .keys import Key, get_site, weight_of
@@ -387,6 +387,7 @@ _STANDARDS = (
         'the same error, divided by that with the importances shuffled among the components'))
 
 # %% ../nbs/16_eval.ipynb #cce71e86
+@with_gradients
 def report(
     dm:Decomposed,        # What to judge; the report is kept by `save`
     batches,              # As for `fit`; held out from training, if possible

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from .components import EmbeddingComponents
-from .compute import full_precision, unrounded
+from .compute import full_precision, unrounded, with_gradients
 from .hooks import hooked
 from .keys import get_site, weight_of
 from .model import Decomposed
@@ -247,6 +247,7 @@ class _Sums:
             self.abs |= {(t,s):total for s,total in sums(one_component, V.shape[1]).items()}
 
 # %% ../nbs/24a_flows.ipynb #4db8fbff
+@with_gradients
 def flow(
     dm:Decomposed,             # A decomposed language model
     toks:Tensor,               # B S, token ids

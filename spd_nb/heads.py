@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from .attention import CutRun, HeadMap, head_maps, head_reads, joints, layer_of, site_of, token_row
 from .attribution import prompt_of
+from .compute import with_gradients
 from .data import repeated_tokens
 from .display import brief, html_table, visible
 from .keys import Key, SiteError, get_site, nearest
@@ -154,6 +155,7 @@ def _parts(dm, m:HeadMap, acts, head):
     names = [*(str(Key(m.site, c)) for c in range(len(U))), DELTA, BIAS]
     return names,torch.cat([each, rest]).transpose(0, 1).cpu().double()
 
+@with_gradients
 def qk_on(
     dm:Decomposed,          # A decomposed model
     prompt,                 # A text, or token ids, of at least two tokens
@@ -227,6 +229,7 @@ def _at_ends(dm, run, i, kinds, layer, components, alive):
     found = {kind:_alive(dm, s, components, alive) for kind,s in sites.items()}
     return sites,found,{kind:[str(Key(s, c)) for c in found[kind][0].tolist()] for kind,s in sites.items()}
 
+@with_gradients
 def qk_pairs(
     dm:Decomposed,             # A decomposed model
     components:'pd.DataFrame', # `Harvest.components`, or `component_table` of counts: mean_ci and fired_mean by key
@@ -255,6 +258,7 @@ def qk_pairs(
     return pd.concat(tables, ignore_index=True)
 
 # %% ../nbs/26_heads.ipynb #8a4cc175
+@with_gradients
 def ov_pairs(
     dm:Decomposed,             # A decomposed model
     components:'pd.DataFrame', # As for `qk_pairs`
@@ -282,6 +286,7 @@ def ov_pairs(
     return pd.concat(tables, ignore_index=True)
 
 # %% ../nbs/26_heads.ipynb #a4c38005
+@with_gradients
 def head_norms(
     dm:Decomposed,      # A decomposed model
     site:str,           # A site before or after an attention

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from .compute import AdamW
+from .compute import AdamW, with_gradients
 from .display import brief
 from .edit import Edit, scaled, u_replaced
 from .logit_lens import direct_logits
@@ -184,6 +184,7 @@ def _last(history, name):
     return sum(last)/len(last) if last else None
 
 # %% ../nbs/30b_learn.ipynb #996ce6e2
+@with_gradients
 def fit_edit(
     make:Callable,        # Function without arguments that makes the `Edit` from the current values of `params`
     params:list[Tensor],  # Tensors to train

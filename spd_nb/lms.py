@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from .compute import AdamW
+from .compute import AdamW, with_gradients
 from .core import located, seeded
 from .keys import get_site, weight_of
 from .measures import next_token_nll
@@ -230,6 +230,7 @@ def StoryLM(
     return model
 
 # %% ../nbs/08_lms.ipynb #b3efaa8b
+@with_gradients
 def fit_lm(
     model:nn.Module,        # Trained in place, then frozen; stopping it leaves what it has learnt
     batches,                # Step to B S token ids, such as `stories`

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from .compute import with_gradients
 from .hooks import hooked, without_hooks
 from .keys import get_site
 from .model import Decomposed
@@ -56,6 +57,7 @@ def _activation_gradient(dm, site, v, toks, start):
     return torch.autograd.grad(acts, embedded, allow_unused=True)[0] if acts.requires_grad else None
 
 # %% ../nbs/20c_logit_lens.ipynb #1da2b2a0
+@with_gradients
 def direct_reads(
     dm:Decomposed,           # A decomposed language model
     site:str,                # A site

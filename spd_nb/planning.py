@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 import torch
 from .components import TiedComponents
-from .compute import out_of_memory, peak_memory
+from .compute import out_of_memory, peak_memory, with_gradients
 from .core import seeded
 from .display import as_html, html_table
 from .keys import SiteError, get_site, weight_of
@@ -88,6 +88,7 @@ def _timed_steps(learner, n):
 def _impossible(why): return Plan(float('nan'), float('nan'), float('nan'), [why])
 
 # %% ../nbs/14c_planning.ipynb #4dd61bd8
+@with_gradients
 def plan(
     dm:Decomposed,           # Left as it was
     batches,                 # As for `fit`

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from .compute import AdamW
+from .compute import AdamW, with_gradients
 from .core import seeded
 from .data import Batches, repeated_tokens, sparse_features
 
@@ -63,6 +63,7 @@ class TMS(nn.Module):
         return sparse_features(self.spec['n'], batch, seed=seed, **kw)
 
 # %% ../nbs/03_toys.ipynb #c12ab2a4
+@with_gradients
 def fit_toy(
     toy:Any,                # A module with `loss(batch)` and `batches(batch, seed)`
     steps:int,              # Optimiser steps
@@ -73,7 +74,10 @@ def fit_toy(
     seed:int=0,             # Of the data
 )->list[float]:             # The loss at every hundredth step
     "Train a toy in place, then freeze it in evaluation mode"
-    opt = AdamW([p for p in toy.parameters() if p.requires_grad], lr=lr, weight_decay=weight_decay, fused=True)
+    learnt = [p for p in toy.parameters() if p.requires_grad]
+    if not learnt:
+        raise ValueError("this toy is frozen, as after training; make a new one to train it")
+    opt = AdamW(learnt, lr=lr, weight_decay=weight_decay, fused=True)
     batches = toy.batches(batch, seed=seed)
     losses = []
     toy.train()

@@ -13,7 +13,7 @@ from math import ceil, log2
 from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
-from .compute import full_precision, unrounded
+from .compute import full_precision, unrounded, with_gradients
 from .core import seeded
 from .hooks import hooked
 from .keys import get_site
@@ -121,6 +121,7 @@ def _halves(S, device):
     at = torch.arange(S, device=device)
     return torch.stack([(at>>b&1)==v for b in range(ceil(log2(S))) for v in (0,1)]) if S>1 else at[None]==0
 
+@with_gradients
 def reaches(
     dm:Decomposed,         # A decomposed model
     x,                     # A batch of one row

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from .compute import out_of_memory, stoppable
+from .compute import out_of_memory, stoppable, with_gradients
 from .core import Run, as_json, atomic, recover, restore_rng, rng_state, seeded
 from .learner import Learner, MEMORY_ADVICE, initial_losses, warm_up
 from .losses import anneal, cosine
@@ -209,6 +209,7 @@ def _train(learner, run, callbacks, bar, every, save_every):
         bar.update()
 
 # %% ../nbs/15_train.ipynb #661417f5
+@with_gradients
 def fit(
     dm:Decomposed,                 # Trained in place; usable whenever the cell stops
     batches,                       # `Batches`, a list, a `DataLoader`, anything that gives the target's input
