@@ -8,12 +8,11 @@ __all__ = ['QKView']
 # %% ../nbs/39_qk_view.ipynb #fd612a02
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any
-import torch
 from pydantic import Field
 from traitlets import Bool, Int, List, Unicode
 from .attribution import prompt_of
 from .display import as_html, brief, html_table, visible
-from .evidence import Evidence, ShortText
+from .evidence import Evidence
 from .harvest import Harvest
 from .heads import QKScores, head_scores, qk_on, qk_pairs
 from .model import Decomposed
@@ -53,7 +52,7 @@ class QKView(Evidence):
         if not -n<=position<n: raise ValueError(f"no position {position} in {n} tokens")
         if n>self.most: raise ValueError(f"the text has {n} tokens; up to {self.most} are shown")
         super().__init__(h, prompt=prompt, position=position%n, evidence=h is not None, **traits)
-        self.attention.without(self.off)
+        self.attention.without([tuple(p) for p in self.off])
 
     def __repr__(self): return f'QKView({self.prompt!r}, head {self.layer}.{self.head})'
 
