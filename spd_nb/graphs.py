@@ -175,7 +175,8 @@ class _Questions(_Tables):
         for j in range(len(self.nodes)):  # sources come first in the table
             more = [(s*share[e], g*np.sign(self._size[e]), (*p, j)) for e in order[first[j]:first[j+1]]
                 for s,g,p in best.get(int(self._src[e]), ())]
-            if more: best[j] = sorted(best.get(j, [])+more, key=lambda r: -r[0])[:n]
+            # one more than `n`, as a path of no step is among them where paths begin
+            if more: best[j] = sorted(best.get(j, [])+more, key=lambda r: -r[0])[:n+1]
         names = self.nodes.index
         found = sorted((r for j in end for r in best.get(j, []) if len(r[2])>1), key=lambda r: -r[0])[:n]
         rows = [([names[i] for i in p], s, int(g)) for s,g,p in found]

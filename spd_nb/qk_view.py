@@ -52,7 +52,7 @@ class QKView(Evidence):
         if not -n<=position<n: raise ValueError(f"no position {position} in {n} tokens")
         if n>self.most: raise ValueError(f"the text has {n} tokens; up to {self.most} are shown")
         super().__init__(h, prompt=prompt, position=position%n, evidence=h is not None, **traits)
-        self.attention.without(self.off)
+        self.attention.without([tuple(p) for p in self.off])
 
     def __repr__(self): return f'QKView({self.prompt!r}, head {self.layer}.{self.head})'
 

@@ -178,7 +178,16 @@ def test_models_of_numbers_with_and_without_positions():
 
 def test_numbers_that_are_not_finite_are_refused():
     dm = _decomposed(Normed(), dict(first=5, down=8))
-    with pytest.raises(ValueError, match='finite'): graph(dm, torch.full((1, 4), torch.nan, dtype=torch.double))
+    with pytest.raises(ValueError, match='importances are not finite'):
+        graph(dm, torch.full((1, 4), torch.nan, dtype=torch.double))
+    class Steep(nn.Module):
+        "A square root at 0, where its slope is no number"
+        def __init__(self):
+            super().__init__()
+            self.a,self.b = nn.Linear(4, 3),nn.Linear(3, 2)
+        def forward(self, x): return self.b((self.a(x)*0).sqrt())
+    with pytest.raises(ValueError, match='contributions are not finite'):
+        graph(_decomposed(Steep(), dict(a=3, b=3)), torch.randn(1, 4, dtype=torch.double), target=0)
 
 @pytest.mark.parametrize('name', ['induction'])
 def test_previous_token_components_feed_induction_components_through_keys(name):

@@ -1,6 +1,6 @@
 "Evidence for components as the browser gets it, and what cannot be picked"
 from types import SimpleNamespace
-import numpy as np, pytest
+import numpy as np, pandas as pd, pytest
 from hostile import QUOTE, STORY
 from messages import caller
 from spd_nb.display import visible
@@ -33,6 +33,12 @@ def test_of_a_characters_tokens_the_largest_counts():
     e = Example([1,2,3], ['','猫','b'], np.array([.2,0,.1]), np.array([-3.,1,-2]), 1)
     odd = SimpleNamespace(examples=lambda key, n: [e])
     assert _examples(odd, 'a.b:0', 0, 1)==[dict(t=['猫','b'], ci=[.2,.1], act=[-3.,-2.], at=0)]
+
+def test_one_label_of_each_component(h, monkeypatch):
+    "That of its output, or else that of its input"
+    df = pd.DataFrame(dict(input_label=['reads a','reads\nb'], output_label=['says c','']), index=['a.b:0','a.b:1'])
+    monkeypatch.setattr(type(h.labels), 'frame', lambda self: df)
+    assert Evidence(h).labels_by_key()=={'a.b:0':'says c', 'a.b:1':visible('reads\nb')}
 
 def test_keys_are_checked(h):
     view = Evidence(h)

@@ -3,6 +3,7 @@ import json, shutil, subprocess
 from pathlib import Path
 import numpy as np, pandas as pd, pytest
 from fastcore.test import test_eq as check_eq
+from traitlets import TraitError
 from spd_nb.graph_view import GraphView
 from spd_nb.graphs import Graph, load_graph, node_name
 
@@ -43,6 +44,43 @@ def test_the_front_end_prunes_as_python_does(seed):
         check_eq([n for n,k in zip(g.nodes.index, keep) if k], small.nodes.index.tolist())
         check_eq([(a, b) for a,b,k in zip(e.source, e.target, on) if k],
             list(zip(small.edges.source, small.edges.target)))
+
+def test_what_is_drawn_is_the_graph():
+    "Nodes and edges by column, as the front end reads them"
+    g = random_graph(0, P=3, sites=2, c=2)
+    d,df = GraphView(g).drawn,g.nodes
+    sites = ['/token','s0','s1','/logit']
+    check_eq((d['tokens'], d['sites'], d['of']), (['x']*3, sites, [len(df), len(g.edges)]))
+    n,e = d['nodes'],d['edges']
+    check_eq([sites[i] for i in n['site']], df.site.tolist())
+    check_eq([['input','component','output'][i] for i in n['kind']], df.kind.tolist())
+    check_eq((n['name'], n['position'], n['text']), (df.index.tolist(), df.position.tolist(), df.label.tolist()))
+    for k in ('ci','act','influence','weight','lost'): np.testing.assert_allclose(n[k], df[k], rtol=1e-3)
+    check_eq([(df.index[s], df.index[t]) for s,t in zip(e['s'], e['t'])], list(zip(g.edges.source, g.edges.target)))
+    np.testing.assert_allclose(e['w'], g.edges.weight, rtol=1e-6)
+
+def test_traits_have_ranges_and_reach_the_front_end():
+    view = GraphView(random_graph(0))
+    ours = {'node','pinned','groups','places','node_share','edge_share','drawn','evidence','live','key'}
+    assert ours<=set(view.keys)  # those that are sent
+    check_eq((view.node, view.node_share, view.edge_share), ('', .8, .98))
+    bad = [(k, v) for k in ('node_share','edge_share') for v in (-.1, 1.1)]
+    bad += [('groups', {'a':['s1:2@3',1]}), ('groups', {1:['s1:2@3']}), *(('places', p) for p in (
+        {'a':[.5]}, {'a':[.5,1.,2.]}, {'a':['x',1.]}, {1:[.5,1.]}))]
+    for name,value in bad:
+        with pytest.raises(TraitError): setattr(view, name, value)
+    for name in ('node_share','edge_share'):
+        for value in (0., 1.): setattr(view, name, value)
+
+def test_a_node_that_is_not_the_most_influential_of_its_component_stays_picked():
+    g = random_graph(0)
+    view,of = GraphView(g),g.nodes[g.nodes.key=='s1:2'].influence
+    view.pick_node(node=of.idxmin())
+    check_eq((view.node, view.key), (of.idxmin(), 's1:2'))
+    view.pick_node(node='/token:1@1')
+    check_eq((view.node, view.key), ('/token:1@1', ''))
+    view.pick(key='s1:2')
+    check_eq(view.node, of.idxmax())
 
 def test_a_graph_without_tokens_cannot_be_asked():
     "Nothing is run, and nothing breaks, where there is neither a model nor a harvest"
