@@ -6,6 +6,7 @@
 __all__ = ['Outputs', 'outputs', 'Prompt', 'prompt_of', 'graph']
 
 # %% ../nbs/24_attribution.ipynb #9b918612
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 import numpy as np
@@ -14,6 +15,7 @@ from jaxtyping import Bool
 from torch import Tensor
 from .compute import with_gradients
 from .data import prompt_ids
+from .display import visible
 from .graphs import Graph, node_name
 from .layouts import is_numeric
 from .lms import check_tokens
@@ -22,7 +24,7 @@ from .model import Decomposed
 from .objectives import measure_for
 from .targets import fingerprint
 from .texts import ids_named, names_of, texts_of
-from .tokenizers import tokenizer_of
+from .tokenizers import tokenizer_of, unknown_words
 from .traces import INPUT, OUTPUT, Picks, input_site, with_positions, contributions, reaches
 
 # %% ../nbs/24_attribution.ipynb #9f2aade2
@@ -91,20 +93,33 @@ def outputs(
 )->Outputs:
     "What a graph is asked to explain"
     at,kind = _at(positions, len(out)),'output' if texts is None else 'logit'
+    if not at: raise ValueError("`positions` has no position, so there is nothing to explain")
     if callable(target): return _function(target, out, at)
-    if target is None: return _picked(out, *_likely(out, texts is not None, at, least, most), kind)
+    if target is None:
+        found = _picked(out, *_likely(out, texts is not None, at, least, most), kind)
+        if not found.names: raise ValueError(f"no output is larger than `least`, {least}; lower it, or name a `target`")
+        return found
     if isinstance(target, Tensor) and target.dtype==torch.bool:
         if target.shape!=out.shape:
             shapes = tuple(out.shape),tuple(target.shape)
             raise ValueError("a `target` of bools has the output's shape {}, got {}".format(*shapes))
+        if not target.any(): raise ValueError("`target` is false everywhere, so there is nothing to explain")
         return _picked(out, target.to(out.device), None, kind)
     def ids(t): return ids_named([str(i) for i in range(out.shape[-1])] if texts is None else texts, t)
     if isinstance(target, Mapping):
+        if not any(target.values()): raise ValueError(f"no coefficient of `target` differs from 0, got {dict(target)}")
         return _combined({i:float(v) for t,v in target.items() for i in ids(t)}, out, at)
     on = torch.zeros_like(out, dtype=torch.bool)
     chosen = ids(target)
     for p in at: on[p,chosen] = True
     return _picked(out, on, None, kind)
+
+# %% ../nbs/24_attribution.ipynb #3cb5d711
+def _warn_of_unknown(tokenizer, text, n):
+    "Say which words of a text a model reads as something else"
+    if words := [visible(w.strip()) for _,w in unknown_words(tokenizer, text, n)]:
+        shown = ', '.join(dict.fromkeys(words))
+        warnings.warn(f"unknown to this model, which reads {tokenizer.unk_token} instead: {shown}", stacklevel=4)
 
 # %% ../nbs/24_attribution.ipynb #8335fae0
 class Prompt(NamedTuple):
@@ -124,7 +139,9 @@ def prompt_of(
     if isinstance(prompt, str):
         tokenizer = tokenizer_of(dm.target) if tokenizer is None else tokenizer
         if not prompt: raise ValueError("there are no tokens in an empty prompt")
-        prompt = torch.tensor(prompt_ids(tokenizer, prompt, bos))
+        ids = prompt_ids(tokenizer, prompt, bos)
+        _warn_of_unknown(tokenizer, prompt, len(ids))
+        prompt = torch.tensor(ids)
     x = _one_row(prompt, dm.device)
     main = x.get('input_ids', next(iter(x.values()))) if isinstance(x, Mapping) else x
     logits = measure_for(dm, x) is kl

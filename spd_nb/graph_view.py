@@ -40,10 +40,15 @@ def _drawable(
 # %% ../nbs/38_graph_view.ipynb #3374ccde
 _KINDS = dict(input=0, component=1, output=2)
 
+def _text(key, label):
+    "What is written on an input or output: its token, or which number it is"
+    return visible(label) if key.startswith(('/token','/logit')) else key[1:].replace(':', ' ')
+
 def _columns(g, labels)->dict:
     "A graph as the front end reads it: nodes and edges by column, sites from the inputs to the outputs"
     df,sites = g.nodes,list(dict.fromkeys(g.nodes.site))
-    texts = [visible(labels.get(k, '') if kind=='component' else t) for k,kind,t in zip(df.key, df.kind, df.label)]
+    texts = [visible(labels.get(k, '')) if kind=='component' else _text(k, t)
+        for k,kind,t in zip(df.key, df.kind, df.label)]
     nodes = dict(name=df.index.tolist(), site=[sites.index(s) for s in df.site], position=df.position.tolist(),
         kind=[_KINDS[k] for k in df.kind], text=texts, ci=jsonable(df.ci.tolist(), 3), act=jsonable(df.act.tolist(), 4),
         influence=jsonable(df.influence.tolist(), 4), weight=jsonable(df.weight.tolist(), 9),
@@ -94,6 +99,8 @@ class _Pinned(Evidence):
         members = [n for names in groups.values() for n in names]
         self.graph.rows(members)
         if len(set(members))<len(members): raise TraitError("a node is in two groups")
+        if wrong := [k for k in groups if not 0<len(k)<=400]:
+            raise TraitError(f"the name of a group has 1 to 400 characters, got {len(wrong[0])}")
         if taken := set(groups)&set(self.graph.nodes.index):
             raise TraitError(f"a group cannot have the name of a node, {min(taken)!r}")
 
@@ -121,9 +128,18 @@ class _Pinned(Evidence):
         "Pin and group nodes, move their boxes, and prune"
         self.graph.rows(pinned)
         self._check_members(groups)
-        with self.hold_trait_notifications():
+        with self.hold_sync(), self.hold_trait_notifications():
             self.pinned,self.groups,self.places = pinned,groups,places
             self.node_share,self.edge_share = node_share,edge_share
+
+# %% ../nbs/38_graph_view.ipynb #c203e231
+def _first_shares(g, least=10)->dict[str,float]:
+    "How much to show at first: as little as leaves some components to look at"
+    wanted = min(least, sum(g.nodes.kind=='component'))
+    for nodes,edges in ((.8,.98), (.9,.98), (.95,.98), (.95,.99), (.98,.995), (.99,.999)):
+        if sum(g.pruned(nodes, edges).nodes.kind=='component')>=wanted:
+            return dict(node_share=nodes, edge_share=edges)
+    return dict(node_share=1., edge_share=1.)
 
 # %% ../nbs/38_graph_view.ipynb #384c1910
 class GraphView(_Pinned):
@@ -136,22 +152,25 @@ class GraphView(_Pinned):
 
     def __init__(self,
         graph:Graph,              # From `spd_nb.attribution.graph` or `load_graph`
-        h:Harvest|None=None,      # A harvest, for labels and the evidence about a component
+        h:Harvest|Decomposed|None=None, # A harvest, for labels and the evidence about a component
         dm:Decomposed|None=None,  # The decomposition, for interventions; `None` takes that of the harvest
+        tokenizer=None,           # Of `transformers`, for the tokens that the model says; `None` takes the harvest's
         **traits,                 # `attributions`, and first values of `pinned`, `groups`, `node` and so on
     ):
+        if isinstance(h, Decomposed): raise TypeError("the second argument is a harvest; give a decomposition as `dm=`")
         self.dm = dm if dm is not None or h is None else h.dm
+        self._tokenizer = tokenizer if tokenizer is not None or h is None else h.tokenizer
         _check_same(graph, h, self.dm)
         self._whole,self.graph,self._harvest = graph,_drawable(graph, self.most_nodes, self.most_edges),h
         drawn = _columns(self.graph, {} if h is None else self.labels_by_key())
         live = self.dm is not None and bool(graph.about.get('ids')) and any(graph.nodes.kind=='output')
-        saved = graph.about.get('view', {})
+        saved = _first_shares(self.graph)|graph.about.get('view', {})
         super().__init__(h, drawn=drawn|dict(of=[len(graph), len(graph.edges)]), evidence=h is not None, live=live,
             **saved|traits)
 
     def __repr__(self):
         pins = f', {len(self.pinned)} pinned' if self.pinned else ''
-        return f'GraphView({"".join(self.graph.tokens)!r}: {len(self.graph)} nodes{pins})'
+        return f'GraphView({self.graph.prompt!r}: {len(self.graph)} nodes{pins})'
 
     @property
     def subgraph(self)->Graph: # `LookupError` while nothing is pinned
@@ -170,7 +189,9 @@ class GraphView(_Pinned):
 
     def _opened(self, dm, ids, nodes, how, at):
         if how=='without': return removed(dm, nodes)
-        return kept(dm, ids, nodes, 20 if how=='attacked' else 'removed', position=at)
+        outputs = self.graph.nodes[(self.graph.nodes.site=='/logit')&(self.graph.nodes.position==at)]
+        says = None if outputs.empty else int(outputs.c[outputs.weight.abs().idxmax()])
+        return kept(dm, ids, nodes, 20 if how=='attacked' else 'removed', says, at)
 
     @browser_callable
     def says(self, nodes:Annotated[_Names, Field(min_length=1)], how:How)->dict:
@@ -180,7 +201,7 @@ class GraphView(_Pinned):
             raise RuntimeError("the model cannot be run here; make the view with `dm` or with a harvest opened with it")
         self.graph.rows(nodes)
         ids,at = self.graph.about['ids'],int(self.graph.nodes.position[self.graph.nodes.kind=='output'].max())
-        p = prompt_of(dm, ids, None if self._harvest is None else self.h.tokenizer)
+        p = prompt_of(dm, ids, self._tokenizer)
         texts:Any = p.texts
         def said(): return dm(p.x)[0,at].float().log_softmax(-1)
         opened = self._opened(dm, ids, nodes, how, at)

@@ -106,6 +106,11 @@ class _Tables:
         "The texts of the prompt's tokens"
         return self.about['tokens']
 
+    @property
+    def prompt(self)->str:
+        "The prompt as one text; token ids without texts stand apart"
+        return (' ' if all(t.isdecimal() for t in self.tokens) else '').join(self.tokens)
+
     def rows(self,
         nodes:str|Key|Iterable, # Names of nodes, or keys, which stand for all their positions
     )->list[int]:               # Ascending; `LookupError` for a node that is not here
@@ -244,6 +249,7 @@ class _Pruning(_Questions):
         n:int, # Number of components
     )->'Graph':
         "The `n` component nodes of largest influence, with inputs and outputs"
+        if n<0: raise ValueError(f"`n` is a number of components, got {n}")
         inner = (self.nodes.kind=='component').to_numpy()
         order = np.argsort(-np.where(inner, self._col('influence'), -1), kind='stable')
         keep = ~inner
@@ -294,12 +300,12 @@ class Graph(_Pruning):
     def __len__(self)->int: return len(self.nodes)
 
     def __repr__(self):
-        return f'Graph({len(self.nodes)} nodes and {len(self._src)} edges on {"".join(self.tokens)!r})'
+        return f'Graph({len(self.nodes)} nodes and {len(self._src)} edges on {self.prompt!r})'
 
     def _repr_html_(self)->str:
         kinds = self.nodes.kind.value_counts()
         s = self.scores()
-        head = [('prompt', visible(''.join(self.tokens))), *((f'{k} nodes', int(n)) for k,n in kinds.items()),
+        head = [('prompt', visible(self.prompt)), *((f'{k} nodes', int(n)) for k,n in kinds.items()),
             ('edges', len(self._src)), ('completeness', brief(s.completeness)), ('replacement', brief(s.replacement))]
         df:Any = self.nodes[self.nodes.kind=='component']
         rows = [(n, visible(r.token), brief(r.ci), brief(r.act), brief(r.influence))
@@ -340,6 +346,23 @@ class Graph(_Pruning):
 def _damaged(path, e):
     return ValueError(f"{path} is no graph, or damaged ({e}); copy the folder again, or compute the graph again")
 
+# %% ../nbs/23a_graphs.ipynb #760e88a7
+_TEXTS,_WHOLE = ('key','site','kind','token','label'),('c','position')
+_NUMBERS = ['ci','act','weight','lost','rest','bias','influence']
+
+def _wrong(nodes, src, dst, about)->str|None:
+    "Why these are not the tables of a graph, whatever was done to their files"
+    from pandas.api import types as of
+    kinds = {of.is_string_dtype:_TEXTS, of.is_integer_dtype:_WHOLE, of.is_numeric_dtype:_NUMBERS}
+    for right,names in kinds.items():
+        if bad := [k for k in names if k not in nodes or not right(nodes[k])]: return f'the column {bad[0]!r} of nodes'
+    if not isinstance(about.get('tokens'), list) or not {'importance','absolute'}<=set(about): return 'graph.json'
+    if list(nodes.index)!=[node_name(k, p) for k,p in zip(nodes.key, nodes.position)]: return 'names of nodes'
+    if not np.isfinite(nodes[_NUMBERS].to_numpy(float)).all(): return 'numbers that are not finite'
+    if not ((0<=src)&(src<len(nodes))&(0<=dst)&(dst<len(nodes))).all(): return 'edges without nodes'
+    return None if (src<dst).all() else 'edges that lead to an earlier node'
+
+# %% ../nbs/23a_graphs.ipynb #c3485d18
 def load_graph(
     path:str|Path, # A folder from `Graph.save`
 )->Graph:          # `ValueError` if it is damaged or from a newer version
@@ -355,7 +378,7 @@ def load_graph(
     if version>SCHEMA:
         raise ValueError(f"{path} has schema version {version}, this spd_nb reads up to {SCHEMA}; install a newer one")
     ends = edges.source.to_numpy(),edges.target.to_numpy()
-    if any(len(e) and not 0<=e.min()<=e.max()<len(nodes) for e in ends): raise _damaged(path, 'edges without nodes')
+    if why := _wrong(nodes, *ends, about): raise _damaged(path, why)
     about.pop('made', None)
     return Graph(nodes, *ends, edges.weight.to_numpy(), about)
 
@@ -367,6 +390,7 @@ def nodes_of(
     if isinstance(nodes, Graph): nodes = nodes.nodes.index[nodes.nodes.kind=='component']
     found:dict[Key,list[int]|None] = {}
     for n in [nodes] if isinstance(nodes, (str,Key)) else nodes:
+        if str(n).startswith('/'): raise ValueError(f"{str(n)!r} is an input or an output; only components can be changed")
         name,at,position = str(n).rpartition('@')
         if not at: found[Key.parse(n)] = None
         elif not position.isdecimal(): raise ValueError(f"a node is written `site:c@position`, got {str(n)!r}")

@@ -94,6 +94,11 @@ def patched(
             wanted.setdefault(k.site, {}).setdefault(t, {})[k.c] = acts[k.site][t+shift,k.c].item()
     with dm.hooked({s:partial(_patch, dm, (s, at)) for s,at in wanted.items()}): yield dm
 
+# %% ../nbs/30d_interventions.ipynb #b81fb9b3
+def _check_opens(interventions):
+    if opened := [k for k,f in interventions.items() if hasattr(f, '__enter__')]:
+        raise TypeError(f"{opened[0]!r} is open already; give a function that opens it: `lambda: removed(dm, nodes)`")
+
 # %% ../nbs/30d_interventions.ipynb #691f273b
 def next_tokens(
     dm:Decomposed,  # A decomposed language model
@@ -108,6 +113,7 @@ def next_tokens(
 )->'pd.DataFrame':  # By token: its probability under each intervention
     "What the model says next, without and with interventions"
     import pandas as pd
+    _check_opens(interventions)
     p = prompt_of(dm, prompt, tokenizer, bos)
     if p.texts is None: raise TypeError(f"{type(dm.target).__name__} does not say tokens")
     found = {}
@@ -129,6 +135,7 @@ def continuations(
 )->'pd.Series':     # By intervention, the model itself first: the text that is added
     "How a prompt goes on, the likeliest token each time, without and with interventions"
     import pandas as pd
+    _check_opens(interventions)
     p = prompt_of(dm, prompt, tokenizer, bos)
     if p.texts is None: raise TypeError(f"{type(dm.target).__name__} does not say tokens")
     found = {}

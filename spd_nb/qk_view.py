@@ -40,18 +40,21 @@ class QKView(Evidence):
 
     def __init__(self,
         dm:Decomposed,        # A decomposed language model
-        prompt:str,           # A text of at least two tokens
+        prompt,               # A text, or token ids, of at least two tokens
         h:Harvest|None=None,  # A harvest, for evidence about components and for strengths
         position:int=-1,      # Position of the query, from the end if negative
+        tokenizer=None,       # Of `transformers`; `None` takes that of the harvest or of the model
         **traits,             # First values of `layer`, `head`, `off` and `key`
     ):
-        self.dm,self._tokenizer = dm,None if h is None else h.tokenizer
+        self.dm,self._tokenizer = dm,tokenizer if tokenizer is not None or h is None else h.tokenizer
         self._static:dict[int,pd.DataFrame] = {}
         self._now:tuple = ()
-        n = len(prompt_of(dm, prompt, self._tokenizer).names)
+        p = prompt_of(dm, prompt, self._tokenizer)
+        n,text = len(p.names),prompt if isinstance(prompt, str) else ''.join(p.names)
+        self._known = text,p.ids
         if not -n<=position<n: raise ValueError(f"no position {position} in {n} tokens")
         if n>self.most: raise ValueError(f"the text has {n} tokens; up to {self.most} are shown")
-        super().__init__(h, prompt=prompt, position=position%n, evidence=h is not None, **traits)
+        super().__init__(h, prompt=text, position=position%n, evidence=h is not None, **traits)
         self.attention.without([tuple(p) for p in self.off])
 
     def __repr__(self): return f'QKView({self.prompt!r}, head {self.layer}.{self.head})'
@@ -61,8 +64,14 @@ class QKView(Evidence):
         "The scores of the head on the prompt, as `qk_on` gives them"
         if self._now[:1]!=((self.prompt, self.layer, self.head),):
             self._now = ((self.prompt, self.layer, self.head),
-                qk_on(self.dm, self.prompt, self.layer, self.head, self._tokenizer))
+                qk_on(self.dm, self._ids, self.layer, self.head, self._tokenizer))
         return self._now[1]
+
+    @property
+    def _ids(self):
+        "Token ids of the prompt"
+        if self._known[0]!=self.prompt: self._known = self.prompt,prompt_of(self.dm, self.prompt, self._tokenizer).ids
+        return self._known[1]
 
     @cached_property
     def _heads(self): return head_scores(self.dm, half=8, rows=4)
@@ -70,7 +79,7 @@ class QKView(Evidence):
     @browser_callable
     def read(self, layer:_Count, head:_Count, position:_Count, off:Annotated[list[_Pair], Field(max_length=500)])->dict:
         "The attention of a head, with and without the pairs that are off, and the strongest pairs at a position"
-        on = qk_on(self.dm, self.prompt, layer, head, self._tokenizer)
+        on = qk_on(self.dm, self._ids, layer, head, self._tokenizer)
         pairs:Any = on.pairs(24, position)
         after = on.without([tuple(p) for p in off])
         with self.hold_trait_notifications():

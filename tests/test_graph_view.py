@@ -28,7 +28,8 @@ def random_graph(seed, P=5, sites=4, c=6, dense=.3):
         lost=abs(rng.normal()), rest=0., bias=0.) for k,s,i,t,kind,w in rows],
         index=[node_name(r[0], r[3]) for r in rows])
     src,dst = np.array(pairs).T
-    return Graph(nodes, src, dst, rng.normal(size=len(src)), dict(tokens=['x']*P, ids=None))
+    about = dict(tokens=['x']*P, ids=None, importance=False, absolute=False)
+    return Graph(nodes, src, dst, rng.normal(size=len(src)), about)
 
 @pytest.mark.skipif(shutil.which('node') is None, reason='no node on PATH')
 @pytest.mark.parametrize('seed', range(6))

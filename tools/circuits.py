@@ -122,7 +122,8 @@ def previous_tokens(dm, row):
         size=lambda d: d.weight.abs())
     inner = g.nodes[(g.nodes.site=='blocks.1.o')&(g.nodes.position==at)]
     into = e[e.target==inner.influence.idxmax()].nlargest(20, 'size')
-    keys = e[(e.target==inner.influence.idxmax())&(e.site=='blocks.1.k')].nlargest(10, 'size')
+    every = e[(e.target==inner.influence.idxmax())&(e.site=='blocks.1.k')]
+    keys,chance = every.nlargest(10, 'size'),every.sample(min(10, len(every)), random_state=0)
     def from_previous(key, position):
         fed = e[e.target==key].nlargest(5, 'size')
         for o in fed[fed.site=='blocks.0.o'].source:
@@ -130,8 +131,13 @@ def previous_tokens(dm, row):
             if len(values) and values['at'].iloc[0]==position-1: return True
         return False
     mention = keys[keys['at']==first]
+    some = e[e.target==inner.influence.idxmax()].sample(20, random_state=0)
+    def fed(k): return any(map(from_previous, k.source, k['at']))
     return {'a key among the 20 largest edges':(into.site=='blocks.1.k').any(),
-        'one of the 10 strongest keys is fed from the previous token':any(map(from_previous, keys.source, keys['at'])),
+        'a key among 20 random edges':(some.site=='blocks.1.k').any(),
+        'one of the 10 strongest keys is fed from the previous token':fed(keys),
+        'one of 10 random keys is fed from the previous token':fed(chance),
+        'the key at the first mention is among 10 random ones':(chance['at']==first).any(),
         'the key at the first mention is among the 10 strongest':len(mention)>0,
         'that key is fed from the previous token':any(map(from_previous, mention.source, mention['at']))}
 

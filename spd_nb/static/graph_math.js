@@ -104,7 +104,8 @@ export function neighbour(g, at, shown, i, key) {
 // Boxes of the pinned nodes: named groups of them, and each of the others by itself. `names`: name of each node
 export function boxes(pinned, groups, row) {
   const inGroup = new Set(Object.values(groups).flat())
-  const made = Object.entries(groups).map(([name, members]) => ({ name, group: true, nodes: members.map(m => row.get(m)) }))
+  const pinnedSet = new Set(pinned)
+  const made = Object.entries(groups).map(([name, members]) => ({ name, group: true, nodes: members.filter(m => pinnedSet.has(m)).map(m => row.get(m)) })).filter(b => b.nodes.length)
   return [...made, ...pinned.filter(p => !inGroup.has(p)).map(p => ({ name: p, group: false, nodes: [row.get(p)] }))]
 }
 

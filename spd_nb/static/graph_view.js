@@ -1,4 +1,4 @@
-import { h, bars, debounce, formatNumber, latestOnly, mountView, nameElement, percent, shade, shortenName, token } from './kit.js'
+import { h, bars, debounce, formatNumber, latestOnly, mountView, nameElement, percent, shade, token } from './kit.js'
 import { detail } from './detail.js'
 import { boxEdges, boxes, layout, neighbour, normalised, placed, prune } from './graph_math.js'
 
@@ -27,7 +27,7 @@ function render({ model, el }) {
   g.edges.s.forEach((s, e) => { outOf[s].push(e); into[g.edges.t[e]].push(e) })
 
   // A name as people read it: the token of an input or output, the end of a component's name
-  const short = i => g.nodes.kind[i] === 1 ? `${shortenName(names[i].replace(/@\d+$/, ''), 22)}` : g.nodes.text[i]
+  const short = i => g.nodes.kind[i] === 1 ? names[i].replace(/@\d+$/, '').replace(/^.*?(?=\d+\.[^:]*:)/, '') : g.nodes.text[i] // from the number of the layer on
   const about = i => `${names[i]}\nat ${g.tokens[g.nodes.position[i]]}, importance ${formatNumber(g.nodes.ci[i])}, activation ${formatNumber(g.nodes.act[i])}, influence ${formatNumber(g.nodes.influence[i])}${g.nodes.kind[i] === 1 && g.nodes.text[i] ? '\n' + g.nodes.text[i] : ''}`
 
   // The bar of tools
@@ -50,10 +50,11 @@ function render({ model, el }) {
   const side = h('div', { class: 'spd-graph-side', 'aria-live': 'polite' })
 
   // The pinned nodes, and what the model says with them
-  const pinLines = h('svg:svg', { class: 'spd-pin-lines', 'aria-hidden': 'true' }), pinBoxes = h('div', { class: 'spd-pin-boxes' }), pins = h('div', { class: 'spd-pins', role: 'group', 'aria-label': 'pinned nodes' }, pinLines, pinBoxes)
+  const pinLines = h('svg:svg', { class: 'spd-pin-lines', 'aria-hidden': 'true' }), pinBoxes = h('div', { class: 'spd-pin-boxes' }), pins = h('div', { class: 'spd-pins', role: 'group', tabindex: -1, 'aria-label': 'pinned nodes' }, pinLines, pinBoxes)
   const naming = h('input', { type: 'text', 'aria-label': 'name of the group', placeholder: 'name', size: 14, maxlength: 80, spellcheck: 'false', class: 'spd-group-name', onkeydown: e => { if (e.key === 'Enter') group() } })
+  const HINT = 'Click boxes to choose them; drag them where you like.', hint = h('span', { class: 'spd-faint', role: 'status' }, HINT)
   const tool = (text, cls, onclick, title) => h('button', { class: cls, onclick, title }, text)
-  const tools = h('div', { class: 'spd-row' }, naming, tool('group', 'spd-group', group, 'make one box of the chosen boxes, or rename a group'), tool('ungroup', 'spd-ungroup', ungroup, 'take the chosen groups apart'), tool('unpin', 'spd-unpin', unpin, 'take the chosen boxes out'), tool('pin all that is shown', 'spd-pin-shown', pinShown, 'pin the components that the sliders leave'), h('span', { class: 'spd-faint' }, 'Click boxes to choose them; drag them where you like.'))
+  const tools = h('div', { class: 'spd-row' }, naming, tool('group', 'spd-group', group, 'make one box of the chosen boxes, or rename a group'), tool('ungroup', 'spd-ungroup', ungroup, 'take the chosen groups apart'), tool('unpin', 'spd-unpin', unpin, 'take the chosen boxes out'), tool('pin all that is shown', 'spd-pin-shown', pinShown, 'pin the components that the sliders leave'), hint)
   let how = 'without'
   const hows = h('div', { class: 'spd-row', role: 'group', 'aria-label': 'intervention' }), says = h('div', { class: 'spd-result' })
   const pane = model.get('evidence') ? detail(ask, key => show(key), kept) : null
@@ -69,7 +70,8 @@ function render({ model, el }) {
 
   function current() { return structuredClone({ pinned: model.get('pinned'), groups: model.get('groups'), places: model.get('places') }) }
   const same = (a, b) => JSON.stringify(a) === JSON.stringify(b)
-  const save = debounce(() => { ask('arrange', { ...arrangement, node_share: Number(nodeShare.input.value), edge_share: Number(edgeShare.input.value) }).catch(() => {}) }, 60)
+  const sent = new Set()
+  const save = debounce(() => { sent.add(JSON.stringify(arrangement)); ask('arrange', { ...arrangement, node_share: Number(nodeShare.input.value), edge_share: Number(edgeShare.input.value) }).catch(() => {}).finally(() => setTimeout(() => sent.clear(), 1000)) }, 60)
   // A new arrangement of the pinned nodes, which can be undone
   function arrange(next) {
     if (same(next, arrangement)) return
@@ -94,7 +96,7 @@ function render({ model, el }) {
     edgeShare.text.textContent = `${(100 * b).toFixed(1)} %`
     shown = prune(g, a, b)
     const n = shown.nodes.filter((k, i) => k && g.nodes.kind[i] === 1).length, all = g.nodes.kind.filter(k => k === 1).length
-    count.textContent = `${n} of ${all} components and ${shown.edges.filter(Boolean).length} of ${g.edges.s.length} edges are shown${g.of[0] > names.length ? `; this view holds the ${names.length} most influential of ${g.of[0]} nodes` : ''}. Blue edges raise what they feed, and orange ones lower it.`
+    count.textContent = `${n} of ${all} components and ${shown.edges.filter(Boolean).length} of ${g.edges.s.length} edges are shown${g.of[0] > names.length ? `; this view holds the ${names.length} most influential of ${g.of[0]} nodes` : ''}. Darker squares are more important; pale ones are left out by the sliders. Blue edges raise what they feed, and orange ones lower it.`
     draw()
   }
   function weigh() { size = normalised(g, weights.value) }
@@ -144,7 +146,7 @@ function render({ model, el }) {
     lit = []
     stage.classList.toggle('spd-focused', node !== undefined)
     if (node === undefined) { lists(); return }
-    const mine = [...into[node], ...outOf[node]].filter(e => shown.edges[e]), most = Math.max(1e-30, ...mine.map(e => Math.abs(size[e])))
+    const mine = [...into[node], ...outOf[node]]  .filter(e => shown.edges[e] || !shown.nodes[node]), most = Math.max(1e-30, ...mine.map(e => Math.abs(size[e])))
     for (const e of mine) {
       const v = Math.abs(size[e]) / most, other = g.edges.s[e] === node ? g.edges.t[e] : g.edges.s[e]
       line(c, e, (.25 + .75 * v).toFixed(3), 1 + 3 * v)
@@ -161,7 +163,7 @@ function render({ model, el }) {
       const all = [...edges].sort((a, b) => Math.abs(size[b]) - Math.abs(size[a])), most = Math.abs(size[all[0]] || 1)
       if (!all.length) return h('p', { class: 'spd-faint' }, 'nothing')
       return [h('div', { class: 'spd-edges' }, all.slice(0, 10).map(e => { const j = g.edges[end][e]; return h('button', { class: 'spd-edge', 'data-node': j, title: about(j), onclick: () => pick(j) },
-        h('i', { style: `width: ${(100 * Math.abs(size[e]) / most).toFixed(0)}%; background: ${sign(size[e], .3)}` }), g.nodes.kind[j] === 1 ? h('span', {}, nameElement(shortenName(names[j].replace(/@\d+$/, ''), 17), { title: null }), ' ', token(g.tokens[g.nodes.position[j]])) : h('span', {}, token(g.nodes.text[j])), h('span', { class: 'spd-num' }, formatNumber(size[e]))) })), ...(all.length > 10 ? [h('p', { class: 'spd-faint' }, `and ${all.length - 10} more`)] : [])]
+        h('i', { style: `width: ${(100 * Math.abs(size[e]) / most).toFixed(0)}%; background: ${sign(size[e], .3)}` }), g.nodes.kind[j] === 1 ? h('span', {}, nameElement(short(j), { title: null }), ' ', token(g.tokens[g.nodes.position[j]])) : h('span', {}, token(g.nodes.text[j])), h('span', { class: 'spd-num' }, formatNumber(size[e]))) })), ...(all.length > 10 ? [h('p', { class: 'spd-faint' }, `and ${all.length - 10} more`)] : [])]
     }
     const isPinned = arrangement.pinned.includes(names[i])
     side.replaceChildren(
@@ -201,7 +203,8 @@ function render({ model, el }) {
   const chosenNodes = () => allBoxes().filter(b => chosen.has(b.name)).flatMap(b => b.nodes.map(i => names[i]))
   function group() {
     const name = naming.value.trim(), members = chosenNodes()
-    if (!members.length || !name || row.has(name)) { naming.focus(); return }
+    hint.textContent = !members.length ? 'Choose boxes first: click them.' : !name ? 'Type a name first.' : row.has(name) ? 'A node has this name.' : Object.hasOwn(arrangement.groups, name) && !chosen.has(name) ? 'There is a group of this name already.' : HINT
+    if (hint.textContent !== HINT) { naming.focus(); return }
     const rest = Object.fromEntries(Object.entries(arrangement.groups).filter(([k]) => !chosen.has(k)))
     const places = Object.fromEntries(Object.entries(arrangement.places).filter(([k]) => !chosen.has(k)))
     const first = [...chosen].find(k => Object.hasOwn(arrangement.places, k))
@@ -226,17 +229,19 @@ function render({ model, el }) {
     const px = k => [where.at[k][0] * width, where.at[k][1]], flows = boxEdges(g, all, size), most = Math.max(1e-30, ...flows.map(([, , v]) => Math.abs(v)))
     pinLines.setAttribute('viewBox', `0 0 ${width} ${where.height + 8}`)
     pinLines.replaceChildren(...flows.sort((a, b) => Math.abs(a[2]) - Math.abs(b[2])).map(([a, b, v]) => { const [x0, y0] = px(a), [x1, y1] = px(b); return h('svg:path', { d: `M${x0},${y0}C${x0},${(y0 + y1) / 2} ${x1},${(y0 + y1) / 2} ${x1},${y1}`, fill: 'none', stroke: sign(v, .25 + .7 * Math.abs(v) / most), 'stroke-width': (.8 + 5 * Math.abs(v) / most).toFixed(2) }, h('svg:title', {}, formatNumber(v))) }))
+    const focused = pins.contains(document.activeElement) || pins.contains(pins.getRootNode().activeElement)
     pinBoxes.replaceChildren(...(all.length ? all.map((b, k) => box(b, px(k), width, where.height)) : [h('p', { class: 'spd-faint' }, 'Nothing is pinned yet: double-click a node, or pick one and press p.')]))
+    if (focused) pins.focus()
     light(over)
     say()
   }
   function box(b, [x, y], width, height) {
     const i = b.nodes[0], title = b.group ? `${b.name}\n${b.nodes.map(j => names[j]).join('\n')}` : about(i)
     const e = h('button', { class: `spd-box${b.group ? ' spd-box-group' : ''} spd-kind-${g.nodes.kind[i]}`, 'data-box': b.name, 'aria-pressed': String(chosen.has(b.name)), title, style: `left: ${(100 * x / width).toFixed(2)}%; top: ${y}px` },
-      h('span', { class: 'spd-box-name' }, b.group ? b.name : g.nodes.kind[i] === 1 && g.nodes.text[i] ? g.nodes.text[i] : short(i)),
-      h('span', { class: 'spd-faint' }, b.group ? `${b.nodes.length} nodes` : g.nodes.kind[i] === 1 ? [short(i), ' at ', g.tokens[g.nodes.position[i]]] : g.nodes.kind[i] === 0 ? 'input' : 'output'))
+      h('span', { class: 'spd-box-name' }, b.group ? b.name : g.nodes.kind[i] === 1 ? g.nodes.text[i] || nameElement(short(i), { title: null }) : short(i)),
+      h('span', { class: 'spd-faint' }, b.group ? `${b.nodes.length} ${b.nodes.length === 1 ? 'node' : 'nodes'}` : g.nodes.kind[i] === 1 ? [nameElement(short(i), { title: null }), h('span', {}, ` at ${g.tokens[g.nodes.position[i]]}`)] : g.nodes.kind[i] === 0 ? 'input' : 'output'))
     let from = null, to = null
-    const move = (x2, y2) => { const c = [Math.min(.97, Math.max(.03, x2 / width)), Math.max(24, y2)].map(v => Number(v.toFixed(3))); return c }
+    const move = (x2, y2) => { const half = Math.min(.5, (e.offsetWidth / 2 + 2) / width); return [Math.min(1 - half, Math.max(half, x2 / width)), Math.min(5000, Math.max(24, y2))].map(v => Number(v.toFixed(3))) }
     e.addEventListener('pointerdown', ev => { from = [ev.clientX, ev.clientY]; to = null; e.setPointerCapture(ev.pointerId) })
     e.addEventListener('pointermove', ev => {
       if (!from || !to && Math.hypot(ev.clientX - from[0], ev.clientY - from[1]) < 5) return
@@ -283,20 +288,21 @@ function render({ model, el }) {
       focusable(j)
       nodes[j].focus()
     } else if (e.key === 'p') togglePin(i)
-    else if (e.key === 'Escape') pick(null)
+    else if (e.key === 'Escape') { e.target.blur(); over = null; pick(null) }
     else if (e.key === '/') { e.preventDefault(); find.focus() }
   }
   body.addEventListener('keydown', e => {
     if (!(e.ctrlKey || e.metaKey) || e.target.tagName === 'INPUT' && e.target.type !== 'range') return
     if (e.key === 'z' || e.key === 'Z' || e.key === 'y') { e.preventDefault(); e.shiftKey || e.key === 'y' ? step(future, past) : step(past, future) }
   })
-  function pushed() { // by Python, or another display
+  // By Python, or another display; one trait comes after the other, and what this display has sent comes back
+  const pushed = debounce(() => {
     const now = current()
-    if (same(now, arrangement)) return
+    if (same(now, arrangement) || sent.has(JSON.stringify(now))) return
     past.push(arrangement)
     arrangement = now
     drawPins()
-  }
+  }, 80)
   function moved() {
     for (const [o, k] of [[nodeShare, 'node_share'], [edgeShare, 'edge_share']]) if (Number(o.input.value) !== model.get(k)) { o.input.value = model.get(k); pruneNow() }
   }
