@@ -87,7 +87,8 @@ class QKView(Evidence):
         rows = [dict(query=str(r.query), key=str(r.key), at=int(r.key_position), token=visible(r.key_token),
             contribution=float(r.contribution)) for r in pairs.itertuples()]
         heads:Any = self._heads[['layer','head','previous','induction','first']]
-        return dict(asked=dict(layer=layer, head=head, position=position, off=off), tokens=list(map(visible, on.tokens)),
+        return dict(
+            asked=dict(layer=layer, head=head, position=position, off=off), tokens=list(map(visible, on.tokens)),
             heads=heads.to_dict('records'), before=on.pattern.tolist(), after=after.tolist(), pairs=rows)
 
     @browser_callable
@@ -98,7 +99,8 @@ class QKView(Evidence):
         if self.layer not in self._static: self._static[self.layer] = qk_pairs(self.dm, self.h.components, self.layer)
         df = self._static[self.layer]
         df = df[(df['query']==pair[0])&(df.key==pair[1])]
-        if not len(df): return dict(pair=pair, why='One of these is not a component, or its mean importance is below .01.')
+        if not len(df):
+            return dict(pair=pair, why='One of these is not a component, or its mean importance is below .01.')
         table = df.pivot_table(index='head', columns='offset', values='strength', observed=True)
         return dict(pair=pair, offsets=table.columns.tolist(), heads=table.to_numpy().tolist())
 
