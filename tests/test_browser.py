@@ -434,6 +434,62 @@ def test_numbers_of_components_are_never_cut(story, browser, tmp_path):
     assert page.evaluate("() => { getSelection().selectAllChildren(document.querySelector('.spd-near .spd-named')); return getSelection().toString() }") in story['h'].keys  # noqa: E501
     page.close()
 
+def _grouped_and_undone(part, page):
+    "In a graph view with two pinned nodes: group them, move the group, unpin it, and undo each of these in one step"
+    boxes = part.locator('.spd-box')
+    def names(): return boxes.evaluate_all("all => all.map(b => b.dataset.box).sort()")
+    def settled(n):
+        expect(boxes).to_have_count(n)
+        page.wait_for_timeout(400)  # an answer that comes late must not change it
+        expect(boxes).to_have_count(n)
+        return names()
+    two = settled(2)
+    for b in two: part.locator(f'.spd-box[data-box="{b}"]').click()
+    part.locator('.spd-group').click()
+    expect(part.locator('.spd-pinned [role=status]')).to_have_text('Type a name first.')
+    part.locator('.spd-group-name').fill('__proto__')
+    part.locator('.spd-group').click()
+    assert settled(1)==['__proto__']
+    where = boxes.first.bounding_box()
+    boxes.first.hover()
+    page.mouse.down()
+    page.mouse.move(where['x']-60, where['y']+40, steps=4)
+    page.mouse.up()
+    page.wait_for_timeout(400)
+    moved = boxes.first.bounding_box()
+    assert moved['x']<where['x']-20
+    boxes.first.press('Delete')
+    settled(0)
+    page.keyboard.press('Control+z')
+    assert settled(1)==['__proto__'] and abs(boxes.first.bounding_box()['x']-moved['x'])<2
+    part.locator('.spd-undo').click()
+    assert settled(1)==['__proto__'] and abs(boxes.first.bounding_box()['x']-where['x'])<2
+    part.locator('.spd-undo').click()
+    assert settled(2)==two
+    expect(part.locator('.spd-undo')).to_be_disabled()
+    part.locator('.spd-redo').click()
+    assert settled(1)==['__proto__']
+
+UNGROUPED = GRAPH.replace(", groups={'<b>pair</b>':best[:2]}", '')
+
+def test_steps_of_a_graph_view_are_undone_in_a_page(story, browser, tmp_path):
+    names = dict(story)
+    exec(UNGROUPED, names)
+    page = browser.new_page(viewport=dict(width=1100, height=1400))
+    outside,noise = watched(page, None)
+    page.goto(names['view'].to_html(tmp_path/'view.html', most=2, examples=1).as_uri())
+    _grouped_and_undone(page.locator('.spd-graph'), page)
+    page.close()
+    assert not outside and not noise, (outside, noise)
+
+def test_steps_of_a_graph_view_are_undone_in_jupyterlab(notebook):
+    nb = notebook(STORY, UNGROUPED)
+    part = nb.cell(1).locator('.spd-graph').first
+    part.locator('.spd-pins').scroll_into_view_if_needed()
+    _grouped_and_undone(part, nb.page)
+    nb.soon("(len(view.pinned), list(view.groups))", (2, ['__proto__']))
+    nb.quiet()
+
 def test_typing_keeps_its_letters(notebook):
     "Two displays of each view, and someone who types; what is typed is what Python has, and what both displays show"
     nb = notebook(STORY, LENS, 'view', STUDIO.replace('view', 'studio'), 'studio', BROWSER.replace('view', 'browser'),
