@@ -331,9 +331,9 @@ def graph(
     p = prompt_of(dm, prompt, tokenizer, bos)
     out = dm.clean(p.x).out.detach()
     S = out.shape[1] if out.ndim==3 else 1
-    asked = outputs(with_positions(out, S)[0], target, positions, p.texts, least, most)
     read_by = input_site(dm.target, p.x)
     sites = _components(dm, p.x, S, threshold, top)
+    asked = outputs(with_positions(out, S)[0], target, positions, p.texts, least, most)
     given = _inputs(p, read_by, S, dm)
     reading = None if read_by in dm.sites else read_by
     reach = reaches(dm, p.x, reading, tokens)

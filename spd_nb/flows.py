@@ -11,6 +11,7 @@ from functools import partial
 from typing import NamedTuple
 import torch
 from torch import Tensor, nn
+from .attention import Recorder
 from .components import EmbeddingComponents
 from .compute import full_precision, unrounded, with_gradients
 from .hooks import hooked
@@ -48,7 +49,9 @@ class _Pass:
         if read_by is not None and read_by not in dm.sites: hooks[read_by] = self._on_input
         if head is not None and head not in dm.sites: hooks[head] = self._on_head
         others = {n:partial(self._on_other, n) for n,_ in dm.target.named_modules() if n and n not in hooks}
-        with torch.enable_grad(), hooked(dm.target, others), dm.hooked(hooks): self.out = full_precision(dm(x))
+        recorder = Recorder(*x.shape[:2])
+        with torch.enable_grad(), hooked(dm.target, others), dm.hooked(hooks), recorder: self.out = full_precision(dm(x))
+        self.attentions = recorder.calls
         if OUTPUT not in self.reads and self.out.shape[-1]<=4096: self.reads[OUTPUT] = self.out
 
     def _on_site(self, site, x, out):
@@ -144,6 +147,29 @@ def _diagonal(p, x, sources, fired)->dict[str,Tensor]:
     found = {s:fired[s].wrote*d.flatten(0, -2)[fired[s].at] for s,d in zip(ends, slope) if d is not None}
     return {s:out for s,out in found.items() if _agrees(p, x, s, fired[s], out)}
 
+# %% ../nbs/24a_flows.ipynb #fa63a2c9
+def _by_head(a, heads, d):
+    "Numbers `F (n d)` as `F heads d`; several heads share each of `n`"
+    return a.unflatten(-1, (-1, d)).repeat_interleave(heads*d//a.shape[-1], -2)
+
+def _value_paths(p, x, sources, fired)->dict[str,Tensor]:
+    "Source to the attention `B H S S` that carries what it writes to `x`, for values that heads hand on as they are"
+    found = {}
+    for call in p.attentions:
+        B,H,S,d = call.v.shape
+        if x.shape!=(B,S,H*d) or not torch.equal(call.out.detach().reshape(B, H, S, d).transpose(1, 2).flatten(2), x): continue
+        u = torch.randn_like(x)
+        ends = {s:p.wrote[s] for s in sources if p.wrote[s].ndim==3 and H*d%p.wrote[s].shape[-1]==0==p.wrote[s].shape[-1]%d}
+        grads = torch.autograd.grad(x, list(ends.values()), u, retain_graph=True, allow_unused=True)
+        back = torch.einsum('bhts,bthd->bshd', call.pattern, u.unflatten(-1, (H, d))).flatten(0, 1)
+        for (s,_),g in zip(ends.items(), grads):
+            if g is None: continue
+            f = fired[s]
+            terms = g.flatten(0, -2)[f.at]*f.wrote
+            ours = (_by_head(f.wrote, H, d)*back[f.at]).sum((1, 2))
+            if not len(f.at) or _close(ours, terms.sum(-1), terms.abs().sum(-1).max().clamp(min=1e-30)): found[s] = call.pattern
+    return found
+
 # %% ../nbs/24a_flows.ipynb #2ebd7f2b
 def _padded(f, T):
     "Firings by position: `T m d` of what they wrote, and for each its index among the firings, -1 where there is none"
@@ -222,8 +248,27 @@ class _Sums:
             total.index_add_(0, f.row[part], (out[part].to(V)@V)*sign[f.at[part]])
         return total
 
+    def _through_values(self, targets, s, pattern, floats=2**22):
+        "What a head hands on: the value that a firing wrote, times the attention that each position pays to it"
+        f,H = self.fired[s],pattern.shape[1]
+        d = self.p.reads[targets[0]].shape[-1]//H
+        wrote,paid = _by_head(f.wrote, H, d),pattern.sum(2).transpose(1, 2).flatten(0, 1)[f.at]
+        total = _into(f.row, f.n, (wrote*paid[...,None]).flatten(1))
+        for t in targets:
+            self.signed[t,s] = total
+            if not self.absolute or t==OUTPUT: continue
+            V,sign,parts = self.p.dm.at(t).V.detach().unflatten(0, (H, d)),self.p.acts[t].sign(),[]
+            for i in _chunks(sign.shape[-1], max(1, len(f.at))*H, floats):
+                c = slice(i.start, i.stop)
+                paid_signed = torch.einsum('bhts,btc->bshc', pattern, sign[...,c]).flatten(0, 1)[f.at]
+                parts.append(_into(f.row, f.n, (paid_signed*torch.einsum('fhd,hdc->fhc', wrote, V[...,c])).sum(1)))
+            self.abs[t,s] = torch.cat(parts, 1)
+
     def across(self, x, targets, sources, floats=2**20):
         "Targets that depend on other positions, too"
+        known = _value_paths(self.p, x, sources, self.fired)
+        for s,pattern in known.items(): self._through_values(targets, s, pattern)
+        if not (sources := [s for s in sources if s not in known]): return
         ends,T = [self.p.wrote[s] for s in sources],x.shape[:-1].numel()
         padded = [_padded(self.fired[s], T) for s in sources]
         def sums(cotangents, n):
