@@ -50,7 +50,8 @@ class _Pass:
         if head is not None and head not in dm.sites: hooks[head] = self._on_head
         others = {n:partial(self._on_other, n) for n,_ in dm.target.named_modules() if n and n not in hooks}
         recorder = Recorder(*x.shape[:2])
-        with torch.enable_grad(), hooked(dm.target, others), dm.hooked(hooks), recorder: self.out = full_precision(dm(x))
+        with torch.enable_grad(), hooked(dm.target, others), dm.hooked(hooks), recorder: out = dm(x)
+        self.out = full_precision(out)
         self.attentions = recorder.calls
         if OUTPUT not in self.reads and self.out.shape[-1]<=4096: self.reads[OUTPUT] = self.out
 
@@ -157,17 +158,19 @@ def _value_paths(p, x, sources, fired)->dict[str,Tensor]:
     found = {}
     for call in p.attentions:
         B,H,S,d = call.v.shape
-        if x.shape!=(B,S,H*d) or not torch.equal(call.out.detach().reshape(B, H, S, d).transpose(1, 2).flatten(2), x): continue
-        u = torch.randn_like(x)
-        ends = {s:p.wrote[s] for s in sources if p.wrote[s].ndim==3 and H*d%p.wrote[s].shape[-1]==0==p.wrote[s].shape[-1]%d}
+        if x.shape!=(B,S,H*d): continue
+        if not torch.equal(call.out.detach().reshape(B, H, S, d).transpose(1, 2).flatten(2), x): continue
+        u,width = torch.randn_like(x),{s:p.wrote[s].shape[-1] for s in sources if p.wrote[s].ndim==3}
+        ends = {s:p.wrote[s] for s,n in width.items() if n%d==0==H*d%n}
         grads = torch.autograd.grad(x, list(ends.values()), u, retain_graph=True, allow_unused=True)
         back = torch.einsum('bhts,bthd->bshd', call.pattern, u.unflatten(-1, (H, d))).flatten(0, 1)
         for (s,_),g in zip(ends.items(), grads):
             if g is None: continue
             f = fired[s]
             terms = g.flatten(0, -2)[f.at]*f.wrote
-            ours = (_by_head(f.wrote, H, d)*back[f.at]).sum((1, 2))
-            if not len(f.at) or _close(ours, terms.sum(-1), terms.abs().sum(-1).max().clamp(min=1e-30)): found[s] = call.pattern
+            ours,total = (_by_head(f.wrote, H, d)*back[f.at]).sum((1, 2)),terms.sum(-1)
+            if not len(f.at) or _close(ours, total, terms.abs().sum(-1).max().clamp(min=1e-30)):
+                found[s] = call.pattern
     return found
 
 # %% ../nbs/24a_flows.ipynb #2ebd7f2b

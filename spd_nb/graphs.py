@@ -390,7 +390,8 @@ def nodes_of(
     if isinstance(nodes, Graph): nodes = nodes.nodes.index[nodes.nodes.kind=='component']
     found:dict[Key,list[int]|None] = {}
     for n in [nodes] if isinstance(nodes, (str,Key)) else nodes:
-        if str(n).startswith('/'): raise ValueError(f"{str(n)!r} is an input or an output; only components can be changed")
+        if str(n)[:1]=='/':
+            raise ValueError(f"{str(n)!r} is an input or an output; only components can be changed")
         name,at,position = str(n).rpartition('@')
         if not at: found[Key.parse(n)] = None
         elif not position.isdecimal(): raise ValueError(f"a node is written `site:c@position`, got {str(n)!r}")
