@@ -123,7 +123,7 @@ GOOD = dict(
     browser=EVIDENCE|dict(rows=dict(start=0, n=5, token='', side='output', label='', site='', alive=True,
         sort='density', down=True)),
     lens=EVIDENCE|dict(read=dict(text='He said', follow=False)),
-    studio=EVIDENCE|dict(show=dict(prompt='He said', changes=[_change], gate=False, at=0),
+    studio=EVIDENCE|dict(preview=dict(prompt='He said', changes=[_change], gate=False, at=0),
         dose=dict(prompt='He said', changes=[_change], gate=False, which=0, at=0), find=dict(token=TEXTS[0]),
         write_on=dict(prompt='He said', changes=[_change], gate=False, n=1), code={},
         measure=dict(changes=[_change], gate=False, token=TEXTS[0])),
