@@ -139,6 +139,7 @@ class Evidence(View):
     @browser_callable
     def flows(self, key:ShortText)->dict|None:
         "What usually feeds a component, and what it feeds (dataset attributions); `None` for a view without them"
+        self.h.at(key)
         a = self._attributions
         if a is None: return None
         labels = self.labels_by_key()

@@ -118,7 +118,8 @@ def test_a_page_holds_them_all(made):
 
 _change = dict(key=QUOTE, factor=0., token='', strength=1.)
 EVIDENCE = dict(pick=dict(key=QUOTE), detail=dict(key=QUOTE), examples=dict(key=QUOTE, start=0), lens=dict(key=QUOTE),
-    neighbours=dict(key=QUOTE))
+    neighbours=dict(key=QUOTE), flows=dict(key=QUOTE))
+NODE = f'{QUOTE}@11'
 GOOD = dict(
     browser=EVIDENCE|dict(rows=dict(start=0, n=5, token='', side='output', label='', site='', alive=True,
         sort='density', down=True)),
@@ -128,7 +129,10 @@ GOOD = dict(
         write_on=dict(prompt='He said', changes=[_change], gate=False, n=1), code={},
         measure=dict(changes=[_change], gate=False, token=TEXTS[0])),
     monitor=dict(stop={}), heat=dict(pick=dict(row=0, column=1), clear={}), pareto=dict(pick=dict(row=1), clear={}),
-    diff=dict(pick=dict(prompt=0, position=1)))
+    diff=dict(pick=dict(prompt=0, position=1)),
+    graph=EVIDENCE|dict(pick_node=dict(node=NODE), says=dict(nodes=[NODE], how='only'),
+        arrange=dict(pinned=[NODE], groups={'a':[NODE]}, places={'a':[.5,9.]}, node_share=.5, edge_share=1.)),
+    qk=EVIDENCE|dict(read=dict(layer=0, head=1, position=2, off=[]), pick_pair=dict(pair=[QUOTE,QUOTE])))
 
 def nested(n):
     x = []
@@ -142,7 +146,8 @@ JUNK = dict(none=None, yes=True, real=1.5, below=-1, beyond=10**6, huge=10**30, 
 # What is no mistake
 FINE = dict(follow={'yes'}, at={'none','beyond','huge'}, start={'beyond'}, label={'empty','text','half','number'},
     token={'empty','number'}, site={'empty','text','half','number'}, gate={'yes'}, alive={'yes'}, down={'yes'},
-    changes={'list'}, text={'text','number'}, prompt={'text','number'})
+    changes={'list'}, text={'text','number'}, prompt={'text','number'}, node={'empty'}, pinned={'list'},
+    groups={'dict'}, places={'dict'}, off={'list'})
 
 class Heard:
     "A view and what it has sent"
