@@ -204,6 +204,12 @@ class Attributions:
         if dm is not None and fingerprint(dm)!=self.manifest['decomposition']:
             raise ValueError(f"{self.path} is of another decomposition; open the one it belongs to, or sum again")
 
+    def _one_id(self, token)->int:
+        "The id of a token, as text or id"
+        ids = ids_named(self._texts(), token)
+        if len(ids)>1: raise ValueError(f"{len(ids)} tokens read {token!r}; give one of their ids, {ids[:8]}")
+        return ids[0]
+
     def _file(self): return safe_open(self.path/'attributions.safetensors', 'pt')
 
     def _texts(self):
@@ -252,7 +258,7 @@ class Attributions:
         normalised:bool=True,  # As for `into`
     )->'pd.DataFrame':         # As for `into`, of components
         "Which components a token of the input feeds"
-        i, = ids_named(self._texts(), token)
+        i = self._one_id(token)
         return _top(self._rows(INPUT, i, normalised), n)
 
     def to_token(self,
@@ -261,7 +267,7 @@ class Attributions:
         normalised:bool=True,  # As for `into`
     )->'pd.DataFrame':         # name, attribution; without the absolute form, which is not summed for outputs
         "Which components feed the logit of a token"
-        i, = ids_named(self._texts(), token)
+        i = self._one_id(token)
         head = self.manifest['head']
         assert self.dm is not None
         reads = None if head is None else weight_of(get_site(self.dm.target, head))[i].detach().float().cpu()
