@@ -72,3 +72,16 @@ export function detail(ask, onpick, kept = null) {
   })
   return { el, show: key => { if (!key) shown = ''; return show(key) } }
 }
+
+// Evidence for the component that a view has picked, or in a page a line that it holds none. `show` follows the view's `key`
+export function pickedDetail(model, ask, onpick) {
+  const kept = model.get('details'), absent = h('p', { class: 'spd-faint' }), pane = model.get('evidence') ? detail(ask, onpick, kept) : null
+  function show() {
+    const key = model.get('key'), missing = Boolean(kept && key && !Object.hasOwn(kept, key))
+    absent.textContent = missing ? `This file keeps no evidence about ${key}.` : ''
+    if (!pane) return
+    pane.el.hidden = missing
+    if (!missing) pane.show(key)
+  }
+  return { el: h('div', {}, absent, pane?.el), show }
+}

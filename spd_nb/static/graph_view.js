@@ -1,5 +1,5 @@
 import { h, bars, debounce, formatNumber, latestOnly, mountView, nameElement, percent, shade, token } from './kit.js'
-import { detail } from './detail.js'
+import { pickedDetail } from './detail.js'
 import { boxEdges, boxes, layout, neighbour, normalised, placed, prune } from './graph_math.js'
 
 const HOW = [['without', 'without the pinned'], ['only', 'only the pinned'], ['attacked', 'only the pinned, the rest attacked']]
@@ -21,7 +21,7 @@ function answer(model, what, args) {
 
 function render({ model, el }) {
   const { body, note, ask, forget, close } = mountView(el, model, 'graph')
-  const g = model.get('drawn'), names = g.nodes.name, row = new Map(names.map((n, i) => [n, i])), kept = model.get('details'), page = Boolean(model.get('said')) // a page holds answers, and evidence of some components
+  const g = model.get('drawn'), names = g.nodes.name, row = new Map(names.map((n, i) => [n, i])), page = Boolean(model.get('said')) // a page holds some answers
   let arrangement = current(), past = [], future = [], shown = null, size = g.edges.w, at = null, over = null, chosen = new Set()
   const into = names.map(() => []), outOf = names.map(() => [])
   g.edges.s.forEach((s, e) => { outOf[s].push(e); into[g.edges.t[e]].push(e) })
@@ -57,8 +57,7 @@ function render({ model, el }) {
   const tools = h('div', { class: 'spd-row' }, naming, tool('group', 'spd-group', group, 'make one box of the chosen boxes, or rename a group'), tool('ungroup', 'spd-ungroup', ungroup, 'take the chosen groups apart'), tool('unpin', 'spd-unpin', unpin, 'take the chosen boxes out'), tool('pin all that is shown', 'spd-pin-shown', pinShown, 'pin the components that the sliders leave'), hint)
   let how = 'without'
   const hows = h('div', { class: 'spd-row', role: 'group', 'aria-label': 'intervention' }), says = h('div', { class: 'spd-result' })
-  const pane = model.get('evidence') ? detail(ask, key => show(key), kept) : null
-  const absent = h('p', { class: 'spd-faint' })
+  const pane = pickedDetail(model, ask, key => show(key))
   const live = model.get('live') || (model.get('said') || []).length > 0
   body.append(
     h('div', { class: 'spd-row' }, nodeShare.el, edgeShare.el, h('label', {}, 'edges by', weights)),
@@ -66,7 +65,7 @@ function render({ model, el }) {
     h('div', { class: 'spd-graph-panes' }, scroll, side),
     h('section', { class: 'spd-pinned' }, h('h3', {}, 'pinned'), tools, pins),
     live ? h('section', {}, h('h3', {}, 'what the model says next'), hows, says) : '',
-    absent, pane ? pane.el : '')
+    pane.el)
 
   function current() { return structuredClone({ pinned: model.get('pinned'), groups: model.get('groups'), places: model.get('places') }) }
   const same = (a, b) => JSON.stringify(a) === JSON.stringify(b)
@@ -307,22 +306,15 @@ function render({ model, el }) {
     for (const [o, k] of [[nodeShare, 'node_share'], [edgeShare, 'edge_share']]) if (Number(o.input.value) !== model.get(k)) { o.input.value = model.get(k); pruneNow() }
   }
   function pickedNow() { if (picked() !== undefined) focusable(picked()); nodes.forEach((e, i) => e.setAttribute('aria-current', String(i === picked()))); light(over) }
-  function keyNow() {
-    const key = model.get('key'), missing = Boolean(kept && key && !Object.hasOwn(kept, key))
-    absent.textContent = missing ? `This file keeps no evidence about ${key}.` : ''
-    if (!pane) return
-    pane.el.hidden = missing
-    if (!missing) pane.show(key)
-  }
   const sized = new ResizeObserver(debounce(() => { if (!el.isConnected || !scroll.clientWidth) return; place(); draw(); drawPins() }, 60))
-  const heard = { pinned: pushed, groups: pushed, places: pushed, node_share: moved, edge_share: moved, node: pickedNow, key: keyNow }
+  const heard = { pinned: pushed, groups: pushed, places: pushed, node_share: moved, edge_share: moved, node: pickedNow, key: pane.show }
   for (const [k, f] of Object.entries(heard)) model.on(`change:${k}`, f)
   place()
   scroll.scrollLeft = at.width
   pruneNow()
   drawPins()
   pickedNow()
-  keyNow()
+  pane.show()
   sized.observe(scroll)
   return () => { close(); sized.disconnect(); for (const [k, f] of Object.entries(heard)) model.off(`change:${k}`, f) }
 }

@@ -1,5 +1,5 @@
 import { h, bars, chart, formatNumber, latestOnly, mountView, nameElement, shade, token } from './kit.js'
-import { detail } from './detail.js'
+import { pickedDetail } from './detail.js'
 
 const same = (a, b) => JSON.stringify(a) === JSON.stringify(b)
 
@@ -50,8 +50,8 @@ function render({ model, el }) {
   const state = () => ({ layer: model.get('layer'), head: model.get('head'), position: model.get('position'), off: model.get('off') })
   const heads = h('div', { class: 'spd-row spd-heads', role: 'group', 'aria-label': 'heads' }), line = h('div', { class: 'spd-text spd-prompt-tokens', role: 'listbox', 'aria-label': 'query position', onkeydown: key })
   const patterns = h('div', { class: 'spd-patterns' }), rows = h('div', { class: 'spd-pairs' }), effect = h('div'), curve = h('div')
-  const pane = model.get('evidence') ? detail(ask, k => show(k), kept) : null, absent = h('p', { class: 'spd-faint' })
-  body.append(heads, line, note, h('div', { class: 'spd-result spd-qk-panes' }, h('div', {}, h('h3', {}, 'attention: queries downwards, keys to the right'), patterns, h('h3', {}, 'where this position looks'), effect), h('div', {}, h('h3', {}, 'pairs that make up the scores of this position'), rows, curve)), absent, pane ? pane.el : '')
+  const pane = pickedDetail(model, ask, k => show(k))
+  body.append(heads, line, note, h('div', { class: 'spd-result spd-qk-panes' }, h('div', {}, h('h3', {}, 'attention: queries downwards, keys to the right'), patterns, h('h3', {}, 'where this position looks'), effect), h('div', {}, h('h3', {}, 'pairs that make up the scores of this position'), rows, curve)), pane.el)
 
   const read = latestOnly(async () => { reading = await ask('read', state()); draw() })
   function change(more) { ask('read', { ...state(), ...more }).then(a => { reading = a; draw() }).catch(() => {}) }
@@ -64,7 +64,7 @@ function render({ model, el }) {
     const p = asked.position, order = tokens.map((_, s) => s).filter(s => s <= p || reading.before[p][s] > 0).sort((a, b) => Math.max(reading.before[p][b], reading.after[p][b]) - Math.max(reading.before[p][a], reading.after[p][a])).slice(0, 6)
     effect.replaceChildren(bars(order.map(s => [h('span', {}, token(tokens[s]), ` ${s}`), reading.before[p][s], ...(off ? [reading.after[p][s]] : [])])))
     const most = Math.max(1e-30, ...reading.pairs.map(r => Math.abs(r.contribution)))
-    const name = k => k.startsWith('/') ? h('span', { class: 'spd-faint' }, k.slice(1)) : h('button', { class: 'spd-pair-name', title: k, disabled: Boolean(kept && !Object.hasOwn(kept, k)) || !pane, onclick: () => show(k) }, nameElement(short(k), { title: null }))
+    const name = k => k.startsWith('/') ? h('span', { class: 'spd-faint' }, k.slice(1)) : h('button', { class: 'spd-pair-name', title: k, disabled: Boolean(kept && !Object.hasOwn(kept, k)) || !model.get('evidence'), onclick: () => show(k) }, nameElement(short(k), { title: null }))
     rows.replaceChildren(h('div', { class: 'spd-pair-head' }, ['on', 'looks for', 'finds', 'at', 'adds'].map(t => h('span', { class: 'spd-faint' }, t))), ...reading.pairs.map(r => {
       const pair = [r.query, r.key], on = !asked.off.some(o => same(o, pair))
       return h('div', { class: `spd-pair${same(pair, model.get('pair')) ? ' spd-picked-pair' : ''}` },
@@ -88,19 +88,12 @@ function render({ model, el }) {
     e.preventDefault()
     ask('read', { ...state(), position: to }).then(a => { reading = a; draw(); line.children[to].focus() }).catch(() => {})
   }
-  function keyNow() {
-    const k = model.get('key'), missing = Boolean(kept && k && !Object.hasOwn(kept, k))
-    absent.textContent = missing ? `This file keeps no evidence about ${k}.` : ''
-    if (!pane) return
-    pane.el.hidden = missing
-    if (!missing) pane.show(k)
-  }
   const pushed = () => { if (!reading || !same(state(), reading.asked)) read() }
   for (const k of ['layer', 'head', 'position', 'off', 'prompt']) model.on(`change:${k}`, k === 'prompt' ? read : pushed)
-  model.on('change:key', keyNow)
+  model.on('change:key', pane.show)
   read()
-  keyNow()
-  return () => { close(); model.off('change:key', keyNow); for (const k of ['layer', 'head', 'position', 'off', 'prompt']) model.off(`change:${k}`, k === 'prompt' ? read : pushed) }
+  pane.show()
+  return () => { close(); model.off('change:key', pane.show); for (const k of ['layer', 'head', 'position', 'off', 'prompt']) model.off(`change:${k}`, k === 'prompt' ? read : pushed) }
 }
 
 export default { render, answer }
