@@ -117,7 +117,7 @@ def outputs(
 # %% ../nbs/24_attribution.ipynb #3cb5d711
 def _warn_of_unknown(tokenizer, text, n):
     "Say which words of a text a model reads as something else"
-    if words := [visible(w.strip()) for _,w in unknown_words(tokenizer, text, n)]:
+    if words := [visible(w.strip()) or 'a space' for _,w in unknown_words(tokenizer, text, n)]:
         shown = ', '.join(dict.fromkeys(words))
         warnings.warn(f"unknown to this model, which reads {tokenizer.unk_token} instead: {shown}", stacklevel=4)
 
