@@ -75,22 +75,27 @@ def question(
     return Question(dm, p, position%S, wanted, log_p, alive, start)
 
 # %% ../nbs/25_circuits.ipynb #b7d496d2
+# Within a step, importances and sources of all sites stand side by side, each site's followed by its delta's: `n S N`
+
+def _joined(by_site): return torch.cat([*by_site.values()], -1)
+
+def _importances(ci):
+    "Importances of all sites, joined; a delta has none"
+    return torch.cat([torch.nn.functional.pad(g, (0,1)) for g in ci.values()], -1)
+
+def _apart(q, joined):
+    "Site to its part, with the delta last"
+    return dict(zip(q.start, joined.split([a.shape[2]+1 for a in q.start.values()], -1)))
+
 def _noise(q, n, gen):
-    "Site to `n S C+1` random numbers in [0,1], the last of each for the delta"
-    return {s:torch.rand(n, a.shape[1], a.shape[2]+1, generator=gen).to(q.dm.device) for s,a in q.start.items()}
+    "Random sources in [0,1]"
+    drawn = [torch.rand(n, a.shape[1], a.shape[2]+1, generator=gen) for a in q.start.values()]
+    return torch.cat(drawn, -1).to(q.dm.device)
 
-def _masks(q, ci, noise, chosen=None, everything=False):
-    "Masks between importances and 1: as far up as random numbers say, or where an adversary chooses, as it says"
-    def mask(s, g):
-        u = noise[s]
-        if chosen is not None and everything: u = chosen[s]
-        elif chosen is not None: u = torch.where(_may_choose(q, s), chosen[s], u)
-        return Mask(torch.addcmul(g, 1-g, u[...,:-1]), u[...,-1])
-    return {s:mask(s, g) for s,g in ci.items()}
-
-def _may_choose(q, s):
-    "Bools `1 S C+1`: the alive components of a site, and not its delta"
-    return torch.nn.functional.pad(q.alive[s], (0,1))
+def _masks(q, ci, sources):
+    "Site to masks between importances and 1, as far up as sources say"
+    parts = torch.addcmul(ci, 1-ci, sources).split([k for a in q.start.values() for k in (a.shape[2],1)], -1)
+    return {s:Mask(m, d[...,0]) for s,m,d in zip(q.start, parts[::2], parts[1::2])}
 
 def _said(q, masks, n=1):
     "Log-probabilities at the position, run with masks"
@@ -102,6 +107,19 @@ def _error(q, log_p, kl):
     return (q.log_p.exp()*(q.log_p-log_p)).sum()
 
 # %% ../nbs/25_circuits.ipynb #e9f01570
+def _attacked(q, ci, noise, steps, lr=1., gen=None, kl=False, everything=False):
+    "`attack`, from joined to joined"
+    ci = ci.detach()
+    free = torch.ones_like(noise) if everything else _importances(q.alive).to(noise)
+    start = torch.cat([torch.rand(u.shape, generator=gen) for u in _apart(q, noise).values()], -1)
+    now = torch.where(free>0, start.to(noise), noise)
+    for i in range(steps):
+        leaf = now.requires_grad_()
+        with torch.enable_grad(): error = _error(q, _said(q, _masks(q, ci, leaf)), kl)
+        grad = source_gradients(error, dict(all=leaf))['all']
+        now = (leaf.detach()+lr*(1-i/steps)*free*grad.sign()).clamp(0, 1)
+    return now
+
 @with_gradients
 def attack(
     q:Question,                # From `question`
@@ -114,16 +132,10 @@ def attack(
     everything:bool=False,     # May it also choose deltas and components that are not alive on this prompt?
 )->dict[str,Tensor]:           # Site to `1 S C+1`, how far up between importance and 1; the last is the delta's
     "The setting of the rest that an adversary finds to do the most harm, by signed gradient ascent"
-    ci = {s:g.detach() for s,g in ci.items()}
-    now = {s:torch.rand(u[:1].shape, generator=gen).to(u) for s,u in noise.items()}
-    for i in range(steps):
-        leaves = {s:u.detach().requires_grad_() for s,u in now.items()}
-        with torch.enable_grad(): error = _error(q, _said(q, _masks(q, ci, noise, leaves, everything)), kl)
-        grads,size = source_gradients(error, leaves),lr*(1-i/steps)
-        now = {s:(u.detach()+size*grads[s].sign()).clamp(0,1) for s,u in leaves.items()}
-    return now
+    return _apart(q, _attacked(q, _importances(ci), _joined(noise), steps, lr, gen, kl, everything))
 
 # %% ../nbs/25_circuits.ipynb #cc828d87
+@with_gradients
 def rest_masks(
     q:Question,                 # From `question`
     ci:dict[str,Tensor],        # Site to importances `1 S C`; 0 and 1 for a set
@@ -134,11 +146,12 @@ def rest_masks(
     "Site to masks that keep what has importances and change the rest, for `Decomposed.masked`"
     gen = torch.Generator().manual_seed(seed)
     if rest=='removed': return ci_masks(ci)
-    if rest=='random': return _masks(q, ci, _noise(q, 1, gen))
-    if not isinstance(rest, int):
+    if rest!='random' and not isinstance(rest, int):
         raise ValueError(f"`rest` is 'removed', 'random' or a number of ascents, got {rest!r}")
-    noise = _noise(q, 1, gen)
-    return _masks(q, ci, noise, attack(q, ci, noise, rest, gen=gen, everything=everything), everything)
+    sources = _noise(q, 1, gen)
+    g = _importances(ci)
+    if rest!='random': sources = _attacked(q, g, sources, rest, gen=gen, everything=everything)
+    return _masks(q, g, sources)
 
 # %% ../nbs/25_circuits.ipynb #b06c7814
 class Outcome(NamedTuple):
@@ -184,12 +197,19 @@ class _Learned:
         first = torch.cat([q.start[s][on] for s,on in q.alive.items()])
         self.pre = first.clone().requires_grad_()
         self.opt = AdamW([self.pre], lr=lr, weight_decay=0.)
+        # where each alive component stands among all, in the order of `pre`: site by site
+        all_alive = _importances(q.alive)
+        place = _apart(q, torch.arange(all_alive.numel(), device=first.device).view(all_alive.shape))
+        self.place = torch.cat([place[s][...,:-1][on] for s,on in q.alive.items()])
+        self.none = torch.zeros_like(all_alive, dtype=first.dtype)
+
+    def joined(self)->Tensor:
+        "Importances of all components, joined, differentiable"
+        return self.none.flatten().index_put((self.place,), self.q.dm.lower(self.pre)).view(self.none.shape)
 
     def ci(self)->dict[str,Tensor]:
-        "Site to importances `1 S C`, differentiable"
-        part = self.q.dm.lower(self.pre).split([int(on.sum()) for on in self.q.alive.values()])
-        return {s:torch.zeros_like(self.q.start[s]).masked_scatter(on, g)
-            for (s,on),g in zip(self.q.alive.items(), part)}
+        "Site to importances `1 S C`"
+        return {s:g[...,:-1] for s,g in _apart(self.q, self.joined().detach()).items()}
 
     def nodes(self)->int: return int((self.q.dm.lower(self.pre)>0).sum())
 
@@ -206,21 +226,17 @@ class _Learned:
 # %% ../nbs/25_circuits.ipynb #e1282f80
 def _train_step(made, gen, sparsity, p, adversary, kl):
     "One step of gradient descent on the importances"
-    q,ci = made.q,made.ci()
+    q,ci = made.q,made.joined()
     if adversary is None:
-        log_p = _said(q, ci_masks(ci))
+        log_p = _said(q, ci_masks({s:g[...,:-1] for s,g in _apart(q, ci).items()}))
     else:
-        noise = _noise(q, 2 if adversary else 1, gen)  # one row random, the other attacked
+        sources = _noise(q, 2 if adversary else 1, gen)  # one row random, the other attacked
         if adversary:
-            first = {s:u[:1] for s,u in noise.items()}
-            chosen = attack(q, ci, first, adversary, gen=gen, kl=kl)
-            noise = {s:torch.cat([torch.where(_may_choose(q, s), chosen[s], u[:1]), u[1:]]) for s,u in noise.items()}
-        n = len(next(iter(noise.values())))
-        log_p = _said(q, _masks(q, {s:g.expand(n, -1, -1) for s,g in ci.items()}, noise), n)
+            sources = torch.cat([_attacked(q, ci, sources[:1], adversary, gen=gen, kl=kl), sources[1:]])
+        log_p = _said(q, _masks(q, ci, sources), len(sources))
     error = _error(q, log_p, kl)
     size = (upper_leaky(made.pre).clamp(min=0)+1e-12).pow(p).sum()
-    made.opt.zero_grad()
-    (error+sparsity*size).backward()
+    made.pre.grad, = torch.autograd.grad(error+sparsity*size, [made.pre])  # of nothing else in the model
     made.opt.step()
     made.step += 1
     return error.item()/len(log_p),size.item()
@@ -329,4 +345,4 @@ def circuit(
                 bar.set_postfix(nodes=made.nodes(), error=f'{error:.3f}')
             bar.update()
         if path is not None: _save(path, made, gen, about)
-    return Circuit(q, {s:g.detach() for s,g in made.ci().items()}, made.history, made.step)
+    return Circuit(q, made.ci(), made.history, made.step)
