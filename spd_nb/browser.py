@@ -122,7 +122,7 @@ class ComponentBrowser(_ComponentTable):
         if keys is None: keys = list(self.h.components.query('firings>0').index)
         else: keys = list(dict.fromkeys(str(Key.parse(k)) for k in keys))
         df = self.h.components.iloc[[self.h.at(k) for k in keys]]
-        details = {k:self._full_detail(k, examples, deep) for k in keys}
+        details = self._full_details(keys, examples, deep)
         state = dict(key=self.key if self.key in details else '', sites=list(dict.fromkeys(df.site.astype(str))),
             token=self.token, side=self.side, label=self.label)
         return state|dict(table=jsonable(_columns(df, details), 4), details=details, of=len(self.h.keys))

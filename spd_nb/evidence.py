@@ -21,7 +21,7 @@ from .widgets import View, browser_callable
 def _top_tokens(h, key, side):
     "Up to 12 tokens of a component as `(text, precision, PMI in nats)`; those below half a percent are left out"
     df = h.tokens(key, side).head(12)
-    return [(visible(t.text), t.precision, t.pmi) for t in df.itertuples() if t.precision>=.005]
+    return [(visible(t), p, v) for t,p,v in zip(df.text, df.precision, df.pmi) if p>=.005]
 
 # %% ../nbs/32a_evidence.ipynb #da0e4a96
 def _example(e):
@@ -50,6 +50,11 @@ def _activation_bins(h, key):
     bins = h.activations(key)
     filled = bins.index[(bins.sampled>0)|(bins.fired>0)]
     return bins.loc[filled.min():filled.max()].to_dict('records')
+
+def _lens_tokens(lens):
+    "Tokens that a component reads, writes and lowers most, with the effects"
+    def top(s): return [(visible(t), v) for t,v in s.items()]
+    return dict(reads=top(lens.reads[:12]), writes=top(lens.writes[:12]), lowers=top(lens.writes[:-7:-1]))
 
 # %% ../nbs/32a_evidence.ipynb #78c69031
 ShortText = Annotated[str, Field(max_length=400)]
@@ -124,10 +129,7 @@ class Evidence(View):
     @browser_callable
     def lens(self, key:ShortText)->dict|None:
         "Tokens that a component reads, writes and lowers by its directions alone; `None` without the decomposition"
-        if self.h.dm is None: return None
-        reads,writes = self.h.lens(key)
-        def top(s): return [(visible(t), v) for t,v in s.items()]
-        return dict(reads=top(reads[:12]), writes=top(writes[:12]), lowers=top(writes[:-7:-1]))
+        return None if self.h.dm is None else _lens_tokens(self.h.lens(key))
 
     @browser_callable
     def neighbours(self, key:ShortText)->list:
@@ -156,8 +158,12 @@ class Evidence(View):
         df = self.h.labels.frame()
         return {k:visible(o or i) for k,i,o in zip(df.index, df.input_label, df.output_label)}
 
-    def _full_detail(self, key, examples=6, deep=True):
-        "All answers about a component, for a page; without `deep` only the quick ones"
-        d = self.detail(key)
-        return jsonable(d|dict(examples=d['examples'][:examples], kept=0, lens=self.lens(key) if deep else None,
-            neighbours=self.neighbours(key) if deep else [], flows=self.flows(key) if deep else None), 3)
+    def _full_details(self, keys, examples=6, deep=True):
+        "All answers about components, by key, for a page; without `deep` only the quick ones"
+        keys = list(dict.fromkeys(map(str, keys)))
+        lenses = {k:_lens_tokens(l) for k,l in self.h.lenses(keys)} if deep and self.h.dm is not None else {}
+        def detail(k):
+            d = self.detail(k)
+            return jsonable(d|dict(examples=d['examples'][:examples], kept=0, lens=lenses.get(k),
+                neighbours=self.neighbours(k) if deep else [], flows=self.flows(k) if deep else None), 3)
+        return {k:detail(k) for k in keys}

@@ -222,7 +222,7 @@ class GraphView(_Pinned):
         state = super().snapshot_state()|dict(live=False, drawn=self.drawn, said=self._said(deep))
         if self._harvest is None: return state
         if keys is None: keys = self._telling(most)
-        return state|dict(details={k:self._full_detail(k, examples, deep) for k in map(str, keys)})
+        return state|dict(details=self._full_details(keys, examples, deep))
 
     def _telling(self, most):
         "Keys of the picked, the pinned and the most influential components"

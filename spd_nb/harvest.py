@@ -7,6 +7,7 @@ __all__ = ['Lens', 'Component', 'Harvest', 'write', 'harvest']
 
 # %% ../nbs/21_harvest.ipynb #d29f1aa3
 import shutil
+from collections.abc import Iterable, Iterator
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -144,6 +145,8 @@ def _sorted_effects(effect, texts):
     order = effect.argsort(descending=True).tolist() if effect.any() else []
     return pd.Series(effect[order].tolist(), [texts[i] for i in order], dtype=float)
 
+_LOGITS = 2**22  # at most this many logits at once, 16 MB
+
 class _Running(_WithModel):
     "Runs text, and looks along the directions of components"
     def run(self,
@@ -174,13 +177,35 @@ class _Running(_WithModel):
         n:int=8,     # Contexts, from its examples
     )->Lens:         # Every token, with the sign with which the component fires
         "Logit lens of a component: the tokens its directions read and write by themselves"
-        i,dm,k = self.at(key),self.needed_dm(),Key.parse(key)
+        return next(self.lenses([key], n))[1]
+
+    def lenses(self,
+        keys:Iterable, # Components
+        n:int=8,       # As for `lens`
+    )->Iterator[tuple[str,Lens]]: # Key and lens of each, in any order
+        "Logit lenses of several components, which takes less time than one by one"
+        dm,groups = self.needed_dm(),{}
         nowhere = torch.zeros(1, 1, dtype=torch.long, device=dm.device)
-        toks = self.contexts(key, n) if self._components.firings[i] else nowhere
-        sign,cs = -1 if self._components.fired_mean[i]<0 else 1,dm.at(k.site, k.c)
-        reads = direct_reads(dm, k.site, sign*cs.V[:,k.c].detach(), toks)
-        writes = direct_logits(dm, k.site, sign*cs.U[k.c].detach(), toks)
-        return Lens(_sorted_effects(reads, self.texts), _sorted_effects(writes, self.texts))
+        for key in dict.fromkeys(str(Key.parse(k)) for k in keys):
+            toks = self.contexts(key, n) if self._components.firings[self.at(key)] else nowhere
+            groups.setdefault((Key.parse(key).site, toks.shape), []).append((key, toks))
+        without = {}  # site to what its components do not have, because other matrices stand between
+        for (site,shape),group in groups.items():
+            at_once,none = max(1, _LOGITS//(shape.numel()*len(self.texts))),without.setdefault(site, set())
+            for start in range(0, len(group), at_once): yield from self._lenses(site, group[start:start+at_once], none)
+
+    def _lenses(self, site, group, none):
+        "Lenses of components of a site, from their contexts of one shape; adds to `none` what proves to be always 0"
+        dm,c,toks = self.needed_dm(),[Key.parse(k).c for k,_ in group],torch.stack([t for _,t in group])
+        cs,mean = dm.at(site),self._components.fired_mean
+        sign = torch.tensor([-1. if mean[self.at(k)]<0 else 1. for k,_ in group]).to(cs.V)[:,None]
+        def effects(of, vectors):
+            if of in none: return torch.zeros(len(group), 0)
+            found = of(dm, site, sign*vectors.detach()[c], toks)
+            if not found.any(): none.add(of)
+            return found
+        for (k,_),reads,writes in zip(group, effects(direct_reads, cs.V.T), effects(direct_logits, cs.U)):
+            yield k,Lens(_sorted_effects(reads, self.texts), _sorted_effects(writes, self.texts))
 
 # %% ../nbs/21_harvest.ipynb #6e1b7fde
 class _TokenSearch(_Running):
@@ -238,15 +263,17 @@ class _PairSearch(_TokenSearch):
         Columns: pmi (nats), firings (of both), p_given_this (share of this one's firings at which it fires too),
         p_this_given (the reverse), density, labels.
         """
+        import pandas as pd
         i,of,N = self.at(key),self._components,self.manifest['tokens']
         row = self._cofiring[[i]].tocoo()
-        others = of.iloc[row.coords[1]][['key','firings','density']].rename(columns=dict(firings='n'))
-        df = others.assign(firings=row.data).set_index('key')
-        df = df[(df.firings>=least)&(df.density<=max_density)].drop(str(Key.parse(key)), errors='ignore')
-        n = of.firings[i]
-        df = df.assign(pmi=pmi(df.firings, n, df.n, N), p_given_this=df.firings/n, p_this_given=df.firings/df.n)
-        columns = ['pmi','firings','p_given_this','p_this_given','density']
-        return self._labelled(df[columns].sort_values('pmi', ascending=False))
+        other,both = row.coords[1],row.data
+        keep = (both>=least)&(of.density.to_numpy()[other]<=max_density)&(other!=i)
+        other,both = other[keep],both[keep]
+        n,n_other = of.firings[i],of.firings.to_numpy()[other]
+        columns = dict(pmi=pmi(both, n, n_other, N), firings=both, p_given_this=both/n, p_this_given=both/n_other,
+            density=of.density.to_numpy()[other])
+        df = pd.DataFrame(columns, index=pd.Index(of.key.to_numpy()[other], name='key'))
+        return self._labelled(df.sort_values('pmi', ascending=False))
 
 # %% ../nbs/21_harvest.ipynb #12c68890
 class _TextSearch(_PairSearch):

@@ -87,7 +87,7 @@ class PromptLens(Evidence):
         if keys is None: keys = _keys_of(readings.values(), most)
         keys = [*keys, *([self.key] if self.key else [])]
         return dict(prompt=prompts[0] if prompts else '', key=self.key, readings=readings,
-            details={k:self._full_detail(k, examples) for k in keys})
+            details=self._full_details(keys, examples))
 
     def plain_html(self)->str:
         "The prompt, and a table of the components that its first tokens need"

@@ -25,51 +25,58 @@ def _outputs(dm, sites, toks):
     with hooked(dm.target, {s:lambda x,out,s=s: kept.setdefault(s, out) for s in sites}): out = dm(toks)
     return out,kept
 
+def _by_direction(x, lead):
+    "Rows of contexts, those of each direction together: `*k n d`"
+    return x.unflatten(0, (*lead,-1)).flatten(len(lead), -2)
+
 # %% ../nbs/20c_logit_lens.ipynb #c5410311
 @torch.no_grad()
 def direct_logits(
-    dm:Decomposed,           # A decomposed language model
-    site:str,                # A site
-    u:Float[Tensor, " d_out"], # What is written there, such as `U[c]`
-    toks:Int[Tensor, "B S"], # Contexts
-    eps:float=1e-2,          # Size of the push, relative to the size of the site's output
-)->Float[Tensor, " vocab"]:  # Change of each logit per unit of `u`, mean over positions, centred
+    dm:Decomposed,             # A decomposed language model
+    site:str,                  # A site
+    u:Float[Tensor, "*k d_out"], # What is written there, such as `U[c]`; several at once are quicker
+    toks:Int[Tensor, "*k B S"], # Contexts of each
+    eps:float=1e-2,            # Size of the push, relative to the size of the site's output
+)->Float[Tensor, "*k vocab"]:  # Change of each logit per unit of `u`, mean over positions, centred
     "Direct effect of writing `u` on the logits, other matrices held fixed; all 0 if any stands between"
-    output = _lm(dm).get_output_embeddings()
-    sites = [s for s in matrices(dm.target) if s==site or get_site(dm.target, s) is not output]
-    base,kept = _outputs(dm, sites, toks)
-    step = eps*kept[site].norm(dim=-1).mean()/u.norm()
-    held = {s:lambda x,out,s=s: kept[s] if s!=site else kept[s]+step*u for s in sites}
-    with hooked(dm.target, held): moved = dm(toks)
-    effect = ((moved-base)/step).flatten(0,-2).mean(0)
-    return effect-effect.mean()
+    output,lead,rows = _lm(dm).get_output_embeddings(),u.shape[:-1],toks.reshape(-1, toks.shape[-1])
+    others = [s for s in matrices(dm.target) if s!=site and get_site(dm.target, s) is not output]
+    written = {}
+    with dm.hooked({site:lambda x,out: written.update(out=out)}): base,kept = _outputs(dm, others, rows)
+    size = _by_direction(written['out'].norm(dim=-1, keepdim=True), lead).mean((-2,-1))
+    step = (eps*size/u.norm(dim=-1))[...,None]
+    push = (step*u).reshape(-1, 1, u.shape[-1]).repeat_interleave(toks.shape[-2], 0)
+    held = {s:lambda x,out,s=s: kept[s] for s in others}
+    with hooked(dm.target, held), dm.hooked({site:lambda x,out: written['out']+push}): moved = dm(rows)
+    effect = _by_direction(moved-base, lead).mean(-2)/step
+    return effect-effect.mean(-1, keepdim=True)
 
 # %% ../nbs/20c_logit_lens.ipynb #9cd864e2
-def _activation_gradient(dm, site, v, toks, start):
-    "Gradient of the activation `x@v`, summed over positions, in the output of the embedding `start`, or `None`"
+def _activation_gradient(dm, site, v, rows, start):
+    "Gradient of the activations `x@v`, summed over positions, in the output of the embedding `start`, or `None`"
     held = [s for s in matrices(dm.target) if s not in (site,start)]
-    with torch.no_grad(), without_hooks(): _,kept = _outputs(dm, (*held,start), toks)
+    with torch.no_grad(), without_hooks(): _,kept = _outputs(dm, (*held,start), rows)
     embedded,seen = kept[start].detach().requires_grad_(),{}
-    hooks = {s:lambda x,out,s=s: kept[s] for s in held}
-    hooks |= {start:lambda x,out: embedded, site:lambda x,out: seen.update(x=x)}
-    with torch.enable_grad(), without_hooks(), hooked(dm.target, hooks): dm(toks)
-    acts = (seen['x'].to(v)@v).sum()
+    hooks = {s:lambda x,out,s=s: kept[s] for s in held}|{start:lambda x,out: embedded}
+    with torch.enable_grad(), without_hooks(), hooked(dm.target, hooks):
+        with dm.hooked({site:lambda x,out: seen.update(x=x)}): dm(rows)
+    acts = (_by_direction(seen['x'].to(v), v.shape[:-1])@v[...,None]).sum()
     return torch.autograd.grad(acts, embedded, allow_unused=True)[0] if acts.requires_grad else None
 
 # %% ../nbs/20c_logit_lens.ipynb #1da2b2a0
 @with_gradients
 def direct_reads(
-    dm:Decomposed,           # A decomposed language model
-    site:str,                # A site
-    v:Float[Tensor, " d_in"], # What is read there, such as `V[:,c]`
-    toks:Int[Tensor, "B S"], # Contexts
-)->Float[Tensor, " vocab"]:  # Change of the activation per token's embedding, mean over positions, centred
+    dm:Decomposed,             # A decomposed language model
+    site:str,                  # A site
+    v:Float[Tensor, "*k d_in"], # What is read there, such as `V[:,c]`; several at once are quicker
+    toks:Int[Tensor, "*k B S"], # Contexts of each
+)->Float[Tensor, "*k vocab"]:  # Change of the activation per token's embedding, mean over positions, centred
     "Direct effect of each token's embedding on an activation, other matrices held fixed; all 0 if any stands between"
     embedding = _lm(dm).get_input_embeddings()
-    if get_site(dm.target, site) is embedding: return (v-v.mean()).detach()
+    if get_site(dm.target, site) is embedding: return (v-v.mean(-1, keepdim=True)).detach()
     start = next(n for n,m in dm.target.named_modules() if m is embedding)
-    g = _activation_gradient(dm, site, v, toks, start)
-    if g is None: return torch.zeros(embedding.num_embeddings, device=v.device)
+    g = _activation_gradient(dm, site, v, toks.reshape(-1, toks.shape[-1]), start)
+    if g is None: return torch.zeros(*v.shape[:-1], embedding.num_embeddings, device=v.device)
     every = torch.arange(embedding.num_embeddings, device=toks.device)
-    with torch.no_grad(): effect = embedding(every).to(g)@g.flatten(0,1).mean(0)
-    return effect-effect.mean()
+    with torch.no_grad(): effect = _by_direction(g, v.shape[:-1]).mean(-2)@embedding(every).to(g).T
+    return effect-effect.mean(-1, keepdim=True)

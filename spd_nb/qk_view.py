@@ -117,7 +117,7 @@ class QKView(Evidence):
         state = super().snapshot_state()|dict(reading=reading, strengths=strengths)
         if self._harvest is None: return state
         keys = dict.fromkeys(k for k in [self.key, *(n for p in pairs for n in p)] if k and not k.startswith('/'))
-        return state|dict(details={k:self._full_detail(k, examples, deep) for k in keys})
+        return state|dict(details=self._full_details(keys, examples, deep))
 
     def plain_html(self)->str:
         "The twelve strongest pairs at the position as an HTML table"

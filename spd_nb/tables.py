@@ -263,6 +263,8 @@ class Example(NamedTuple):
 # %% ../nbs/20e_tables.ipynb #9fdfe8a1
 class _Examples(_Rows):
     "Examples, of which only those of a component are read"
+    _last_read:tuple = None,None
+
     @cached_property
     def _footer(self): return self._checked('examples', lambda pq: pq.read_metadata(self.path/'examples.parquet'))
 
@@ -293,13 +295,22 @@ class _Examples(_Rows):
             for toks,text,g,a,at in zip(tokens, texts, ci, act, t.column('at').to_pylist())]
 
     def _example_rows(self, start, end):
-        first = np.searchsorted(self._groups, start, side='right')-1
-        last = np.searchsorted(self._groups, end, side='left')
+        first = int(np.searchsorted(self._groups, start, side='right'))-1
+        last = int(np.searchsorted(self._groups, end, side='left'))
+        return self._row_groups(first, last).slice(start-self._groups[first], end-start)
+
+    def _row_groups(self, first, last):
+        "The rows of some groups; the last that were read are kept, since components are often asked for in order"
+        groups,rows = self._last_read
+        self._file('examples.parquet')
+        if groups==(first,last): return rows
         file,how = self.path/'examples.parquet',dict(metadata=self._footer, page_checksum_verification=True)
         def read(pq):  # an open file could not be removed on Windows, nor the harvest be sent to another process
             with pq.ParquetFile(file, **how) as f:
                 return f.read_row_groups(list(range(first, last)), columns=['at','tokens','ci','act'])
-        return self._checked('examples', read).slice(start-self._groups[first], end-start)
+        rows = self._checked('examples', read)
+        self._last_read = (first,last),rows
+        return rows
 
 # %% ../nbs/20e_tables.ipynb #1530f83a
 def _by_gain(rows, columns, n):

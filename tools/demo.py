@@ -44,7 +44,7 @@ fit_toy(toy, 4000)
 print('2/6  taking it apart into rank-one components')
 dm = decompose(toy, {'linear*':20}, tied={'linear2':'linear1'}, init=gaussian)
 with tempfile.TemporaryDirectory() as tmp:
-    run = fit(dm, toy.batches(512, merge=True), spd_losses(), steps=6000, lr=5e-3, schedule=quarter_cosine, warm=200,
+    run = fit(dm, toy.batches(512, merge=True), spd_losses(), steps=3000, lr=5e-3, schedule=quarter_cosine, warm=200,
         path=tmp)
 W,cs,ci = toy.linear1.weight,dm.at('linear1'),dm.ci(one_hots(5)).lower
 trust = report(dm, toy.batches(4096, seed=1))
