@@ -73,14 +73,16 @@ def of_stories260K(batch, seed, held_out=False):
 SITES = {'*self_attn.*_proj':80, '*mlp.*_proj':160}
 
 def vpd(sparsity=2e-3, steps=6000, lr=4e-3, batch=4, beta=.5, p=(2.,.4), stoch=.5, adv=.5, faith=1e4, inner=1,
-    adv_lr=.05,
+    adv_lr=.05, seed=0,
     ci=partial(TransformerCI, d=128, blocks=2), target=target, sites=SITES, texts=told, losses:Callable=lambda l: l):
     "What a run needs; `losses` may exchange some"
     return dict(target=target, sites=sites, ci=ci, texts=texts, steps=steps, lr=lr, batch=batch, sparsity=sparsity,
-        losses=lambda: losses(vpd_losses(sparsity, beta, p, stoch, adv, faith, adversary=PersistentPGD(inner, adv_lr))))
+        seed=seed, losses=lambda: losses(vpd_losses(sparsity, beta, p, stoch, adv, faith,
+            adversary=PersistentPGD(inner, adv_lr))))
 
 RUNS = {f'sparsity_{s:.0e}':vpd(s) for s in (5e-4, 1e-3, 2e-3, 4e-3, 8e-3)}
 RUNS['converged'] = vpd(2e-3, steps=20_000)
+RUNS |= {f'seed_{s}':vpd(2e-3, steps=20_000, seed=s) for s in (1, 2, 3)}  # `converged` again, from other random numbers
 RUNS['steady'] = vpd(2.2e-3, steps=24_000, inner=0,
     losses=lambda l: l|dict(shared_adversarial=(.25, Adversarial(PersistentPGD(0, .05, scope=shared), kl))))
 foreign = partial(vpd, lr=2e-3, target=lambda: load_lm(STORIES260K).model, texts=of_stories260K,
@@ -91,10 +93,10 @@ def run(name, out):
     "Train (or go on with, or open) one decomposition and measure it"
     e,path = RUNS[name],out/name
     if not (path/'saved').exists():
-        dm = decompose(e['target'](), e['sites'], e['ci'])
+        dm = decompose(e['target'](), e['sites'], e['ci'], seed=e['seed'])
         clock = time.process_time()
-        fit(dm, e['texts'](e['batch'], 1000), e['losses'](), e['steps'], e['lr'], partial(cosine, floor=.1), warm=400,
-            clip=1., path=path, resume=True, every=100, save_every=500)
+        fit(dm, e['texts'](e['batch'], 1000+e['seed']), e['losses'](), e['steps'], e['lr'], partial(cosine, floor=.1),
+            warm=400, clip=1., path=path, resume=True, every=100, save_every=500, seed=e['seed'])
         dm.training_run |= dict(cpu_minutes=(time.process_time()-clock)/60)
         report(dm, e['texts'](8, 76, True), kl, n=8)
         save(dm, path/'saved')
