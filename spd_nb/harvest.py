@@ -18,10 +18,10 @@ from torch import Tensor
 if TYPE_CHECKING: import pandas as pd
 from .batches import Feed
 from .core import recover
-from .count import chosen_sites, count, data_hash
+from .count import chosen_sites, count, data_hash, grouped
 from .data import prompt_ids
 from .display import as_html, html_table
-from .keys import Key
+from .keys import Key, keys_of
 from .labels import Side, check_side
 from .lms import check_tokens
 from .logit_lens import direct_logits, direct_reads
@@ -122,6 +122,11 @@ class _WithModel(Tables):
             raise ValueError(f"{self.path} was harvested with another tokenizer; pass the one of its model")
         self.dm,self._tokenizer,self.bos = dm,tokenizer,bos
 
+    @property
+    def groups(self)->list[list[Key]]:
+        "The components of each group, if groups were counted: `mechanism:0` and so on; empty if components were"
+        return [[Key.parse(k) for k in g] for g in self.manifest.get('groups', [])]
+
     def needed_dm(self)->Decomposed:
         "The decomposition; `RuntimeError` if the harvest was opened without it"
         if self.dm is None:
@@ -157,7 +162,9 @@ class _Running(_WithModel):
         if not text: raise ValueError("there are no tokens in an empty text")
         toks = torch.tensor([prompt_ids(tok, text, self.bos)], device=dm.device)
         check_tokens(dm.target, toks)
-        with torch.no_grad(): return toks[0],{s:g[0] for s,g in dm.ci(toks).lower.items() if s in self.sites}
+        with torch.no_grad(): ci = dm.ci(toks).lower
+        if self.groups: ci = grouped(ci, ci, self.groups)[0]
+        return toks[0],{s:g[0] for s,g in ci.items() if s in self.sites}
 
     def contexts(self,
         key:Key|str, # A component
@@ -187,6 +194,9 @@ class _Running(_WithModel):
         dm,groups = self.needed_dm(),{}
         nowhere = torch.zeros(1, 1, dtype=torch.long, device=dm.device)
         for key in dict.fromkeys(str(Key.parse(k)) for k in keys):
+            if self.groups:  # each member has directions of its own
+                yield key,Lens(*(_sorted_effects(torch.zeros(0), self.texts) for _ in range(2)))
+                continue
             toks = self.contexts(key, n) if self._components.firings[self.at(key)] else nowhere
             groups.setdefault((Key.parse(key).site, toks.shape), []).append((key, toks))
         without = {}  # site to what its components do not have, because other matrices stand between
@@ -395,11 +405,13 @@ def write(
 # %% ../nbs/21_harvest.ipynb #3623cd7b
 def _check_extension(h, batches, n, top, options):
     "Refuse to extend a harvest to fewer batches, or with another text or other settings"
-    have = h.manifest|dict(sites=h.sites)
-    data = data_hash(Feed(batches)[0], h.dm.target)
-    sites = list(chosen_sites(h.dm, options.get('sites')))
-    want = dict(top=top, data=data)|options|dict(sites=sites)
-    if wrong := [f"{k} {have[k]}" for k,v in want.items() if k in have and have[k]!=v]:
+    have = dict(groups=None)|h.manifest|dict(sites=h.sites)
+    data,groups = data_hash(Feed(batches)[0], h.dm.target),options.get('groups')
+    if groups is None: of = dict(groups=None, sites=list(chosen_sites(h.dm, options.get('sites'))))
+    else: of = dict(groups=[[str(k) for k in keys_of(g)] for g in groups])
+    want = dict(top=top, data=data)|options|of
+    def said(k): return 'other groups' if k=='groups' else f'{k} {have[k]}'
+    if wrong := [said(k) for k,v in want.items() if k in have and have[k]!=v]:
         raise ValueError(f"{h.path} holds a harvest with {' and '.join(wrong)}; give another path, or remove it")
     if n<have['batches']:
         raise ValueError(
@@ -408,7 +420,8 @@ def _check_extension(h, batches, n, top, options):
 
 def _settings_of(h)->dict[str,Any]:
     "What an extension must share with a harvest"
-    return {k:h.manifest[k] for k in ('threshold','examples','window','seed')}|dict(sites=h.sites)
+    of = dict(groups=h.manifest['groups']) if h.groups else dict(sites=h.sites)
+    return {k:h.manifest[k] for k in ('threshold','examples','window','seed')}|of
 
 # %% ../nbs/21_harvest.ipynb #57707feb
 def harvest(

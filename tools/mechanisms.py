@@ -1,0 +1,136 @@
+"""Measure clusters and stability: `make mechanisms ARGS=toys`, or
+   python tools/mechanisms.py speed      (seconds for each merge)
+   python tools/mechanisms.py toys       (toys whose mechanisms are known; those that do not ship need runs/toys)
+   python tools/mechanisms.py story      (groups of the story model for five alphas, and what they carry)
+Results go into data/results/mechanisms*.csv; the log says how to read them."""
+import argparse, time
+from pathlib import Path
+import numpy as np, pandas as pd, torch
+import spd_nb as spd
+from spd_nb.clusters import cluster
+from spd_nb.core import atomic
+from spd_nb.ground_truth import one_hots
+from spd_nb.keys import Key
+from spd_nb.mechanisms import Mechanisms, adjusted_rand, quality, random_like, shuffled
+from spd_nb.memberships import Memberships, memberships
+from spd_nb.model import load
+from spd_nb.eval import without_masks
+from spd_nb.stories import stories
+from story import ROLES, chances
+
+root = Path(__file__).resolve().parent.parent
+RESULTS = root/'data'/'results'
+ALPHAS = (.1, .3, 1., 3., 10.)
+
+def write(name, df):
+    with atomic(RESULTS/name) as f: df.to_csv(f, float_format='%.4g', index=False)
+    print(df.to_string(index=False))
+
+# time and memory
+
+def blocks(k, n, p, members=4, noise=.1, seed=0):
+    "Planted groups that fire with a probability, a few at a time so that the table fits into memory"
+    gen = np.random.default_rng(seed)
+    cause = gen.random((n, -(-k//members)), dtype=np.float32)<p
+    on = np.repeat(cause, members, 1)[:,:k]
+    on ^= gen.random(on.shape, dtype=np.float32)<p*noise
+    return Memberships([f'a:{i}' for i in range(k)], on)
+
+def speed():
+    rows = []
+    for k,n,p in ((1280, 20_000, .05), (2000, 20_000, .01), (2000, 20_000, .1)):
+        m,clock = blocks(k, n, p),time.perf_counter()
+        h = cluster(m, progress=False)
+        whole,clock = time.perf_counter()-clock,time.perf_counter()
+        cluster(m, down_to=k-1, progress=False)
+        start = time.perf_counter()-clock
+        rows.append(dict(components=k, positions=n, density=p, merges=len(h), seconds=whole,
+            ms_per_merge=1e3*(whole-start)/(k-2)))
+    write('mechanisms_speed.csv', pd.DataFrame(rows))
+
+# toys with known mechanisms
+
+def known(dm, n):
+    "The input feature of each component that one feature alone makes fire, and the components of more than one"
+    ci = dm.ci(one_hots(n)).lower
+    on = {Key(s, c):np.flatnonzero(g[:,c]>.1) for s,g in ci.items() for c in range(g.shape[1]) if (g[:,c]>.1).any()}
+    return {k:int(f[0]) for k,f in on.items() if len(f)==1},[k for k,f in on.items() if len(f)>1]
+
+def toy_rows(name, dm, n, batches, seeds=20):
+    rows,(feature,common) = [],known(dm, n)
+    m = memberships(dm, batches, 8, threshold=.01, least=1e-4, progress=False)
+    found = [k for k in m.keys if k in feature or k in common]
+    m = Memberships(found, m.bits[:,[m.at(k) for k in found]])
+    own = [k for k in found if k in feature]
+    truth = Mechanisms([[k for k in own if feature[k]==f] for f in sorted(set(feature[k] for k in own))])
+    for alpha in ALPHAS:
+        h = cluster(m, alpha, progress=False)
+        for cut,groups in (('zero', h.zero()), ('known number', h.at(k=len(truth)+bool(len(found)-len(own))))):
+            by_chance = [adjusted_rand(shuffled(groups, seed=s).among(own), truth) for s in range(seeds)]
+            mixed = sum(any(k in feature for k in groups.of(c)) for c in found if c in common)
+            rows.append(dict(toy=name, alpha=alpha, cut=cut, components=len(own), common=len(found)-len(own),
+                mixed=mixed, known=len(truth), groups=len(groups), known_across=len(truth.several(sites=2)),
+                across=len(groups.among(own).several(sites=2)), rand=adjusted_rand(groups.among(own), truth),
+                shuffled=np.mean(by_chance), largest_shuffled=max(by_chance)))
+    return rows
+
+def toys():
+    rows = []
+    for name,n,batch in (('tms_5-2', 5, 2048), ('tms_5-2-id', 5, 2048), ('tms_40-10', 40, 2048), ('resid_1', 100, 2048),
+            ('resid_2', 100, 2048), ('resid_3', 102, 2048)):
+        shipped,run = root/'data'/'toys'/name,root/'runs'/'toys'/f'{name}-0'/'saved'
+        if not (folder := shipped if shipped.exists() else run).exists():
+            print(f'{name}: left out, {run} is not there')
+            continue
+        dm = load(folder)
+        rows += toy_rows(name, dm, n, dm.target.batches(batch, seed=5))
+    write('mechanisms_toys.csv', pd.DataFrame(rows))
+
+# the story model
+
+def story_members(dm, seed=91, batches=125):
+    return memberships(dm, stories(16, 128, seed=seed), batches, per_row=10, progress=False)
+
+def effects(dm, measure, sets):
+    "What measures give without each of some sets of components, less what they give with them"
+    base,rows = measure(),[]
+    for keys in sets:
+        with dm.masked(without_masks(dm, [str(k) for k in keys])): now = measure()
+        rows.append({k:(now[k]-base[k]).item() for k in base})
+    return pd.DataFrame(rows),{k:v.item() for k,v in base.items()}
+
+@torch.no_grad()
+def story(weight=4., draws=10):
+    dm = spd.load('story')
+    m,rows,groups = story_members(dm),[],{}
+    for alpha in ALPHAS:
+        g = groups[alpha] = cluster(m, alpha, progress=False).zero()
+        for name,x in (('found', g), ('shuffled', shuffled(g, m))):
+            rows.append(dict(alpha=alpha, what=name)|quality(x, m).to_dict())
+    write('mechanisms_story.csv', pd.DataFrame(rows))
+    # chosen on some held-out stories, judged on others
+    several = [(alpha, x) for alpha in ALPHAS[1:] for x in groups[alpha] if 1<len(x)<=12]
+    components = [[k] for k in m.keys]
+    choose,judge = chances(dm, 601),chances(dm, 602)
+    (by_group,base),(by_one,_) = effects(dm, choose, [x for _,x in several]),effects(dm, choose, components)
+    found = []
+    for r in ROLES:
+        def score(df): return df[f'P {r}']/base[f'P {r}']+weight*df[f'elsewhere {r}'].clip(lower=0)
+        g,c = int(score(by_group).idxmin()),int(score(by_one).idxmin())
+        alpha,x = several[g]
+        random = [random_like(x, m, seed=s) for s in range(draws)]
+        e,b = effects(dm, judge, [x, components[c], *random])
+        e['change'],e['cost'] = e[f'P {r}']/b[f'P {r}'],e[f'elsewhere {r}']
+        found.append(dict(role=r, P=b[f'P {r}'], alpha=alpha, size=len(x), sites=len(x.sites), density=m.on(x).mean(),
+            change=e.change[0], cost=e.cost[0], component=str(components[c][0]), change_component=e.change[1],
+            cost_component=e.cost[1], change_random=e.change[2:].mean(), cost_random=e.cost[2:].mean(),
+            largest_random=e.change[2:].min(), keys=' '.join(map(str, x))))
+        print(found[-1], flush=True)
+    write('mechanisms_roles.csv', pd.DataFrame(found))
+
+if __name__=='__main__':
+    jobs = dict(speed=speed, toys=toys, story=story)
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument('job', choices=jobs, nargs='+')
+    torch.set_num_threads(1)
+    for job in p.parse_args().job: jobs[job]()
