@@ -215,15 +215,16 @@ def weight_change(
     dm:Decomposed,    # A decomposition of the model as it was
     changed:nn.Module, # The model as it is now: the same module, fine-tuned
     seed:int=0,       # Of the random components
-)->'pd.DataFrame':    # By key, the largest share first: share, moved, random
+)->'pd.DataFrame':    # By key, the largest part of the whole change first: share, of_all, moved, random
     """What fine-tuning changed, by component
 
-    `share` is the part of the squared change of its site's weight along the component, in [0,1]. `moved` is the same in
-    units of the component: by how much of its own size the weight moved along it, with its sign. `random` is the share
-    of a random rank-one matrix in its place. A site whose weight did not change has shares of 0.
+    `share` is the part of the squared change of its site's weight along the component, in [0,1], and `of_all` the same
+    as a part of the squared change of all sites. `moved` is in units of the component: by how much of its own size the
+    weight moved along it, with its sign. `random` is the share of a random rank-one matrix in its place. A site whose
+    weight did not change has shares of 0.
     """
     import pandas as pd
-    gen,rows = torch.Generator().manual_seed(seed),[]
+    gen,rows,total = torch.Generator().manual_seed(seed),[],0.
     for s,cs in dm.components.items():
         before,after = weight_of(get_site(dm.target, s)),weight_of(get_site(changed, s))
         if before.shape!=after.shape:
@@ -233,7 +234,8 @@ def weight_change(
         random = _shares(delta, torch.randn(V.shape, generator=gen), torch.randn(U.shape, generator=gen))
         size = (V.norm(dim=0)*U.norm(dim=1)).clamp(min=1e-30)
         along = torch.einsum('oi,ic,co->c', delta, V, U)/size**2
-        names = [str(Key(s, c)) for c in range(cs.C)]
-        rows += zip(names, _shares(delta, V, U).tolist(), along.tolist(), random.tolist())
-    df = pd.DataFrame(rows, columns=['key','share','moved','random']).set_index('key')
-    return df.sort_values('share', ascending=False, kind='stable')
+        names,share,change = [str(Key(s, c)) for c in range(cs.C)],_shares(delta, V, U),delta.square().sum().item()
+        rows += zip(names, share.tolist(), (share*change).tolist(), along.tolist(), random.tolist())
+        total += change
+    df = pd.DataFrame(rows, columns=['key','share','of_all','moved','random']).set_index('key')
+    return df.assign(of_all=df.of_all/max(total, 1e-30)).sort_values('of_all', ascending=False, kind='stable')

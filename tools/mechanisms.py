@@ -119,12 +119,13 @@ def story(weight=4., draws=10):
         g,c = int(score(by_group).idxmin()),int(score(by_one).idxmin())
         alpha,x = several[g]
         random = [random_like(x, m, seed=s) for s in range(draws)]
-        e,b = effects(dm, judge, [x, components[c], *random])
+        best = [components[i][0] for i in score(by_one).nsmallest(len(x)).index]  # as many, each by its own effect
+        e,b = effects(dm, judge, [x, components[c], best, *random])
         e['change'],e['cost'] = e[f'P {r}']/b[f'P {r}'],e[f'elsewhere {r}']
         found.append(dict(role=r, P=b[f'P {r}'], alpha=alpha, size=len(x), sites=len(x.sites), density=m.on(x).mean(),
             change=e.change[0], cost=e.cost[0], component=str(components[c][0]), change_component=e.change[1],
-            cost_component=e.cost[1], change_random=e.change[2:].mean(), cost_random=e.cost[2:].mean(),
-            largest_random=e.change[2:].min(), keys=' '.join(map(str, x))))
+            cost_component=e.cost[1], change_best=e.change[2], cost_best=e.cost[2], change_random=e.change[3:].mean(),
+            cost_random=e.cost[3:].mean(), largest_random=e.change[3:].min(), keys=' '.join(map(str, x))))
         print(found[-1], flush=True)
     write('mechanisms_roles.csv', pd.DataFrame(found))
 
