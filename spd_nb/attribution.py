@@ -326,6 +326,7 @@ def graph(
     tokenizer=None,           # Of `transformers`, for texts; `None` takes `tokenizer_of` the target
     bos:int|bool|None=None,   # How a text begins, as for `prompt_ids`
     tokens:int=4096,          # Positions that are run at a time
+    progress:bool=True,       # Show a progress bar if it takes more than three seconds?
 )->Graph:
     "The attribution graph of a prompt: which component at which position contributed how much to which (VPD)"
     p = prompt_of(dm, prompt, tokenizer, bos)
@@ -341,7 +342,8 @@ def graph(
     nodes = ({} if given is None else {INPUT:given})|{s:sites[s] for s in reach if s!=OUTPUT}
     nodes |= {OUTPUT:_Site(shown, torch.ones_like(shown), asked.on)}
     table = _node_table(nodes, asked, p)
-    made = _edges(dm, p.x, nodes, reach, reading, asked.readout, through_delta, max(1, tokens//S))
+    made = _edges(dm, p.x, nodes, reach, reading, asked.readout, through_delta, max(1, tokens//S),
+        progress)
     src,dst,size = (torch.cat(a).numpy() for a in zip(*made.found))
     src,dst,size = _token_edges(dm, nodes, read_by, made.where, src, dst, size)
     if not np.isfinite(size).all(): raise ValueError("some contributions are not finite numbers on this prompt")
@@ -350,13 +352,15 @@ def graph(
         absolute=False, through_delta=through_delta, sites=[s for s in reach if s!=OUTPUT])
     return Graph(table.assign(**sums), src, dst, size, about).weighted(importance, absolute)
 
-def _edges(dm, x, nodes, reach, reading, readout, through_delta, rows)->_Edges:
+def _edges(dm, x, nodes, reach, reading, readout, through_delta, rows, progress)->_Edges:
     "Run repetitions of the prompt until every target had its own"
+    from tqdm.auto import tqdm
     picks,where = _all_picks(nodes, [*reach], reach, through_delta)
     made = _Edges(nodes, [*reach], reach, where, dm.device)
     order = picks[0].argsort(stable=True)
     picks = picks[:,order]
-    for i in range(0, int(picks[0].max())+1, rows):
+    runs = range(0, int(picks[0].max())+1, rows)
+    for i in tqdm(runs, disable=not progress, delay=3, unit='run'):
         part = picks[:,(picks[0]>=i)&(picks[0]<i+rows)].clone()
         part[0] -= i
         made.add(part, *contributions(dm, x, Picks(*part[:4]), reading, readout, through_delta))

@@ -214,6 +214,7 @@ def _shares(delta, V, U):
 def weight_change(
     dm:Decomposed,    # A decomposition of the model as it was
     changed:nn.Module, # The model as it is now: the same module, fine-tuned
+    before:nn.Module|None=None, # What to compare it with, such as one fine-tuned on other text; `None` takes the target
     seed:int=0,       # Of the random components
 )->'pd.DataFrame':    # By key, the largest part of the whole change first: share, of_all, moved, random
     """What fine-tuning changed, by component
@@ -226,11 +227,11 @@ def weight_change(
     import pandas as pd
     gen,rows,total = torch.Generator().manual_seed(seed),[],0.
     for s,cs in dm.components.items():
-        before,after = weight_of(get_site(dm.target, s)),weight_of(get_site(changed, s))
-        if before.shape!=after.shape:
+        old,new = weight_of(get_site(before or dm.target, s)),weight_of(get_site(changed, s))
+        if not weight_of(get_site(dm.target, s)).shape==old.shape==new.shape:
             raise ValueError(
-                f"{s!r} is {tuple(after.shape)} now and was {tuple(before.shape)}; these are not the same model")
-        delta,V,U = (after-before).detach().float().cpu(),cs.V.detach().float().cpu(),cs.U.detach().float().cpu()
+                f"{s!r} is {tuple(new.shape)} now and was {tuple(old.shape)}; these are not the same model")
+        delta,V,U = (new-old).detach().float().cpu(),cs.V.detach().float().cpu(),cs.U.detach().float().cpu()
         random = _shares(delta, torch.randn(V.shape, generator=gen), torch.randn(U.shape, generator=gen))
         size = (V.norm(dim=0)*U.norm(dim=1)).clamp(min=1e-30)
         along = torch.einsum('oi,ic,co->c', delta, V, U)/size**2

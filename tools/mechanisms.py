@@ -2,8 +2,9 @@
    python tools/mechanisms.py speed      (seconds for each merge)
    python tools/mechanisms.py toys       (toys whose mechanisms are known; those that do not ship need runs/toys)
    python tools/mechanisms.py story      (groups of the story model for five alphas, and what they carry)
+   python tools/mechanisms.py finetune   (the story model trained on a changed world: which components hold the change)
 Results go into data/results/mechanisms*.csv; the log says how to read them."""
-import argparse, time
+import argparse, copy, time
 from pathlib import Path
 import numpy as np, pandas as pd, torch
 import spd_nb as spd
@@ -11,12 +12,15 @@ from spd_nb.clusters import cluster
 from spd_nb.core import atomic
 from spd_nb.ground_truth import one_hots
 from spd_nb.keys import Key
-from spd_nb.mechanisms import Mechanisms, adjusted_rand, quality, random_like, shuffled
+from spd_nb.mechanisms import Mechanism, Mechanisms, adjusted_rand, quality, random_like, shuffled
 from spd_nb.memberships import Memberships, memberships
 from spd_nb.model import load
 from spd_nb.eval import without_masks
-from spd_nb.stories import stories
-from story import ROLES, chances
+from spd_nb.compare import weight_change
+from spd_nb.lms import fit_lm
+from spd_nb.measures import next_token_ce
+from spd_nb.stories import stories, story_rows
+from story import IDS, ROLES, chances
 
 root = Path(__file__).resolve().parent.parent
 RESULTS = root/'data'/'results'
@@ -129,8 +133,63 @@ def story(weight=4., draws=10):
         print(found[-1], flush=True)
     write('mechanisms_roles.csv', pd.DataFrame(found))
 
+# a changed world
+
+def changed(role, text):
+    "Stories in which every word of a role is another word"
+    def batch(i):
+        rows = story_rows(16, 128, seed=40_000+i)
+        return torch.tensor([[IDS[text if t.role==role else t.text] for t in r] for r in rows])
+    return batch
+
+# a role, and the word that takes the place of all of its words
+CHANGES = {'emo_mouth':'o', 'pron_m':' she', 'quote_open':'.', 'nature':' letter', 'sayverb':' saw'}
+
+class Batches:
+    def __init__(self, make): self.make = make
+    def __getitem__(self, i): return self.make(i)
+
+def tuned(target, make, how, steps):
+    "A copy of a model, trained on some batches, and the mean loss of the last ones"
+    model = copy.deepcopy(target)
+    if how=='AdamW':
+        losses = fit_lm(model, Batches(make), steps, lr=1e-4, weight_decay=0., progress=False)
+    else:
+        opt,losses = torch.optim.SGD(model.requires_grad_(True).parameters(), lr=.03, momentum=.9),[]
+        for i in range(steps):
+            toks = make(i)
+            loss = next_token_ce(model(toks, use_cache=False).logits, toks)
+            opt.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.)
+            opt.step()
+            losses.append(loss.item())
+        model.requires_grad_(False)
+    return model,losses[0],np.mean(losses[-20:])
+
+def finetune(steps=200, draws=200):
+    "Fine-tune the story model on a world with one other rule, and see which components hold the change"
+    roles,rows,dm = pd.read_csv(RESULTS/'mechanisms_roles.csv').set_index('role'),[],spd.load('story')
+    m = story_members(dm, batches=40)
+    for how in ('SGD','AdamW'):
+        same = tuned(dm.target, changed('', ''), how, steps)[0]  # on the same stories as they are, for as long
+        for role,text in CHANGES.items():
+            now,first,last = tuned(dm.target, changed(role, text), how, steps)
+            change = weight_change(dm, now, before=same)
+            of,best = Mechanism(roles.loc[role,'keys'].split()),roles.loc[role,'component']
+            def held(keys): return change.of_all[[str(k) for k in keys]].sum()
+            by_chance = [held(random_like(of, m, seed=s)) for s in range(draws)]
+            rank = {k:i+1 for i,k in enumerate(change.index)}
+            rows.append(dict(how=how, role=role, becomes=text, loss_first=first, loss_last=last, size=len(of),
+                held=held(of), held_random=np.mean(by_chance), largest_random=max(by_chance),
+                ranks=' '.join(str(r) for r in sorted(rank[str(k)] for k in of)), component=best,
+                rank_component=rank[best], first=change.index[0], held_first=change.of_all.iloc[0],
+                random_rank_one=change.random.mean(), held_top_10=change.of_all.iloc[:10].sum()))
+            print(rows[-1], flush=True)
+    write('mechanisms_finetune.csv', pd.DataFrame(rows))
+
 if __name__=='__main__':
-    jobs = dict(speed=speed, toys=toys, story=story)
+    jobs = dict(speed=speed, toys=toys, story=story, finetune=finetune)
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('job', choices=jobs, nargs='+')
     torch.set_num_threads(1)
