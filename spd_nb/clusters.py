@@ -238,7 +238,10 @@ class _Cuts(_History):
         "The grouping after some merges, the most frequent groups first"
         if not 0<=step<=len(self): raise ValueError(f"there are 0 to {len(self)} merges, got {step}")
         k,members = len(self.keys),{i:[i] for i in range(len(self.keys))}
-        for t,(a,b) in enumerate(self.pairs[:step].tolist()): members[k+t] = members.pop(a)+members.pop(b)
+        for t,(a,b) in enumerate(self.pairs[:step].tolist()):
+            few,many = sorted((members.pop(a), members.pop(b)), key=len)
+            many.extend(few)  # the longer list is not copied, or a group that takes up all others would cost k**2
+            members[k+t] = many
         active = np.append(self.firings, self.union)
         order = sorted(members, key=lambda g: (-active[g], members[g][0]))
         def mechanism(g): return Mechanism([self.keys[i] for i in sorted(members[g])], density=float(active[g]/self.n))

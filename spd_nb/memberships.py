@@ -8,6 +8,7 @@ __all__ = ['unpacked_bits', 'Memberships', 'memberships']
 # %% ../nbs/27_memberships.ipynb #7ce4a4a0
 import math
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from .batches import Feed, unpacked
@@ -15,6 +16,7 @@ from .keys import Key, SiteError, keys_of, nearest
 from .measures import FIRES
 from .model import Decomposed
 from .targets import fingerprint
+if TYPE_CHECKING: import pandas as pd
 
 # %% ../nbs/27_memberships.ipynb #2f24d06d
 def _packed(on:np.ndarray)->np.ndarray:
@@ -68,6 +70,12 @@ class Memberships:
     def firings(self)->np.ndarray:
         "Number of positions at which each component fires"
         return np.bitwise_count(self.words).sum(0, dtype=np.int64)
+
+    @property
+    def density(self)->'pd.Series':
+        "Share of positions at which each component fires, by key"
+        import pandas as pd
+        return pd.Series(self.firings/self.n, [str(k) for k in self.keys])
 
     @property
     def bits(self)->np.ndarray:

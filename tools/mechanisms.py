@@ -12,7 +12,7 @@ from spd_nb.clusters import cluster
 from spd_nb.core import atomic
 from spd_nb.ground_truth import one_hots
 from spd_nb.keys import Key
-from spd_nb.mechanisms import Mechanism, Mechanisms, adjusted_rand, quality, random_like, shuffled
+from spd_nb.mechanisms import Mechanism, Mechanisms, adjusted_rand, quality, shuffled
 from spd_nb.memberships import Memberships, memberships
 from spd_nb.model import load
 from spd_nb.eval import without_masks
@@ -20,6 +20,7 @@ from spd_nb.compare import weight_change
 from spd_nb.lms import fit_lm
 from spd_nb.measures import next_token_ce
 from spd_nb.stories import stories, story_rows
+from spd_nb.sweeps import density_matched
 from story import IDS, ROLES, chances
 
 root = Path(__file__).resolve().parent.parent
@@ -122,7 +123,7 @@ def story(weight=4., draws=10):
         def score(df): return df[f'P {r}']/base[f'P {r}']+weight*df[f'elsewhere {r}'].clip(lower=0)
         g,c = int(score(by_group).idxmin()),int(score(by_one).idxmin())
         alpha,x = several[g]
-        random = [random_like(x, m, seed=s) for s in range(draws)]
+        random = density_matched(x, m.density, draws)
         best = [components[i][0] for i in score(by_one).nsmallest(len(x)).index]  # as many, each by its own effect
         e,b = effects(dm, judge, [x, components[c], best, *random])
         e['change'],e['cost'] = e[f'P {r}']/b[f'P {r}'],e[f'elsewhere {r}']
@@ -178,7 +179,7 @@ def finetune(steps=200, draws=200):
             change = weight_change(dm, now, before=same)
             of,best = Mechanism(roles.loc[role,'keys'].split()),roles.loc[role,'component']
             def held(keys): return change.of_all[[str(k) for k in keys]].sum()
-            by_chance = [held(random_like(of, m, seed=s)) for s in range(draws)]
+            by_chance = [held(keys) for keys in density_matched(of, m.density, draws)]
             rank = {k:i+1 for i,k in enumerate(change.index)}
             rows.append(dict(how=how, role=role, becomes=text, loss_first=first, loss_last=last, size=len(of),
                 held=held(of), held_random=np.mean(by_chance), largest_random=max(by_chance),
