@@ -7,7 +7,7 @@ __all__ = ['Mechanism', 'Mechanisms', 'supernodes', 'quality', 'adjusted_rand', 
 
 # %% ../nbs/27a_mechanisms.ipynb #3da2cfc6
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 import numpy as np
 from .display import brief, html_table
 from .graphs import Graph
@@ -129,7 +129,8 @@ def supernodes(
     g:Graph,                    # A graph of a prompt
 )->dict[str,list[str]]:         # Name to names of nodes; only where a mechanism has several at a position
     "The nodes that each mechanism has at each position, as `GraphView` groups them"
-    nodes,found = g.nodes[g.nodes.kind=='component'],{}
+    found = {}
+    nodes:Any = g.nodes[g.nodes.kind=='component']
     for i,m in enumerate(groups):
         own = nodes[nodes.key.isin([str(k) for k in m])]
         for position,rows in own.groupby('position'):
