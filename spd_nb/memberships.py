@@ -43,6 +43,7 @@ class Memberships:
         of:str='',             # `fingerprint` of the decomposition
     ):
         self.keys,on = [Key.parse(k) for k in keys],np.asarray(on)
+        if not len(self.keys): raise ValueError("there are no components")
         if on.ndim!=2 or on.shape[1]!=len(self.keys):
             raise ValueError(f"`on` has shape {on.shape}; it needs a column for each of {len(self.keys)} components")
         if on.dtype!=bool and not np.isin(on, (0,1)).all(): raise ValueError("`on` holds other values than 0 and 1")
