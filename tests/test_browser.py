@@ -129,6 +129,18 @@ limits = dict(examples=1)
 view
 """
 
+CLUSTERS = """
+import numpy as np
+from spd_nb.cluster_picker import ClusterPicker
+from spd_nb.clusters import cluster
+from spd_nb.memberships import Memberships
+often = h.components.density.nlargest(40).index
+m = Memberships(often, np.random.default_rng(0).random((300, 40))<.2)
+view = ClusterPicker(cluster(m, 10., progress=False), h, m, step=10, key=often[0])
+limits = dict(components=2, examples=1)
+view
+"""
+
 class Case(NamedTuple):
     "What is asked of a view"
     name:str          # Of the test
@@ -166,6 +178,9 @@ CASES = [
         ('.spd-graph-side header', 'model.layers')),
     Case('qk', QK, '.spd-pair', '.spd-pair-name:enabled', "view.key in h.keys", True,
         "view.head = 2", ('.spd-heads [aria-pressed=true]', '0.2'), ('.spd-detail .spd-key', 'model.layers')),
+    Case('clusters', CLUSTERS, '.spd-groups [role=option]', '.spd-groups [data-group="2"]',
+        "(view.step, view.group, view.selected_group==view.merges.at(step=10)[2])", (10, 2, True),
+        "view.step = 38", ('.spd-cut-said', '2 groups'), ('.spd-group h3', 'group 2')),
 ]
 PHONE = dict(width=390, height=844)
 FITS = '() => document.documentElement.scrollWidth <= innerWidth' # nothing to scroll sideways
@@ -583,7 +598,8 @@ def walk(part, name):
         pareto=['.spd-point >> nth=4','.spd-point >> nth=0'],
         diff=['[data-prompt="0"][data-position="5"]','[data-prompt="1"][data-position="0"]'],
         graph=['.spd-kind-1.spd-node:not(.spd-out) >> nth=2','.spd-edge','.spd-pin','.spd-box','.spd-ungroup',
-        '.spd-undo'], qk=['.spd-pair-value','.spd-pair-name:enabled','.spd-pair-value >> nth=3'])
+        '.spd-undo'], qk=['.spd-pair-value','.spd-pair-name:enabled','.spd-pair-value >> nth=3'],
+        clusters=['.spd-groups [role=option] >> nth=5','.spd-over','.spd-jump','.spd-member-key','.spd-curve svg'])
     for sel in clicks[name]:
         part.locator(sel).first.hover(force=True)
         part.locator(sel).first.click(force=True)
