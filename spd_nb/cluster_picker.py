@@ -66,17 +66,20 @@ def _checked(merges, h):
         raise ValueError(f"{h.path} was harvested from another decomposition than the one that was clustered")
 
 # %% ../nbs/40_cluster_picker.ipynb #cba3e9b7
+def _top_tokens(h, names)->dict:
+    "Up to four tokens that each component fires on, and predicts; none without a harvest"
+    if h is None: return dict.fromkeys(('fires_on','predicts'), [[] for _ in names])
+    def texts(ids): return [[visible(h.texts[t]) for t in ids[h.keys[k]] if t>=0] for k in names]
+    tops = h.tops()
+    return dict(fires_on=texts(tops['input']), predicts=texts(tops['output']))
+
 def _drawn(merges, h, labels)->dict:
     "A history as the front end reads it: components by column, groups by number, costs by merge"
     sites = list(dict.fromkeys(k.site for k in merges.keys))
     names,bits = [str(k) for k in merges.keys],merges.bits()
-    def top(side):
-        if h is None: return [[] for _ in names]
-        ids = h.tops()[side]
-        return [[visible(h.texts[t]) for t in ids[h.keys[k]] if t>=0] for k in names]
     return dict(sites=list(map(visible, sites)), site=[sites.index(k.site) for k in merges.keys],
-        c=[k.c for k in merges.keys], label=[labels.get(k, '') for k in names], fires_on=top('input'),
-        predicts=top('output'), n=merges.n, active=np.append(merges.firings, merges.union).tolist(),
+        c=[k.c for k in merges.keys], label=[labels.get(k, '') for k in names],
+        **_top_tokens(h, names), n=merges.n, active=np.append(merges.firings, merges.union).tolist(),
         pairs=merges.pairs.tolist(), order=leaf_order(merges).tolist(), bits=bits.tolist(),
         cost=np.diff(bits).tolist(), zero=_zero(bits), least=int(bits.argmin()))
 

@@ -111,7 +111,7 @@ function render({ model, el }) {
   let step = model.get('step'), groups = groupsAfter(t, step), picked = null, anchor = null // `picked`: a group of the tree; `anchor`: the component that is followed when the cut moves
   let dragging = false, asked = 0, settled = 0, found = null, rows = few, more = few, frame = 0
 
-  const said = h('p', { class: 'spd-cut-said', 'aria-live': 'polite' }), curve = h('div', { class: 'spd-chart spd-curve' })
+  const said = h('p', { class: 'spd-cut-said', 'aria-live': 'polite' }), curve = h('div', { class: 'spd-chart spd-cluster-curve' })
   const jump = (text, to, title) => h('button', { class: 'spd-jump', title, onclick: () => { move(to); commit() } }, text)
   const zero = jump('costs cross 0', d.zero, 'before the first merge that makes the description longer'), least = jump('least description', d.least, 'the shortest description of all cuts')
   const back = h('button', { 'aria-label': 'one merge less', onclick: () => { move(step - 1); commit() } }, '−'), on = h('button', { 'aria-label': 'one merge more', onclick: () => { move(step + 1); commit() } }, '+')
@@ -150,20 +150,22 @@ function render({ model, el }) {
       xs.map((s, i) => text(X(s), height - bottom + 15, (k - s).toLocaleString('en'), i === xs.length - 1 && i ? 'end' : 'middle')),
       text((left + width - right) / 2, height - 5, 'groups left', 'middle'), text(12, (top + height - bottom) / 2, 'bits per position', 'middle', { transform: `rotate(-90 12 ${(top + height - bottom) / 2})` }),
       done, drawn('spd-cost'), handle)
-    svg.addEventListener('pointerdown', e => {
-      if (e.button) return
-      dragging = true
-      svg.setPointerCapture(e.pointerId)
-      handle.focus({ preventScroll: true })
-      move(X.inverse(e.clientX, svg.getBoundingClientRect()))
-      e.preventDefault()
-    })
-    svg.addEventListener('pointermove', e => { if (dragging) move(X.inverse(e.clientX, svg.getBoundingClientRect())) })
-    for (const end of ['pointerup', 'pointercancel']) svg.addEventListener(end, () => { if (dragging) { dragging = false; commit() } })
     const had = curve.contains(document.activeElement)
     curve.replaceChildren(h('div', { class: 'spd-faint' }, 'cost of each merge (grey: done). Drag the cut, or use the arrow keys'), svg)
     if (had) handle.focus({ preventScroll: true })
   }
+  // the curve may be drawn again while it is dragged, so its frame hears the pointer
+  const under = e => X.inverse(e.clientX, curve.querySelector('svg').getBoundingClientRect())
+  curve.addEventListener('pointerdown', e => {
+    if (e.button || !e.target.closest('svg')) return
+    dragging = true
+    curve.setPointerCapture(e.pointerId)
+    curve.querySelector('[role=slider]').focus({ preventScroll: true })
+    move(under(e))
+    e.preventDefault()
+  })
+  curve.addEventListener('pointermove', e => { if (dragging) move(under(e)) })
+  for (const end of ['pointerup', 'pointercancel']) curve.addEventListener(end, () => { if (dragging) { dragging = false; commit() } })
   function drawCut() {
     zero.setAttribute('aria-pressed', String(step === d.zero))
     least.setAttribute('aria-pressed', String(step === d.least))
@@ -213,15 +215,21 @@ function render({ model, el }) {
     if (g === number()) return
     picked = g === null ? null : groups[g] ?? null
     anchor = picked === null ? null : members(t, picked)[0]
-    soon()
+    draw()
+    reveal()
   }
   const told = debounce(adopt, 30) // a cut that Python moves takes its group along, in a message of its own
+  function reveal() { // scrolls the list, and not the page, to the picked group
+    const e = list.querySelector('[aria-selected=true]'), a = list.getBoundingClientRect(), b = e?.getBoundingClientRect()
+    if (e) list.scrollTop += Math.max(0, b.bottom - a.bottom) + Math.min(0, b.top - a.top)
+  }
   function pick(g, turn = true) {
     picked = g
     anchor = g === null ? null : members(t, g)[0]
     more = few
     if (turn && g !== null && span < k) centre()
     draw()
+    reveal()
     commit()
   }
   function show(key) { ask('pick', { key }).catch(() => {}) }
@@ -246,7 +254,7 @@ function render({ model, el }) {
     list.replaceChildren(...all.slice(0, rows).map(g => {
       const cs = members(t, g), often = Array.from(cs).sort((a, b) => t.active[b] - t.active[a]).slice(0, 3), labels = [...new Set(often.map(c => d.label[c]).filter(Boolean))]
       return h('div', { class: 'spd-group-row', role: 'option', 'aria-selected': String(g === picked), 'data-group': at.get(g), onclick: () => pick(g) },
-        h('span', { class: 'spd-faint spd-num' }, String(at.get(g))), h('span', { class: 'spd-group-name', title: Array.from(often, c => [keyOf(c), d.label[c]].filter(Boolean).join(': ')).join('\n') }, labels.length ? labels.join(' · ') : nameElement(keyOf(often[0]))), h('span', { class: 'spd-num' }, t.size[g].toLocaleString('en')), h('span', { class: 'spd-num' }, String(sitesOf(cs))),
+        h('span', { class: 'spd-faint spd-num' }, String(at.get(g))), h('span', { class: 'spd-cluster-name', title: Array.from(often, c => [keyOf(c), d.label[c]].filter(Boolean).join(': ')).join('\n') }, labels.length ? labels.join(' · ') : nameElement(keyOf(often[0]))), h('span', { class: 'spd-num' }, t.size[g].toLocaleString('en')), h('span', { class: 'spd-num' }, String(sitesOf(cs))),
         h('span', { class: 'spd-group-density' }, h('i', { style: `width: ${(100 * t.active[g] / most).toFixed(1)}%` }), h('span', { class: 'spd-num' }, percent(t.active[g] / d.n))))
     }), ...(all.length > rows ? [h('button', { class: 'spd-more', onclick: () => { rows += 4 * few; draw() } }, `${(all.length - rows).toLocaleString('en')} more`)] : []), ...(all.length ? [] : [h('p', { class: 'spd-faint' }, 'No group has such a component.')]))
   }
@@ -258,7 +266,6 @@ function render({ model, el }) {
     const all = listed(), i = all.indexOf(picked), to = all[Math.min(all.length - 1, Math.max(0, i < 0 ? 0 : i + by))]
     if (to === undefined) return
     pick(to)
-    list.querySelector('[aria-selected=true]')?.scrollIntoView({ block: 'nearest' })
   }
   function drawOne() {
     if (picked === null) { one.replaceChildren(h('p', { class: 'spd-faint' }, 'Pick a group to see its components.')); return }
@@ -272,7 +279,7 @@ function render({ model, el }) {
   }
   // the map
 
-  const plane = h('canvas', { class: 'spd-plane', role: 'img', 'aria-label': 'Jaccard index of the firings of each two components, with the groups at the cut as squares' }), over = h('canvas', { class: 'spd-over' })
+  const plane = h('canvas', { class: 'spd-plane', role: 'img', 'aria-label': 'Jaccard index of the firings of each two components, with the groups at the cut as squares' }), over = h('canvas', { class: 'spd-cluster-over' })
   let side = 0, from = 0, span = k // the part of the order that is shown
   const cellAt = e => { const r = over.getBoundingClientRect(); return [[e.clientY, r.top, r.height], [e.clientX, r.left, r.width]].map(([v, start, size]) => from + Math.min(span - 1, Math.max(0, Math.floor((v - start) / size * span)))) }
   const between = (i, j) => i === j ? keyOf(t.order[i]) : `${keyOf(t.order[i])} and ${keyOf(t.order[j])}: Jaccard index ${(z[i * k + j] / 255).toFixed(2)}`
@@ -315,7 +322,7 @@ function render({ model, el }) {
       b > 3 ? c.strokeRect(a, a, b, b) : c.fillRect(a, a, b, b)
     }
     c.clearRect(0, 0, over.width, over.height)
-    for (const g of groups) if (t.size[g] > 1) square(g, devicePixelRatio, 'rgba(59, 127, 196, .9)')
+    for (const g of groups) if (t.size[g] > 1) square(g, devicePixelRatio, 'rgba(59, 127, 196, .75)')
     if (picked !== null) square(picked, 2.5 * devicePixelRatio, '#e07b1a')
   }
 
@@ -328,9 +335,9 @@ function render({ model, el }) {
   model.on('change:step', told)
   model.on('change:group', told)
   model.on('change:key', keyed)
+  laid = body.clientWidth
   lay()
   adopt()
-  draw()
   pane.show()
   return () => { watch.disconnect(); cancelAnimationFrame(frame); model.off('change:step', told); model.off('change:group', told); model.off('change:key', keyed); close() }
 }
