@@ -81,12 +81,7 @@ def _drawn(merges, h, labels)->dict:
         c=[k.c for k in merges.keys], label=[labels.get(k, '') for k in names],
         **_top_tokens(h, names), n=merges.n, active=np.append(merges.firings, merges.union).tolist(),
         pairs=merges.pairs.tolist(), order=leaf_order(merges).tolist(), bits=bits.tolist(),
-        cost=np.diff(bits).tolist(), zero=_zero(bits), least=int(bits.argmin()))
-
-def _zero(bits):
-    "Merges before the first that makes the description longer"
-    above = np.flatnonzero(np.diff(bits)>0)
-    return int(above[0]) if len(above) else len(bits)-1
+        cost=np.diff(bits).tolist(), zero=len(merges.keys)-len(merges.zero()), least=int(bits.argmin()))
 
 # %% ../nbs/40_cluster_picker.ipynb #89dd85c9
 class ClusterPicker(Evidence):
