@@ -18,7 +18,7 @@ TEXTS = ['<script>window.pwned=1</script>', '<img src=x onerror="window.pwned=1"
 # Of what a page keeps
 LIMITS = dict(browser=dict(keys=[QUOTE, 'model.layers.0.mlp.up_proj:103',
     *(f'model.layers.1.mlp.down_proj:{i}' for i in (43,130))], examples=2), lens=dict(prompts=[PROMPT, '__proto__',
-    'constructor'], most=1, examples=1))
+    'constructor'], most=1, examples=1), clusters=dict(components=2, examples=1))
 LABELS = [*TEXTS, '\udc80', '<i>'+'long '*600, 'x'*3000]
 
 def tame(texts): return [f'name{i}' for i in range(len(texts))]
@@ -91,7 +91,16 @@ def views(h, dm, names):
         diff=EditDiff(dm, edit, [PROMPT, names[0] or PROMPT], n=5, tokenizer=h.tokenizer,
         measured=Measured(measures(names), None, None)),
         graph=GraphView(g, h, pinned=best, groups={n:[b] for n,b in zip(names[:12], best[:-1])}),
-        qk=QKView(dm, PROMPT, h))
+        qk=QKView(dm, PROMPT, h), clusters=clustered(h))
+
+def clustered(h):
+    "A clustering of components that have all labels among them"
+    from spd_nb.cluster_picker import ClusterPicker
+    from spd_nb.clusters import cluster
+    from spd_nb.memberships import Memberships
+    keys = h.labels.frame().index[:60]
+    m = Memberships(keys, torch.rand(200, 60, generator=torch.Generator().manual_seed(0)).numpy()<.3)
+    return ClusterPicker(cluster(m, 10., progress=False), h, m, step=20, group=0)
 
 def named_edit(dm, names):
     from spd_nb.edit import Edit, ablated

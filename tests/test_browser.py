@@ -129,6 +129,18 @@ limits = dict(examples=1)
 view
 """
 
+CLUSTERS = """
+import numpy as np
+from spd_nb.cluster_picker import ClusterPicker
+from spd_nb.clusters import cluster
+from spd_nb.memberships import Memberships
+often = h.components.density.nlargest(40).index
+m = Memberships(often, np.random.default_rng(0).random((300, 40))<.2)
+view = ClusterPicker(cluster(m, 10., progress=False), h, m, step=10, key=often[0])
+limits = dict(components=2, examples=1)
+view
+"""
+
 class Case(NamedTuple):
     "What is asked of a view"
     name:str          # Of the test
@@ -166,6 +178,9 @@ CASES = [
         ('.spd-graph-side header', 'model.layers')),
     Case('qk', QK, '.spd-pair', '.spd-pair-name:enabled', "view.key in h.keys", True,
         "view.head = 2", ('.spd-heads [aria-pressed=true]', '0.2'), ('.spd-detail .spd-key', 'model.layers')),
+    Case('clusters', CLUSTERS, '.spd-groups [role=option]', '.spd-groups [data-group="2"]',
+        "(view.step, view.group, view.selected_group==view.merges.at(step=10)[2])", (10, 2, True),
+        "view.step = 38", ('.spd-cut-said', '2 groups'), ('.spd-group h3', 'group 2')),
 ]
 PHONE = dict(width=390, height=844)
 FITS = '() => document.documentElement.scrollWidth <= innerWidth' # nothing to scroll sideways
@@ -490,6 +505,94 @@ def test_steps_of_a_graph_view_are_undone_in_jupyterlab(notebook):
     nb.soon("(len(view.pinned), list(view.groups))", (2, ['__proto__']))
     nb.quiet()
 
+def _cut_by_hand(part, page):
+    "Drag the cut to its end and half back, then move it by keys; what is said, each time"
+    svg,said = part.locator('.spd-cluster-curve svg'),part.locator('.spd-cut-said')
+    svg.scroll_into_view_if_needed()
+    box = svg.bounding_box()
+    def at(share): return box['x']+48+share*(box['width']-60),box['y']+60
+    page.mouse.move(*at(.3))
+    page.mouse.down()
+    page.mouse.move(*at(1.2), steps=5)
+    expect(said).to_contain_text('1 group after 39 merges')
+    page.mouse.move(*at(0), steps=5)
+    expect(said).to_contain_text('40 groups after 0 merges')
+    page.mouse.move(*at(20/39))
+    page.mouse.up()
+    expect(said).to_contain_text('20 groups after 20 merges')
+    for key in ('ArrowRight','ArrowRight','ArrowLeft','Shift+ArrowLeft'): page.keyboard.press(key)
+    expect(said).to_contain_text('29 groups after 11 merges')
+    expect(part.locator('[role=slider]')).to_have_attribute('aria-valuenow', '11')
+
+def test_a_cut_is_dragged_in_jupyterlab(notebook):
+    "Two displays; groups change while the cut is dragged, and Python has the last cut, with the group that was picked"
+    nb = notebook(STORY, CLUSTERS, 'view')
+    part,other = (nb.cell(i).locator('.spd-clusters').first for i in (1,2))
+    expect(part.locator('[data-group="39"]')).to_have_count(0)
+    part.locator('[data-group="3"]').click()
+    nb.soon('view.group', 3)
+    nb.eval('0', 'first = view.selected_group.keys[0]')
+    _cut_by_hand(part, nb.page)
+    nb.soon('(view.step, first in view.selected_group, len(view.groups))', (11, True, 29))
+    expect(other.locator('.spd-cut-said')).to_contain_text('29 groups after 11 merges')
+    for p in (part,other): expect(p.locator('[aria-selected=true]')).to_have_attribute('data-group',
+        str(nb.eval('view.group')))
+    nb.eval('0', 'view.step = 30')
+    for p in (part,other):
+        expect(p.locator('.spd-cut-said')).to_contain_text('10 groups')
+        expect(p.locator('[aria-selected=true]')).to_have_attribute('data-group', str(nb.eval('view.group')))
+    least = part.get_by_role('button', name='least description')
+    least.click()
+    nb.soon("view.step==view.history['least']", True)
+    expect(least).to_have_attribute('aria-pressed', 'true')
+    part.locator('.spd-groups').focus()
+    nb.page.keyboard.press('Home')
+    nb.soon('view.group', 0)
+    nb.page.keyboard.press('ArrowDown')
+    nb.soon('view.group', 1)
+    nb.page.keyboard.press('Escape')
+    nb.soon('view.group', None)
+    nb.quiet()
+
+def test_a_cut_is_dragged_and_searched_in_a_page(story, browser, tmp_path):
+    names = dict(story)
+    exec(CLUSTERS, names)
+    view,page = names['view'],browser.new_page(viewport=dict(width=1100, height=1400))
+    outside,noise = watched(page, None)
+    page.goto(view.to_html(tmp_path/'view.html', **names['limits']).as_uri())
+    part = page.locator('.spd-clusters')
+    _cut_by_hand(part, page)
+    key = str(view.merges.keys[7])
+    part.get_by_role('searchbox').fill(key)
+    # a number that begins with this one is found too
+    with_key = [i for i,g in enumerate(view.merges.at(step=11)) if any(key in str(k) for k in g)]
+    expect(part.locator('.spd-groups [role=option]')).to_have_count(len(with_key))
+    part.locator('.spd-groups [role=option]').first.click()
+    expect(part.locator('.spd-group h3')).to_contain_text(f'group {with_key[0]}:')
+    part.get_by_role('searchbox').fill('no such thing')
+    expect(part.locator('.spd-groups')).to_have_text('No group has such a component.')
+    part.locator('.spd-cluster-over').click(position=dict(x=2, y=2))
+    expect(part.locator('.spd-group h3')).to_contain_text('component')
+    page.close()
+    assert not outside and not noise, (outside, noise)
+
+def test_clusterings_with_nothing_to_cut_say_so(browser, tmp_path):
+    import numpy as np
+    from spd_nb.cluster_picker import ClusterPicker
+    from spd_nb.clusters import cluster
+    from spd_nb.memberships import Memberships
+    page = browser.new_page()
+    outside,noise = watched(page, None)
+    for n,text in ((1, 'only one component'), (3, 'Nothing was merged')):
+        m = Memberships([f'a:{i}' for i in range(n)], np.ones((5, n)))
+        view = ClusterPicker(cluster(m, down_to=n, progress=False), m=m if n>1 else None)
+        page.goto(view.to_html(tmp_path/f'{n}.html').as_uri())
+        expect(page.locator('.spd-clusters')).to_contain_text(text)
+        expect(page.locator('.spd-groups [role=option]')).to_have_count(n)
+        expect(page.locator('.spd-no-map')).to_have_count(int(n==1))
+    page.close()
+    assert not outside and not noise, (outside, noise)
+
 def test_typing_keeps_its_letters(notebook):
     "Two displays of each view, and someone who types; what is typed is what Python has, and what both displays show"
     nb = notebook(STORY, LENS, 'view', STUDIO.replace('view', 'studio'), 'studio', BROWSER.replace('view', 'browser'),
@@ -583,7 +686,9 @@ def walk(part, name):
         pareto=['.spd-point >> nth=4','.spd-point >> nth=0'],
         diff=['[data-prompt="0"][data-position="5"]','[data-prompt="1"][data-position="0"]'],
         graph=['.spd-kind-1.spd-node:not(.spd-out) >> nth=2','.spd-edge','.spd-pin','.spd-box','.spd-ungroup',
-        '.spd-undo'], qk=['.spd-pair-value','.spd-pair-name:enabled','.spd-pair-value >> nth=3'])
+        '.spd-undo'], qk=['.spd-pair-value','.spd-pair-name:enabled','.spd-pair-value >> nth=3'],
+        clusters=['.spd-groups [role=option] >> nth=5','.spd-cluster-over','.spd-jump','.spd-member-key',
+        '.spd-cluster-curve svg'])
     for sel in clicks[name]:
         part.locator(sel).first.hover(force=True)
         part.locator(sel).first.click(force=True)

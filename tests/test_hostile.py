@@ -8,7 +8,7 @@ from spd_nb.model import load
 from spd_nb.widgets import View
 from spd_nb.pages import page
 
-VIEWS = 'browser lens studio monitor heat pareto diff'.split()
+VIEWS = 'browser lens studio monitor heat pareto diff clusters'.split()
 TABLES = (
     'harvest component other directions edit decomposed report labelled measured run projection plan '
     'generations').split()
@@ -132,7 +132,8 @@ GOOD = dict(
     diff=dict(pick=dict(prompt=0, position=1)),
     graph=EVIDENCE|dict(pick_node=dict(node=NODE), says=dict(nodes=[NODE], how='only'),
         arrange=dict(pinned=[NODE], groups={'a':[NODE]}, places={'a':[.5,9.]}, node_share=.5, edge_share=1.)),
-    qk=EVIDENCE|dict(read=dict(layer=0, head=1, position=2, off=[]), pick_pair=dict(pair=[QUOTE,QUOTE])))
+    qk=EVIDENCE|dict(read=dict(layer=0, head=1, position=2, off=[]), pick_pair=dict(pair=[QUOTE,QUOTE])),
+    clusters=EVIDENCE|dict(cut=dict(step=9, group=3)))
 
 def nested(n):
     x = []
@@ -147,7 +148,7 @@ JUNK = dict(none=None, yes=True, real=1.5, below=-1, beyond=10**6, huge=10**30, 
 FINE = dict(follow={'yes'}, at={'none','beyond','huge'}, start={'beyond'}, label={'empty','text','half','number'},
     token={'empty','number'}, site={'empty','text','half','number'}, gate={'yes'}, alive={'yes'}, down={'yes'},
     changes={'list'}, text={'text','number'}, prompt={'text','number'}, node={'empty'}, pinned={'list'},
-    groups={'dict'}, places={'dict'}, off={'list'})
+    groups={'dict'}, places={'dict'}, off={'list'}, group={'none'})
 
 class Heard:
     "A view and what it has sent"

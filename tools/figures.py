@@ -10,17 +10,21 @@ from typing import NamedTuple
 import numpy as np, pandas as pd, torch
 from spd_nb.attribution import graph as graph_of
 from spd_nb.browser import ComponentBrowser
+from spd_nb.cluster_picker import ClusterPicker
+from spd_nb.clusters import cluster
 from spd_nb.diff import EditDiff
 from spd_nb.edit import ablated
 from spd_nb.ground_truth import matched, one_hots
 from spd_nb.graph_view import GraphView
 from spd_nb.harvest import Harvest
 from spd_nb.lens import PromptLens
+from spd_nb.memberships import memberships
 from spd_nb.model import decompose, load
 from spd_nb.monitor import TrainingMonitor
 from spd_nb.pickers import HeatmapPicker, ParetoPicker
 from spd_nb.plots import on_front
 from spd_nb.qk_view import QKView
+from spd_nb.stories import stories
 from spd_nb.studio import EditStudio
 from spd_nb.toys import TMS, fit_toy
 from spd_nb.train import fit
@@ -206,6 +210,12 @@ def pairs():
     view.off = [[str(top['query']), str(top.key)]]
     return Shot(view, clicks=('.spd-pair-value >> nth=0',), height=800)
 
+def clusters():
+    dm,h = story()
+    m = memberships(dm, stories(16, 128, seed=5), 8, progress=False)
+    view = ClusterPicker(cluster(m, progress=False), h, m, group=10)
+    return Shot(view, dict(components=1), clicks=('[aria-label="zoom in"]',)*3, height=900)
+
 def studio():
     dm,h = story()
     return Shot(EditStudio(h, prompt=LETTER, changes=[dict(key=QUOTE, factor=0., token='', strength=1.)]))
@@ -289,7 +299,7 @@ def picture(shot, browser):
     return palette_png(np.frombuffer(base64.b64decode(data), np.uint8).reshape(h, w, 4)[...,:3])
 
 DIAGRAMS = {f.__name__:f for f in (pentagon, importances, front, dose)}
-VIEWS = {f.__name__:f for f in (browser, lens, graph, pairs, studio, diff, monitor, heatmap, pareto)}
+VIEWS = {f.__name__:f for f in (browser, lens, graph, pairs, clusters, studio, diff, monitor, heatmap, pareto)}
 
 def main(names):
     torch.set_num_threads(1)
