@@ -243,8 +243,9 @@ class _Cuts(_History):
             many.extend(few)  # the longer list is not copied, or a group that takes up all others would cost k**2
             members[k+t] = many
         active = np.append(self.firings, self.union)
+        for m in members.values(): m.sort()
         order = sorted(members, key=lambda g: (-active[g], members[g][0]))
-        def mechanism(g): return Mechanism([self.keys[i] for i in sorted(members[g])], density=float(active[g]/self.n))
+        def mechanism(g): return Mechanism([self.keys[i] for i in members[g]], density=float(active[g]/self.n))
         return Mechanisms(map(mechanism, order))
 
     def at(self,

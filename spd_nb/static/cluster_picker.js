@@ -10,7 +10,7 @@ export function tree({ pairs, active, order }) {
   pairs.forEach(([a, b], t) => {
     const g = k + t
     parent[a] = parent[b] = g
-    first[g] = first[a]
+    first[g] = Math.min(first[a], first[b])
     size[g] = size[a] + size[b]
     start[g] = Math.min(start[a], start[b])
   })
