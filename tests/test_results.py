@@ -159,3 +159,26 @@ def test_results_on_circuits_say_what_the_log_says():
     some = [('quote', 3.), ('he', .3), ('name', .1), ('moral', 1.), ('emoticon', 3.)]
     assert attacked.nodes.loc[some].tolist()==[7,14,22,18,13]
     assert attacked.pgd_160.loc[[('he', .3), ('name', .1), ('moral', 1.)]].max()<.5<attacked.pgd_160['quote',3.]
+
+def test_results_on_clusters_say_what_the_log_says():
+    "Toys whose mechanisms are known, groups of the story model, and the time of a merge"
+    toys = pd.read_csv(RESULTS/'mechanisms_toys.csv').set_index(['toy','alpha','cut'])
+    for name in ('tms_5-2','tms_5-2-id','tms_40-10'):
+        r = toys.loc[name, 3., 'zero']
+        assert (r['rand'], r['across'], r['mixed'])==(1, r['known'], 0)
+    at_1 = toys.xs((1., 'zero'), level=('alpha','cut'))
+    assert (at_1['rand']['tms_5-2'], at_1.groups['tms_5-2-id'], at_1.groups['tms_40-10'])==(1, 4, 20)
+    assert toys.largest_shuffled[toys.known_across>0].max()<=.33
+    told = toys.xs('known number', level='cut')
+    assert told['rand']['tms_5-2'].eq(1).all() and told['rand']['tms_40-10'].eq(1).all()
+    r = toys.loc['resid_1', 3., 'zero']
+    assert (r['components'], r['common'], r['groups'], r['mixed'])==(100, 50, 101, 0)
+    story = pd.read_csv(RESULTS/'mechanisms_story.csv').set_index(['what','alpha'])
+    found,chance = story.loc['found'],story.loc['shuffled']
+    assert found.groups.tolist()==[19,53,119,236,409]
+    assert found.jaccard_within.round(2).tolist()==[.08,.19,.36,.56,.78]
+    assert found.never.round(2).tolist()==[.5,.39,.2,.07,.01]
+    assert chance.jaccard_within.max()<.07 and found.jaccard_between.max()<.01
+    assert (found.across[10.], found.several[10.])==(163, 176)
+    speed = pd.read_csv(RESULTS/'mechanisms_speed.csv')
+    assert speed.ms_per_merge.between(1.4, 2.6).all()
