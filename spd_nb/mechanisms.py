@@ -133,7 +133,7 @@ def supernodes(
     nodes:Any = g.nodes[g.nodes.kind=='component']
     for i,m in enumerate(groups):
         own = nodes[nodes.key.isin([str(k) for k in m])]
-        for position,rows in own.groupby('position'):
+        for position,rows in own.groupby('position', observed=True):
             name = f'{m.name}, token {position}'
             if len(rows)>1: found[name if name not in found else f'{name} ({i})'] = rows.index.tolist()
     return found
