@@ -169,7 +169,7 @@ def match(
     import pandas as pd
     from scipy.optimize import linear_sum_assignment
     sites,gen,rows,similar = _shared_sites(a, b, sites, other_target),np.random.default_rng(seed),[],{}
-    chosen = [Key(s, c) for s in sites for c in range(a.C[s])] if keys is None else keys_of(keys)
+    chosen = [Key(s, c) for s in sites for c in range(a.C[s])] if keys is None else [*dict.fromkeys(keys_of(keys))]
     for k in chosen: a.at(*k)
     for s in sites:
         cs = [k.c for k in chosen if k.site==s]

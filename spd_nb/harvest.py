@@ -194,10 +194,11 @@ class _Running(_WithModel):
         dm,groups = self.needed_dm(),{}
         nowhere = torch.zeros(1, 1, dtype=torch.long, device=dm.device)
         for key in dict.fromkeys(str(Key.parse(k)) for k in keys):
+            i = self.at(key)
             if self.groups:  # each member has directions of its own
                 yield key,Lens(*(_sorted_effects(torch.zeros(0), self.texts) for _ in range(2)))
                 continue
-            toks = self.contexts(key, n) if self._components.firings[self.at(key)] else nowhere
+            toks = self.contexts(key, n) if self._components.firings[i] else nowhere
             groups.setdefault((Key.parse(key).site, toks.shape), []).append((key, toks))
         without = {}  # site to what its components do not have, because other matrices stand between
         for (site,shape),group in groups.items():
@@ -212,7 +213,7 @@ class _Running(_WithModel):
         def effects(of, vectors):
             if of in none: return torch.zeros(len(group), 0)
             found = of(dm, site, sign*vectors.detach()[c], toks)
-            if not found.any(): none.add(of)
+            if not found.any() and vectors[c].any(): none.add(of)  # a direction of zeros says nothing about others
             return found
         for (k,_),reads,writes in zip(group, effects(direct_reads, cs.V.T), effects(direct_logits, cs.U)):
             yield k,Lens(_sorted_effects(reads, self.texts), _sorted_effects(writes, self.texts))
