@@ -265,7 +265,7 @@ def _all_picks(nodes, order, reach, through_delta):
 
 # %% ../nbs/24_attribution.ipynb #702fdad2
 class _Edges:
-    "Edges and sums of a graph, filled by one group of repetitions after another"
+    "Edges and sums of a graph, filled by some groups of targets after others"
     def __init__(self, nodes, order, reach, where, device):
         self.nodes,self.where = nodes,where
         n = sum(int(v.on.sum()) for v in nodes.values())
@@ -325,7 +325,7 @@ def graph(
     most:int=15,              # The largest number of next tokens at a position, without `target`
     tokenizer=None,           # Of `transformers`, for texts; `None` takes `tokenizer_of` the target
     bos:int|bool|None=None,   # How a text begins, as for `prompt_ids`
-    tokens:int=4096,          # Positions that are run at a time
+    tokens:int=4096,          # Positions whose gradients are computed at a time
     progress:bool=True,       # Show a progress bar if it takes more than three seconds?
 )->Graph:
     "The attribution graph of a prompt: which component at which position contributed how much to which (VPD)"
@@ -353,7 +353,7 @@ def graph(
     return Graph(table.assign(**sums), src, dst, size, about).weighted(importance, absolute)
 
 def _edges(dm, x, nodes, reach, reading, readout, through_delta, rows, progress)->_Edges:
-    "Run repetitions of the prompt until every target had its own"
+    "Ask for the contributions to all targets, some groups at a time"
     from tqdm.auto import tqdm
     picks,where = _all_picks(nodes, [*reach], reach, through_delta)
     made = _Edges(nodes, [*reach], reach, where, dm.device)

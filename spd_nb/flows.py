@@ -17,7 +17,7 @@ from .compute import full_precision, unrounded, with_gradients
 from .hooks import hooked
 from .keys import get_site, weight_of
 from .model import Decomposed
-from .traces import INPUT, OUTPUT
+from .traces import INPUT, OUTPUT, products
 
 # %% ../nbs/24a_flows.ipynb #987b99ad
 def unembedding(
@@ -101,13 +101,6 @@ def _fired(p, ci, vocab, ids)->dict[str,Fired]:
     return found
 
 # %% ../nbs/24a_flows.ipynb #965912b4
-def _products(x, cotangents, ends):
-    "Vector-Jacobian products of `x`, for a stack of cotangents; by a loop where the model cannot do many at once"
-    try: return torch.autograd.grad(x, ends, cotangents, retain_graph=True, is_grads_batched=True, allow_unused=True)
-    except RuntimeError:
-        each = [torch.autograd.grad(x, ends, u, retain_graph=True, allow_unused=True) for u in cotangents]
-        return tuple(None if g[0] is None else torch.stack(g) for g in zip(*each))
-
 def _close(a, b, scale): return bool((a-b).abs().max()<=1e-4*scale)
 
 def _residual(p, x, sources, fired)->dict[str,Tensor]:
@@ -187,7 +180,7 @@ def _padded(f, T):
 def _contracted(x, cotangents, ends, padded)->list[Tensor]:
     "For a stack of `K` cotangents, how much each firing of each source changes their sum: `F K` each"
     found = []
-    for g,(which,wrote) in zip(_products(x, cotangents, ends), padded):
+    for g,(which,wrote) in zip(products([x], [cotangents], ends), padded):
         F = int(which.max())+1 if which.numel() else 0
         out = wrote.new_zeros(F, len(cotangents))
         if g is not None and F:
