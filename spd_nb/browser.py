@@ -10,7 +10,7 @@ import re
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
-from traitlets import Enum, List, Unicode
+from traitlets import Bool, Enum, List, Unicode
 if TYPE_CHECKING: import pandas as pd
 from .display import html_table, visible
 from .evidence import Evidence, ShortText
@@ -35,7 +35,7 @@ def _with_token(h, df, token, side):
     return df[df.index.isin(hits.index)].join(hits[['pmi','precision']])
 
 # %% ../nbs/33_browser.ipynb #5a231265
-Sort = Literal['key','density','mean_ci','input_label','output_label','pmi','precision']
+Sort = Literal['key','density','mean_ci','stability','input_label','output_label','pmi','precision']
 
 def _sorted(df, sort, down):
     "A table of components in the order of a column; by key it stays in the order of the harvest"
@@ -43,9 +43,12 @@ def _sorted(df, sort, down):
     return df[::-1] if sort=='key' and down else df
 
 # %% ../nbs/33_browser.ipynb #0260e4be
+def _number(x): return None if x!=x else x
+
 class _ComponentTable(Evidence):
     "A table of all components of a harvest, in parts"
     sites = List(Unicode(), help='Sites that the site filter offers').tag(sync=True)
+    stable = Bool(help='Whether it is known how well other runs find components').tag(sync=True)
     token = Unicode('', help='Show only components that belong to this token, the closest first').tag(sync=True)
     side = Enum(['output','input'], 'output',
         help='Whether components predict the token (`output`) or fire on it (`input`)').tag(sync=True)
@@ -55,7 +58,7 @@ class _ComponentTable(Evidence):
         h:Harvest,  # The harvest to show
         **traits,   # `attributions`, and first values of `key`, `token`, `side` and `label`
     ):
-        super().__init__(h, sites=list(map(str, h._components.site.unique())), **traits)
+        super().__init__(h, sites=list(map(str, h._components.site.unique())), stable=len(h.stability)>0, **traits)
 
     @cached_property
     def _tops(self): return self.h.tops()
@@ -75,10 +78,11 @@ class _ComponentTable(Evidence):
     def _row(self, key, r):
         "A row of the table for the browser"
         def tokens(side): return [visible(self.h.texts[t]) for t in self._tops[side][self.h.keys[key]] if t>=0]
-        closeness = {k:r[k] for k in ('pmi','precision') if k in r}
+        more = {k:r[k] for k in ('pmi','precision') if k in r}
+        if 'stability' in r: more['stability'] = _number(r.stability)
         return dict(key=key, density=r.density, mean_ci=r.mean_ci, firings=r.firings,
             input_label=visible(r.input_label), output_label=visible(r.output_label),
-            input=tokens('input'), output=tokens('output'), **closeness)
+            input=tokens('input'), output=tokens('output'), **more)
 
     @browser_callable
     def rows(self,
@@ -124,7 +128,7 @@ class ComponentBrowser(_ComponentTable):
         df = self.h.components.iloc[[self.h.at(k) for k in keys]]
         details = self._full_details(keys, examples, deep)
         state = dict(key=self.key if self.key in details else '', sites=list(dict.fromkeys(df.site.astype(str))),
-            token=self.token, side=self.side, label=self.label)
+            token=self.token, side=self.side, label=self.label, stable='stability' in df)
         return state|dict(table=jsonable(_columns(df, details), 4), details=details, of=len(self.h.keys))
 
     def plain_html(self)->str:
@@ -145,7 +149,8 @@ class ComponentBrowser(_ComponentTable):
 # %% ../nbs/33_browser.ipynb #7eea9128
 def _columns(df, details):
     "The table of a page, by column, from a frame of components and the details of each"
-    numbers = {c:df[c].tolist() for c in ('firings','density','mean_ci')}
+    numbers:dict[str,list] = {c:df[c].tolist() for c in ('firings','density','mean_ci')}
+    if 'stability' in df: numbers['stability'] = [_number(x) for x in df.stability]
     labels = {c:[visible(t) for t in df[c]] for c in ('input_label','output_label')}
     tokens = {side:[[tuple(t) for t in d[side]] for d in details.values()] for side in ('input','output')}
     return dict(key=list(details), **numbers, **labels, **tokens)

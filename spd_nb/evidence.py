@@ -37,6 +37,11 @@ def _examples(h, key, start, n):
     return [_example(e) for e in h.examples(key, start+n)[start:]]
 
 # %% ../nbs/32a_evidence.ipynb #5bad83b5
+def _stability(h, key):
+    "How well other runs find a component; `None` if that is not known"
+    known = h.stability
+    return known.loc[key].to_dict() if key in known.index else None
+
 def _labels(h, key):
     "The two labels of a component and where they come from; empty if it has none"
     df = h.labels.frame()
@@ -118,7 +123,7 @@ class Evidence(View):
         key,s = str(Key.parse(key)),h._components.iloc[i]
         return dict(key=key, density=s.density, firings=s.firings, mean=s.fired_mean, sd=s.fired_sd, **_labels(h, key),
             input=_top_tokens(h, key, 'input'), output=_top_tokens(h, key, 'output'),
-            examples=_examples(h, key, 0, 8), kept=min(s.firings, h.manifest['examples']),
+            stability=_stability(h, key), examples=_examples(h, key, 0, 8), kept=min(s.firings, h.manifest['examples']),
             bins=_activation_bins(h, key) if s.firings else [])
 
     @browser_callable

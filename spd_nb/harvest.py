@@ -64,6 +64,9 @@ def _html_examples(title, examples, shift):
     return f'<p style="margin:.6em 0 .1em"><b>{title}</b></p>'+''.join(texts)
 
 # %% ../nbs/21_harvest.ipynb #1384e3d7
+def _in_other_runs(s):
+    return f"other runs  similarity {s['stability']:.2f} ({s['mixed']:.2f} by chance), found again by {s['found']:.0%}"
+
 class Component(NamedTuple):
     "Everything known about one component"
     key:str                 # `site:c`
@@ -73,6 +76,7 @@ class Component(NamedTuple):
     examples:list[Example]  # Drawn evenly from its firings
     writes:'pd.Series|None' # As in `Lens`; `None` without a decomposition
     label:dict|None         # The last label
+    stability:dict|None     # How well other runs find it, as `stability` says; `None` if that is not known
 
     def _tops(self, n=8):
         "The first tokens of each side with their precision"
@@ -86,6 +90,7 @@ class Component(NamedTuple):
             f"  fires on   {tokens('input')}", f"  predicts   {tokens('output')}"]
         if self.writes is not None and len(self.writes):
             lines.append('  writes     '+'  '.join(map(repr, self.writes.index[:8])))
+        if self.stability: lines.append(f'  {_in_other_runs(self.stability)}')
         if self.label: lines.append(f"  label      {self.label['input_label']} | {self.label['output_label']}")
         return '\n'.join([*lines, *(f'  {e}' for e in self.examples[:4])])
 
@@ -95,6 +100,7 @@ class Component(NamedTuple):
         head = (
             f'<b><code>{as_html(self.key)}</code></b> fires on {s["density"]:.2%} of positions ({s["firings"]:,}), '
             f'activation {s["fired_mean"]:.2g} ± {s["fired_sd"]:.2g} there')
+        if self.stability: head += f'<br>{_in_other_runs(self.stability)}'
         if self.label:
             head += f'<br>{as_html(self.label["input_label"])} &middot; {as_html(self.label["output_label"])}'
         tables = {'fires on':tops['input'], 'predicts':tops['output']}
@@ -377,7 +383,11 @@ class Harvest(_PlaceSearch):
             key, stats=self._components.iloc[i].to_dict(),
             input=self.tokens(key, 'input'), output=self.tokens(key, 'output'),
             examples=self.examples(key, n), writes=None if self.dm is None else self.lens(key, n).writes.head(20),
-            label=_last_label(self.labels.of(key)))
+            label=_last_label(self.labels.of(key)), stability=self._in_other_runs(key))
+
+    def _in_other_runs(self, key):
+        known = self.stability
+        return known.loc[key].to_dict() if key in known.index else None
 
     def _repr_html_(self):
         rows = self._components.assign(fire=self._components.firings>0)

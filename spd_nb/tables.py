@@ -196,12 +196,32 @@ class _Folder:
         now = {old:new for new,old in then.items()}
         return t.rename_columns([now.get(c, c) for c in t.column_names])
 
+# %% ../nbs/20e_tables.ipynb #e468b33c
+_STABILITY = ['stability','worst','found','mixed']
+
+class _Stability(_Folder):
+    "How well other runs find components, in a file of its own beside the tables"
+    _stability:tuple = None,None
+
+    @property
+    def stability(self)->'pd.DataFrame': # By key: stability, worst, found, mixed
+        "How well other runs find components, as `keep_stability` left it; empty if nothing was kept"
+        import pandas as pd, pyarrow as pa
+        file = self.path/'stability.parquet'
+        stamp = file.exists() and (file.stat().st_mtime_ns, file.stat().st_size)
+        if stamp!=self._stability[0]:
+            try: found = pd.read_parquet(file)[_STABILITY] if stamp else pd.DataFrame(columns=_STABILITY, dtype=float)
+            except (pa.ArrowException, OSError, KeyError) as e:
+                raise ValueError(f"{file} is damaged ({e}); remove it, and call `keep_stability` again") from e
+            self._stability = stamp,found
+        return self._stability[1].copy()
+
 # %% ../nbs/20e_tables.ipynb #983375bc
 _COMPONENT_COLUMNS = [
     'key', 'site', 'c', 'firings', 'density', 'mean_ci', 'max_ci', 'act_mean', 'act_sd', 'fired_mean', 'fired_sd',
     'positive', 'act_min', 'act_max']
 
-class _Rows(_Folder):
+class _Rows(_Stability):
     "Components and tokens, a row each"
     @cached_property
     def _components(self)->'pd.DataFrame': return self._read('components', columns=_COMPONENT_COLUMNS).to_pandas()
@@ -235,18 +255,29 @@ class _Rows(_Folder):
         if C: raise SiteError(f"no component {key!r} in {self.path}: {site!r} has {C}, 0 to {C-1}")
         raise SiteError(f"no component {key!r} in {self.path}{nearest(site, self._components.site.unique().tolist())}")
 
+    def keep_stability(self,
+        found:'pd.DataFrame', # From `stability`, by key; components that it leaves out have none
+    ):
+        "Keep how well other runs find components beside the harvest, where tables and views show it"
+        if lacks := [c for c in _STABILITY if c not in found.columns]:
+            raise ValueError(f"the table has no column {lacks[0]!r}; give the one that `stability` made")
+        for key in found.index: self.at(key)
+        with atomic(self.path/'stability.parquet') as f: found[_STABILITY].rename_axis('key').to_parquet(f)
+
     @property
     def components(self)->'pd.DataFrame':
         """All components, a row each
 
-        By key: site, c, firings, density, mean_ci, max_ci, activation statistics, input_label, output_label
+        By key: site, c, firings, density, mean_ci, max_ci, activation statistics, input_label, output_label, and
+        stability if that was kept
         """
         return self._labelled(self._components.set_index('key'))
 
     def _labelled(self, df, **how):
-        "A table by key, with the last label of each component"
-        labels = self.labels.frame()[['input_label','output_label']]
-        return df.join(labels, **how).fillna(dict(input_label='', output_label=''))
+        "A table by key, with the last label of each component, and its stability if that is known"
+        more = self.labels.frame()[['input_label','output_label']]
+        if len(known := self.stability): more = more.join(known[['stability']], how='outer')
+        return df.join(more, **how).fillna(dict(input_label='', output_label=''))
 
 # %% ../nbs/20e_tables.ipynb #b36fcaba
 class Example(NamedTuple):

@@ -2,8 +2,8 @@ import { h, latestOnly, nameElement, percent, debounce, formatNumber, mountView,
 import { detail } from './detail.js'
 
 const ROW = 27, PAGE = 60
-const COLUMNS = [['key', 'component'], ['density', 'density'], ['mean_ci', 'mean CI'], ['input', 'fires on'], ['output', 'predicts'], ['input_label', 'input label'], ['output_label', 'output label']]
-const SORTS = ['key', 'density', 'mean_ci', 'input_label', 'output_label', 'pmi', 'precision']
+const COLUMNS = [['key', 'component'], ['density', 'density'], ['mean_ci', 'mean CI'], ['stability', 'other runs'], ['input', 'fires on'], ['output', 'predicts'], ['input_label', 'input label'], ['output_label', 'output label']]
+const SORTS = ['key', 'density', 'mean_ci', 'stability', 'input_label', 'output_label', 'pmi', 'precision']
 
 // The same as Python's `rows`, from a table in the page: numbers of the rows, in order, and PMI and precision of the searched token
 export function filterRows(table, { token = '', side = 'output', label = '', site = '', alive = true, sort = 'density', down = true }) {
@@ -23,8 +23,8 @@ export function filterRows(table, { token = '', side = 'output', label = '', sit
   }
   rows = rows.filter(i => (!site || table.key[i].slice(0, table.key[i].lastIndexOf(':')) === site) && (!alive || table.firings[i] > 0) && (!label || want.test(table.input_label[i]) || want.test(table.output_label[i])))
   const by = i => sort === 'pmi' || sort === 'precision' ? hits.get(i)?.[sort] ?? table.density[i] : sort === 'key' ? i : table[sort][i]
-  const order = (a, b) => by(a) < by(b) ? -1 : by(a) > by(b) ? 1 : 0
-  return { rows: rows.sort((a, b) => down ? order(b, a) : order(a, b)), hits }
+  const order = (a, b) => by(a) < by(b) ? -1 : by(a) > by(b) ? 1 : 0, unknown = i => (by(i) ?? null) === null // those come last either way
+  return { rows: rows.sort((a, b) => unknown(a) - unknown(b) || (down ? order(b, a) : order(a, b))), hits }
 }
 
 // Numbers of the pages that hold the rows `from` to `to`
@@ -34,7 +34,7 @@ function answer(model, what, args) {
   const table = model.get('table'), details = model.get('details')
   if (what === 'rows') {
     const { rows, hits } = filterRows(table, args)
-    return { total: rows.length, start: args.start, rows: rows.slice(args.start, args.start + args.n).map(i => ({ key: table.key[i], density: table.density[i], mean_ci: table.mean_ci[i], firings: table.firings[i],
+    return { total: rows.length, start: args.start, rows: rows.slice(args.start, args.start + args.n).map(i => ({ key: table.key[i], density: table.density[i], mean_ci: table.mean_ci[i], firings: table.firings[i], stability: table.stability?.[i],
       input_label: table.input_label[i], output_label: table.output_label[i], input: table.input[i].slice(0, 4).map(t => t[0]), output: table.output[i].slice(0, 4).map(t => t[0]), ...hits.get(i) })) }
   }
   if (!Object.hasOwn(details, args.key)) throw new Error(`${args.key} is not in this file`)
@@ -46,7 +46,7 @@ function answer(model, what, args) {
 
 function render({ model, el }) {
   const { body, note, ask, close } = mountView(el, model, 'browser')
-  const query = { sort: 'density', down: true }
+  const query = { sort: 'density', down: true }, columns = COLUMNS.filter(([name]) => name !== 'stability' || model.get('stable'))
   let total = 0, got = new Map(), asked = new Set(), generation = 0, current = -1, picking = 0
   let accepted = {}, asking = {} // the filters of what is shown, and of what is being asked
   const field = (label, props) => h('input', { 'aria-label': label, placeholder: label, type: 'search', spellcheck: 'false', autocomplete: 'off', ...props })
@@ -61,7 +61,7 @@ function render({ model, el }) {
   const scroll = h('div', { class: 'spd-scroll', tabindex: 0, role: 'grid', 'aria-label': 'components', onscroll: () => draw(), onkeydown: key })
   const pane = detail(ask, pick, model.get('details'))
   scroll.append(sheet)
-  body.append(h('div', { class: 'spd-row spd-filters' }, tokenBox, sideBox, labelBox, siteBox, h('label', {}, aliveBox, 'only those that fire'), count), note, h('div', { class: 'spd-panes' }, h('div', { class: 'spd-table' }, head, scroll), pane.el))
+  body.append(h('div', { class: 'spd-row spd-filters' }, tokenBox, sideBox, labelBox, siteBox, h('label', {}, aliveBox, 'only those that fire'), count), note, h('div', { class: 'spd-panes' }, h('div', { class: `spd-table${model.get('stable') ? ' spd-stable' : ''}` }, head, scroll), pane.el))
 
   const filters = () => ({ token: tokenBox.value, side: sideBox.value, label: labelBox.value, site: siteBox.value, alive: aliveBox.checked, ...query })
   // Answers to quick keys come late: where the next key goes from is looked up when the last of them is there
@@ -72,7 +72,7 @@ function render({ model, el }) {
   }
   function locate() { current = [...got].find(([, r]) => r.key === model.get('key'))?.[0] ?? -1 }
   function header() {
-    head.replaceChildren(...COLUMNS.map(([name, text]) => {
+    head.replaceChildren(...columns.map(([name, text]) => {
       const can = SORTS.includes(name) || name === 'output' && sideBox.value === 'output' || name === 'input' && sideBox.value === 'input'
       const by = SORTS.includes(name) ? name : 'pmi', on = query.sort === by && can && (by !== 'pmi' || tokenBox.value)
       return h('div', { role: 'columnheader', class: `spd-col-${name}`, 'aria-sort': on ? query.down ? 'descending' : 'ascending' : 'none' },
@@ -84,6 +84,7 @@ function render({ model, el }) {
     const tokens = (side, list) => [sideBox.value === side ? share : null, list.map(t => token(t))]
     return h('div', { class: 'spd-line', role: 'row', 'aria-rowindex': i + 1, 'data-row': i, 'aria-selected': String(r.key === model.get('key')), 'data-key': r.key, style: `top: ${i * ROW}px`, onclick: () => { current = i; pick(r.key) } },
       h('div', { class: 'spd-col-key' }, nameElement(r.key)), h('div', { class: 'spd-col-density spd-num' }, percent(r.density)), h('div', { class: 'spd-col-mean_ci spd-num' }, formatNumber(r.mean_ci)),
+      model.get('stable') ? h('div', { class: 'spd-col-stability spd-num', title: 'similarity with its partners in other runs' }, typeof r.stability === 'number' ? r.stability.toFixed(2) : '') : null,
       h('div', { class: 'spd-col-input' }, tokens('input', r.input)), h('div', { class: 'spd-col-output' }, tokens('output', r.output)), h('div', { class: 'spd-col-input_label' }, r.input_label), h('div', { class: 'spd-col-output_label' }, r.output_label))
   }
   function draw() {

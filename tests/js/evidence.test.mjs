@@ -21,6 +21,14 @@ test('the table is filtered and sorted', () => {
   assert.throws(() => keys({ label: '(' }))
 })
 
+test('what other runs find sorts the table, and what was not compared comes last either way', () => {
+  const known = { ...table, stability: [.2, null, .9, null] }, order = q => filterRows(known, { alive: false, sort: 'stability', ...q }).rows
+  assert.deepEqual(order({ down: true }), [2, 0, 1, 3])
+  assert.deepEqual(order({ down: false }), [0, 2, 1, 3])
+  const model = { get: k => ({ table: known, details: {} })[k] }
+  assert.deepEqual(browser.answer(model, 'rows', { start: 0, n: 2, sort: 'stability' }).rows.map(r => r.stability), [.9, .2])
+})
+
 test('a token finds those that list it often enough, the closest first, and none that fire nearly everywhere', () => {
   assert.deepEqual(keys({ token: '"', sort: 'pmi' }), ['a.b:0', 'a.c:1'])
   assert.deepEqual(keys({ token: ' he', side: 'input' }), ['a.b:0'])
