@@ -3,6 +3,7 @@
    python tools/mechanisms.py toys       (toys whose mechanisms are known; those that do not ship need runs/toys)
    python tools/mechanisms.py story      (groups of the story model for five alphas, and what they carry)
    python tools/mechanisms.py finetune   (the story model trained on a changed world: which components hold the change)
+   python tools/mechanisms.py stability  (which components seeds 1 to 3 find, of those in runs/story)
 Results go into data/results/mechanisms*.csv; the log says how to read them."""
 import argparse, copy, time
 from pathlib import Path
@@ -14,14 +15,14 @@ from spd_nb.ground_truth import one_hots
 from spd_nb.keys import Key
 from spd_nb.mechanisms import Mechanism, Mechanisms, adjusted_rand, quality, shuffled
 from spd_nb.memberships import Memberships, memberships
-from spd_nb.model import load
+from spd_nb.model import decompose, load
 from spd_nb.eval import without_masks
-from spd_nb.compare import weight_change
+from spd_nb.compare import effect, firing, match, weight_change, weights
 from spd_nb.lms import fit_lm
 from spd_nb.measures import next_token_ce
 from spd_nb.stories import stories, story_rows
 from spd_nb.sweeps import density_matched
-from story import IDS, ROLES, chances
+from story import IDS, ROLES, RUNS, chances
 
 root = Path(__file__).resolve().parent.parent
 RESULTS = root/'data'/'results'
@@ -189,8 +190,61 @@ def finetune(steps=200, draws=200):
             print(rows[-1], flush=True)
     write('mechanisms_finetune.csv', pd.DataFrame(rows))
 
+# other seeds
+
+def add(name, df, keys):
+    "Put rows into a table of results, in place of those with the same keys"
+    old = pd.read_csv(RESULTS/name) if (RESULTS/name).exists() else pd.DataFrame(columns=df.columns)
+    both = pd.concat([old, df]).drop_duplicates(keys, keep='last')
+    write(name, both)
+    return both
+
+def likenesses():
+    return dict(weights=weights, firing=firing(stories(8, 128, seed=81, held_out=True), 16),
+        effect=effect(stories(8, 128, seed=82, held_out=True), 2))
+
+@torch.no_grad()
+def stability():
+    """Which components of the shipped decomposition other seeds find, by three likenesses, and what carries each role
+    there; of the runs that are here, beside what is known of others"""
+    dm,e = spd.load('story'),RUNS['converged']
+    runs = {p.parent.name:load(p) for p in sorted((root/'runs'/'story').glob('seed_*/saved'))}
+    everyone = runs|dict(untrained=decompose(dm.target, e['sites'], e['ci'], seed=9))
+    keys,rows,found = [str(k) for k in story_members(dm).keys],[],[]
+    for name,by in likenesses().items():
+        for run,other in everyone.items():
+            m = match(dm, other, by, keys)
+            f = m.frame
+            rows.append(dict(by=name, other=run, components=len(m), mean=f.similarity.mean(), share_9=m.share(.9),
+                share_5=m.share(.5), mixed=f.mixed.mean(), mixed_9=(f.mixed>=.9).mean(), mixed_5=(f.mixed>=.5).mean()))
+            print(rows[-1], flush=True)
+            if run in runs: found.append(f.assign(by=name, other=run).reset_index().drop(columns='best'))
+    add('mechanisms_stability.csv', pd.DataFrame(rows), ['by','other'])
+    each = add('mechanisms_stability_components.csv', pd.concat(found), ['key','by','other'])
+    roles = pd.concat([of_roles(run, other, each) for run,other in runs.items()])
+    add('mechanisms_stability_roles.csv', roles, ['role','other'])
+
+def of_roles(name, run, each, weight=4.):
+    "What the partner of each role's component does in another run, and what the best component there does"
+    carriers = pd.read_csv(RESULTS/'mechanisms_roles.csv').set_index('role').component
+    every = [[Key(s, c)] for s,C in run.C.items() for c in range(C)]
+    keys = [str(k) for k, in every]
+    (chosen,base),(judged,there) = (effects(run, chances(run, seed), every) for seed in (601, 602))
+    of = each[each.other==name].set_index(['by','key'])
+    rows = []
+    for r in ROLES:
+        own = carriers[r]
+        change = judged[f'P {r}']/there[f'P {r}']
+        i = int((chosen[f'P {r}']/base[f'P {r}']+weight*chosen[f'elsewhere {r}'].clip(lower=0)).idxmin())
+        known = {b:of.loc[(b, own)] for b in of.index.levels[0] if (b, own) in of.index}
+        j = keys.index(known['effect'].partner) if 'effect' in known else None
+        rows.append(dict(role=r, other=name, component=own, **{b:k.similarity for b,k in known.items()},
+            partner='' if j is None else keys[j], change_partner=np.nan if j is None else change[j],
+            best=keys[i], change_best=change[i], cost_best=judged[f'elsewhere {r}'][i]))
+    return pd.DataFrame(rows)
+
 if __name__=='__main__':
-    jobs = dict(speed=speed, toys=toys, story=story, finetune=finetune)
+    jobs = dict(speed=speed, toys=toys, story=story, finetune=finetune, stability=stability)
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('job', choices=jobs, nargs='+')
     torch.set_num_threads(1)
