@@ -182,3 +182,27 @@ def test_results_on_clusters_say_what_the_log_says():
     assert (found.across[10.], found.several[10.])==(163, 176)
     speed = pd.read_csv(RESULTS/'mechanisms_speed.csv')
     assert speed.ms_per_merge.between(1.4, 2.6).all()
+
+def test_what_mechanisms_carry():
+    "What removing the best mechanism, component, set of components and random groups does to each role"
+    d = pd.read_csv(RESULTS/'mechanisms_roles.csv').set_index('role')
+    half = {c:set(d.index[d[c]<=-.5]) for c in ('change','change_component','change_best','largest_random')}
+    assert {c:len(r) for c,r in half.items()}=={'change':23, 'change_component':13, 'change_best':22, 'largest_random':2}
+    assert half['largest_random']=={'emo_eyes','nature'} and half['change_component']<half['change']
+    assert half['change']-half['change_component']=={'pron_m','pron_f','poss_m','emark','emo_mouth','sayverb','hour',
+        'place','thing','glad'}
+    better = d.change-d.change_best
+    assert ((better<-.05).sum(), (better>.05).sum())==(6, 8)
+    assert d.change[['poss_f','moral','stretch']].round(2).tolist()==[-.08,-.22,-.42]
+    assert d[['cost','cost_random']].median().round(3).tolist()==[.015,.047]
+
+def test_what_fine_tuning_changed():
+    "Which components hold the change of a rule, and random groups of them"
+    d = pd.read_csv(RESULTS/'mechanisms_finetune.csv').set_index(['how','role'])
+    best = d.ranks.str.split().str[0].astype(int)
+    assert best['SGD'].to_dict()==dict(emo_mouth=1, pron_m=6, quote_open=1, nature=158, sayverb=3)
+    assert best['AdamW'].to_dict()==dict(emo_mouth=4, pron_m=4, quote_open=10, nature=23, sayverb=4)
+    assert d.ranks['SGD','emo_mouth']=='1 2 3 4'
+    found = d.held>d.largest_random
+    assert list(found.index[~found])==[('SGD','pron_m'),('SGD','nature'),('AdamW','nature')]
+    assert d.held_top_10.between(.003, .008).all()
