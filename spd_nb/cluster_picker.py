@@ -58,6 +58,7 @@ def _checked(merges, h):
     "Refuse a history without components, and a harvest of another decomposition"
     if not merges.keys: raise ValueError("these merges have no components, so there is nothing to show")
     if h is None: return
+    if not isinstance(h, Harvest): raise TypeError(f"`h` is a harvest, got {type(h).__name__}; memberships go to `m`")
     if missing := [k for k in merges.keys if str(k) not in h.keys]:
         raise ValueError(
             f"the harvest {h.path} has no component {missing[0]}, and {len(missing):,} of {len(merges.keys):,} are "

@@ -361,6 +361,12 @@ def _count(evals):
     "Components in use per position"
     return sum(mean_over(lambda o: torch.tensor(list(l0(o.ci.lower, weight=o.weight).values())), evals).tolist())
 
+# %% ../nbs/16_eval.ipynb #a071288e
+def _found_again(stability):
+    "The check whether other runs find the components"
+    return grade('other runs find the same components', 1-(stability.found>=.5).mean(), .2, .6,
+        'share of the compared components that fewer than half of the other runs find again')
+
 # %% ../nbs/16_eval.ipynb #a26aeb4a
 # Claim, the number that decides it, up to where it passes and warns, and what the number is
 _STANDARDS = (
@@ -395,6 +401,7 @@ def report(
     n:int=4,              # Batches to judge on
     anchor:float|None=None, # The L0 of a decomposition that explains nothing; `None` uses the rank of every site
     ladder:Iterable[int]=(20,40,80,160), # Steps of the adversary, at least two numbers
+    stability:'pd.DataFrame|None'=None, # From `stability`, to say how many components other runs find
 )->Report:                # With a verdict and the number behind it for each standard
     "Say whether to believe a decomposition, and why"
     evals = evaluate(dm, batches, n)
@@ -413,6 +420,7 @@ def report(
         shuffled=shuffled)
     checks = [grade(claim, numbers[name], good, poor, standard.format(steps=max(ladder), anchor=anchor, note=note))
         for claim,name,good,poor,standard in _STANDARDS]
+    if stability is not None: checks.append(_found_again(stability))
     result = Report(checks, dict(masks=table, spectrum=spec, ladder=rungs, l0=count))
     dm.report = dict(verdict=result.verdict, checks=[c._asdict() for c in result], measure=measure.__name__, l0=count)
     return result
