@@ -103,22 +103,27 @@ def _projection(d, device, keep=32):
     if d<=keep: return None
     return (torch.randn(d, keep, generator=torch.Generator().manual_seed(0))/keep**.5).to(device)
 
+class _WhenAsked(dict):
+    "Tables of sites, each made when it is first asked for"
+    def __init__(self, make:Callable): self.make = make
+    def __missing__(self, site):
+        with torch.no_grad(): self[site] = self.make(site)
+        return self[site]
+
 def effect(
     batches,      # As for `fit`
-    n:int=4,      # How many batches at most; each is run once for every component
+    n:int=4,      # How many batches at most; each is run once for every component of the sites that are compared
     progress:bool=True, # Show a progress bar?
 )->Likeness:
     "Cosine of the changes of the output when components are taken out"
     def describe(dm):
         from tqdm.auto import tqdm
-        some,directions,found = [unpacked(b, dm.target, dm.device) for b in Feed(batches).some(n)],[],{}
-        with torch.no_grad():
-            before = _outputs(dm, some, directions)
-            every = [Key(s, c) for s,C in dm.C.items() for c in range(C)]
-            for k in tqdm(every, disable=not progress, unit='component'):
-                with ablated(dm, [k]): change = _outputs(dm, some, directions)-before
-                found.setdefault(k.site, []).append(change.flatten().cpu())
-        return {s:torch.stack(x) for s,x in found.items()}
+        some,directions = [unpacked(b, dm.target, dm.device) for b in Feed(batches).some(n)],[]
+        with torch.no_grad(): before = _outputs(dm, some, directions)
+        def changes(site):
+            for c in tqdm(range(dm.C[site]), disable=not progress, desc=site, unit='component'):
+                with ablated(dm, [Key(site, c)]): yield (_outputs(dm, some, directions)-before).flatten().cpu()
+        return _WhenAsked(lambda site: torch.stack([*changes(site)]))
     return Likeness(describe)
 
 # %% ../nbs/30e_compare.ipynb #cc254ac5
