@@ -19,7 +19,7 @@ from .edit import ablated
 from .keys import Key, SiteError, get_site, keys_of, weight_of
 from .lms import is_lm
 from .measures import FIRES
-from .model import Decomposed
+from .model import Decomposed, chosen_sites
 from .targets import fingerprint
 if TYPE_CHECKING: import pandas as pd
 
@@ -133,7 +133,7 @@ def _shared_sites(a, b, sites, other_target):
         odd = sorted(set(a.sites)^set(b.sites))
         raise SiteError(
             f"{odd[0]!r} is a site of only one of the two; name the `sites` to compare, of those that both have")
-    sites = a.sites if sites is None else [s for s in sites if a.at(s) and b.at(s)]
+    sites = [s for s in chosen_sites(a, sites) if b.at(s)]
     for s in sites:
         x,y = ((cs.d_in, cs.d_out) for cs in (a.at(s), b.at(s)))
         if x!=y: raise ValueError(f"{s!r} is {x[1]} × {x[0]} in one model and {y[1]} × {y[0]} in the other")
@@ -192,7 +192,7 @@ def match(
     b:Decomposed,        # Another of the same model
     by:Likeness=weights, # `weights`, `firing(batches)`, `effect(batches)` or one of your own
     keys=None,           # Components of `a` to match, such as those that live; `None` takes all
-    sites:Iterable[str]|None=None, # Sites to match; `None` takes all, which have to be the same
+    sites:Iterable[str]|str|None=None, # Sites to match; `None` takes all, which have to be the same
     other_target:bool=False, # Compare decompositions of different models?
     seed:int=0,          # Of the mixing
 )->Match:                # A row per component of `a`
@@ -202,6 +202,8 @@ def match(
     with the partner found after mixing.
     """
     import pandas as pd
+    if not isinstance(by, Likeness):
+        raise TypeError(f"`by` is a likeness: `weights`, `firing(batches)`, `effect(batches)` or your own, got {by!r}")
     sites,rows,similar = _shared_sites(a, b, sites, other_target),[],{}
     chosen = [Key(s, c) for s in sites for c in range(a.C[s])] if keys is None else [*dict.fromkeys(keys_of(keys))]
     for k in chosen: a.at(*k)
@@ -223,7 +225,7 @@ def match(
 # %% ../nbs/30e_compare.ipynb #0a2c5877
 def stability(
     a:Decomposed,            # The decomposition whose components are asked about
-    others:Iterable[Decomposed], # Other runs on the same model
+    others:Iterable[Decomposed]|Decomposed, # Other runs on the same model
     by:Likeness=weights,     # As for `match`
     keys=None,               # As for `match`
     least:float=.9,          # A run has found the component again if its partner is at least so similar
@@ -234,7 +236,8 @@ def stability(
     partner of at least `least`, `mixed` the mean similarity with partners found after mixing.
     """
     import pandas as pd
-    runs = [match(a, b, by, keys, seed=i).frame for i,b in enumerate(others)]
+    several = [others] if isinstance(others, Decomposed) else others
+    runs = [match(a, b, by, keys, seed=i).frame for i,b in enumerate(several)]
     if not runs: raise ValueError("`others` is empty; give at least one other run")
     table = pd.concat({i:f.similarity.fillna(0) for i,f in enumerate(runs)}, axis=1)
     mixed = pd.concat({i:f.mixed.fillna(0) for i,f in enumerate(runs)}, axis=1)
@@ -249,7 +252,7 @@ def _shares(delta, V, U):
 
 def weight_change(
     dm:Decomposed,    # A decomposition of the model as it was
-    changed:nn.Module, # The model as it is now: the same module, fine-tuned
+    changed:nn.Module, # The model as it is now: the same module, fine-tuned; of a decomposition its target
     before:nn.Module|None=None, # What to compare it with, such as one fine-tuned on other text; `None` takes the target
     seed:int=0,       # Of the random components
 )->'pd.DataFrame':    # By key, the largest part of the whole change first: share, of_all, moved, random
@@ -262,8 +265,9 @@ def weight_change(
     """
     import pandas as pd
     gen,rows,total = torch.Generator().manual_seed(seed),[],0.
+    old_model,new_model = (m.target if isinstance(m, Decomposed) else m for m in (before or dm, changed))
     for s,cs in dm.components.items():
-        old,new = weight_of(get_site(before or dm.target, s)),weight_of(get_site(changed, s))
+        old,new = weight_of(get_site(old_model, s)),weight_of(get_site(new_model, s))
         if not weight_of(get_site(dm.target, s)).shape==old.shape==new.shape:
             raise ValueError(
                 f"{s!r} is {tuple(new.shape)} now and was {tuple(old.shape)}; these are not the same model")

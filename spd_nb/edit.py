@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from .display import as_html, brief, html_table
 from .hooks import open_sites
 from .keys import Key, get_site, keys_of, weight_of
-from .model import Decomposed
+from .model import Decomposed, chosen_sites
 from .layouts import batch_of
 if TYPE_CHECKING:
     import pandas as pd
@@ -399,12 +399,12 @@ def ablated(
 def only(
     dm:Decomposed,          # Decomposed model to edit
     keys:Key|str|Iterable[Key|str], # Components to keep
-    sites:Iterable[str]|None=None, # Sites whose other components are ablated; `None` takes every decomposed site
+    sites:Iterable[str]|str|None=None, # Sites whose other components are ablated; `None` takes every decomposed site
     **where,                # As for `u_replaced`
 )->Edit:
     "Ablate all components but these; the delta, which all components together miss, stays"
     keep = set(keys_of(keys))
     for k in keep: dm.at(*k)
-    every = (Key(s, c) for s in (dm.sites if sites is None else sites) for c in range(dm.at(s).C))
+    every = (Key(s, c) for s,C in chosen_sites(dm, sites).items() for c in range(C))
     out = {k:0. for k in every if k not in keep}
     return Edit(dm, _scaling(dm, out), [dict(form='only', of=sorted(map(str, keep)))], **where)

@@ -18,14 +18,14 @@ from torch import Tensor
 if TYPE_CHECKING: import pandas as pd
 from .batches import Feed
 from .core import recover
-from .count import chosen_sites, count, data_hash, grouped
+from .count import count, data_hash, grouped
 from .data import prompt_ids
 from .display import as_html, html_table
 from .keys import Key, keys_of
 from .labels import Side, check_side
 from .lms import check_tokens
 from .logit_lens import direct_logits, direct_reads
-from .model import Decomposed
+from .model import Decomposed, chosen_sites
 from .targets import fingerprint
 from .pmi import pmi
 from .stats import Stats

@@ -14,7 +14,7 @@ import torch
 from .batches import Feed, unpacked
 from .keys import Key, SiteError, keys_of, nearest
 from .measures import FIRES
-from .model import Decomposed
+from .model import Decomposed, chosen_sites
 from .targets import fingerprint
 if TYPE_CHECKING: import pandas as pd
 
@@ -119,7 +119,7 @@ def memberships(
     threshold:float=FIRES,   # A component fires where its importance is above this, in [0,1)
     per_row:int|None=5,      # Positions to draw from each row, if there are positions; `None` takes all
     least:float=1e-3,        # Components that fire at a smaller share of positions are left out
-    sites:Iterable[str]|None=None, # Sites to look at; `None` takes all
+    sites:Iterable[str]|str|None=None, # Sites to look at; `None` takes all
     seed:int=0,              # Of the positions
     progress:bool=True,      # Show a progress bar?
 )->Memberships:              # `ValueError` if no component fires often enough
@@ -129,7 +129,7 @@ def memberships(
         raise ValueError(f"`threshold` is {threshold}; importances lie in [0,1], so give one in [0,1)")
     if not 0<=least<1: raise ValueError(f"`least` is a share of positions in [0,1), got {least}")
     if per_row is not None and per_row<1: raise ValueError(f"`per_row` is {per_row}; draw at least one position")
-    chosen = dm.sites if sites is None else [s for s in dm.sites if s in {s for s in sites if dm.at(s)}]
+    chosen = chosen_sites(dm, sites)
     feed,gen = Feed(batches),torch.Generator().manual_seed(seed)
     with torch.no_grad():
         on = np.concatenate([_fires(dm, feed.once(i), threshold, chosen, per_row, gen)
@@ -139,6 +139,6 @@ def memberships(
         raise ValueError(
             f"no component fires at {least:.2%} of {len(on):,} positions; the most frequent one does at "
             f"{rate.max():.2%}")
-    keys = [Key(s, c) for s in chosen for c in range(dm.C[s])]
+    keys = [Key(s, c) for s,C in chosen.items() for c in range(C)]
     return Memberships([k for k,yes in zip(keys, keep) if yes], on[:,keep], threshold, int((~keep).sum()),
         fingerprint(dm))
