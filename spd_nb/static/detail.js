@@ -26,6 +26,8 @@ export function histogram(bins) {
   h('div', { class: 'spd-legend' }, h('span', {}, h('i', { class: 'spd-all' }), 'all positions'), h('span', {}, h('i', { class: 'spd-fired' }), 'where it fires')))
 }
 
+const twoDigits = v => typeof v === 'number' ? v.toFixed(2) : '–'
+
 // Evidence for one component, in several calls. `onpick(key)` follows a neighbour; in a page `kept` holds the components that can be followed.
 export function detail(ask, onpick, kept = null) {
   const el = h('div', { class: 'spd-detail', 'aria-live': 'polite' }, h('p', { class: 'spd-faint' }, 'Pick a component.'))
@@ -56,8 +58,8 @@ export function detail(ask, onpick, kept = null) {
     const lens = h('div'), flows = h('div'), near = h('div', {}, h('p', { class: 'spd-faint' }, '…'))
     el.replaceChildren(
       h('header', {}, h('code', { class: 'spd-key' }, d.key), h('span', {}, ` fires on ${percent(d.density)} of positions (${d.firings.toLocaleString('en')}), activation ${formatNumber(d.mean)} ± ${formatNumber(d.sd)} there`)),
-      d.stability ? h('p', { class: 'spd-faint spd-stability' }, `Other runs: similarity ${d.stability.stability.toFixed(2)} with its partners (${d.stability.mixed.toFixed(2)} by chance), found again by ${percent(d.stability.found)} of them.`) : null,
-      d.input_label || d.output_label ? h('p', { class: 'spd-label' }, h('b', {}, d.input_label || '–'), ' → ', h('b', {}, d.output_label || '–'), d.label_from ? h('span', { class: 'spd-faint' }, ` (${d.label_from})`) : null) : null,
+      ...(d.stability ? [h('p', { class: 'spd-faint spd-stability' }, `Other runs: similarity ${twoDigits(d.stability.stability)} with its partners (${twoDigits(d.stability.mixed)} by chance), found again by ${percent(d.stability.found)} of them.`)] : []),
+      ...(d.input_label || d.output_label ? [h('p', { class: 'spd-label' }, h('b', {}, d.input_label || '–'), ' → ', h('b', {}, d.output_label || '–'), d.label_from ? h('span', { class: 'spd-faint' }, ` (${d.label_from})`) : null)] : []),
       h('div', { class: 'spd-sides' },
         h('div', {}, h('div', { class: 'spd-two' }, section('fires on', shares(d.input)), section('predicts', shares(d.output))), lens, section('activation', histogram(d.bins))),
         h('div', {}, section('where it fires', examples(d)), section('fires together with', near), flows)))
