@@ -67,20 +67,13 @@ def _checked(merges, h):
         raise ValueError(f"{h.path} was harvested from another decomposition than the one that was clustered")
 
 # %% ../nbs/39a_cluster_picker.ipynb #cba3e9b7
-def _top_tokens(h, names)->dict:
-    "Up to four tokens that each component fires on, and predicts; none without a harvest"
-    if h is None: return dict.fromkeys(('fires_on','predicts'), [[] for _ in names])
-    def texts(ids): return [[visible(h.texts[t]) for t in ids[h.keys[k]] if t>=0] for k in names]
-    tops = h.tops()
-    return dict(fires_on=texts(tops['input']), predicts=texts(tops['output']))
-
-def _drawn(merges, h, labels)->dict:
+def _drawn(merges, labels, first)->dict:
     "A history as the front end reads it: components by column, groups by number, costs by merge"
     sites = list(dict.fromkeys(k.site for k in merges.keys))
     names,bits = [str(k) for k in merges.keys],merges.bits()
     return dict(sites=list(map(visible, sites)), site=[sites.index(k.site) for k in merges.keys],
         c=[k.c for k in merges.keys], label=[labels.get(k, '') for k in names],
-        **_top_tokens(h, names), n=merges.n, active=np.append(merges.firings, merges.union).tolist(),
+        **first, n=merges.n, active=np.append(merges.firings, merges.union).tolist(),
         pairs=merges.pairs.tolist(), order=leaf_order(merges).tolist(), bits=bits.tolist(),
         cost=np.diff(bits).tolist(), zero=len(merges.keys)-len(merges.zero()), least=int(bits.argmin()))
 
@@ -107,7 +100,9 @@ class ClusterPicker(Evidence):
         _checked(merges, h)
         self.merges,self._harvest = merges,h
         self._now,self._followed = (-1,Mechanisms([])),None
-        drawn = _drawn(merges, h, {} if h is None else self.labels_by_key())
+        labels,first = {},dict.fromkeys(('fires_on','predicts'), [[] for _ in merges.keys])
+        if h is not None: labels,first = self.labels_by_key(),self.first_tokens(merges.keys)
+        drawn = _drawn(merges, labels, first)
         data,why = self._map(m, drawn['order'])
         super().__init__(h, history=drawn, cofiring=data, no_map=why, evidence=h is not None,
             step=drawn['zero'] if step is None else step, **traits)

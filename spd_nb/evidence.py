@@ -163,6 +163,14 @@ class Evidence(View):
         df = self.h.labels.frame()
         return {k:visible(o or i) for k,i,o in zip(df.index, df.input_label, df.output_label)}
 
+    def first_tokens(self,
+        keys, # Components
+    )->dict[str,list[list[str]]]: # `fires_on` and `predicts`
+        "Up to four tokens that each of some components fires on, and predicts"
+        h,tops = self.h,self.h.tops()
+        def texts(side): return [[visible(h.texts[t]) for t in tops[side][h.at(k)] if t>=0] for k in keys]
+        return dict(fires_on=texts('input'), predicts=texts('output'))
+
     def _full_details(self, keys, examples=6, deep=True):
         "All answers about components, by key, for a page; without `deep` only the quick ones"
         keys = list(dict.fromkeys(map(str, keys)))

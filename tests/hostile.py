@@ -18,7 +18,9 @@ TEXTS = ['<script>window.pwned=1</script>', '<img src=x onerror="window.pwned=1"
 # Of what a page keeps
 LIMITS = dict(browser=dict(keys=[QUOTE, 'model.layers.0.mlp.up_proj:103',
     *(f'model.layers.1.mlp.down_proj:{i}' for i in (43,130))], examples=2), lens=dict(prompts=[PROMPT, '__proto__',
-    'constructor'], most=1, examples=1), clusters=dict(components=2, examples=1))
+    'constructor'], most=1, examples=1),
+    clusters=dict(components=2, examples=1), match=dict(pairs=2, examples=1), graph=dict(most=2, examples=1),
+    qk=dict(examples=1))
 LABELS = [*TEXTS, '\udc80', '<i>'+'long '*600, 'x'*3000]
 
 def tame(texts): return [f'name{i}' for i in range(len(texts))]
@@ -91,7 +93,7 @@ def views(h, dm, names):
         diff=EditDiff(dm, edit, [PROMPT, names[0] or PROMPT], n=5, tokenizer=h.tokenizer,
         measured=Measured(measures(names), None, None)),
         graph=GraphView(g, h, pinned=best, groups={n:[b] for n,b in zip(names[:12], best[:-1])}),
-        qk=QKView(dm, PROMPT, h), clusters=clustered(h))
+        qk=QKView(dm, PROMPT, h), clusters=clustered(h), match=matched(h, names))
 
 def clustered(h):
     "A clustering of components that have all labels among them"
@@ -101,6 +103,15 @@ def clustered(h):
     keys = h.labels.frame().index[:60]
     m = Memberships(keys, torch.rand(200, 60, generator=torch.Generator().manual_seed(0)).numpy()<.3)
     return ClusterPicker(cluster(m, 10., progress=False), h, m, step=20, group=0)
+
+def matched(h, names):
+    "A match of components that have all labels among them with others"
+    from spd_nb.compare import Match
+    from spd_nb.match_view import MatchView
+    site,x = QUOTE.rpartition(':')[0],torch.rand(80, 160, generator=torch.Generator().manual_seed(0)).numpy()
+    df = pd.DataFrame(dict(partner=[f'{site}:{159-i}' for i in range(80)], similarity=[x[i,159-i] for i in range(80)],
+        best=x.max(1), mixed=x[:,0]), index=[f'{site}:{i+1}' for i in range(80)])
+    return MatchView(Match(df, {site:x}), h, h, key=QUOTE, names=(names[0], names[1]))
 
 def named_edit(dm, names):
     from spd_nb.edit import Edit, ablated

@@ -141,6 +141,19 @@ limits = dict(components=2, examples=1)
 view
 """
 
+MATCH = """
+import numpy as np, pandas as pd
+from spd_nb.compare import Match
+from spd_nb.match_view import MatchView
+site,x = quote.rpartition(':')[0],np.random.default_rng(0).random((40, 160))
+x[5,7] = 2.
+keys,partners = [f'{site}:{i}' for i in range(40)],[f'{site}:{i+2}' for i in range(40)]
+numbers = dict(similarity=x[range(40),range(2,42)]/2, best=x.max(1), mixed=x[:,0])
+view = MatchView(Match(pd.DataFrame(dict(partner=partners, **numbers), index=keys), {site:x}), h, h, names=('<b>one</b>','two'))
+limits = dict(pairs=2, examples=1)
+view
+"""  # noqa: E501
+
 class Case(NamedTuple):
     "What is asked of a view"
     name:str          # Of the test
@@ -181,6 +194,10 @@ CASES = [
     Case('clusters', CLUSTERS, '.spd-groups [role=option]', '.spd-groups [data-group="2"]',
         "(view.step, view.group, view.selected_group==view.merges.at(step=10)[2])", (10, 2, True),
         "view.step = 38", ('.spd-cut-said', '2 groups'), ('.spd-group h3', 'group 2')),
+    Case('match', MATCH, '.spd-match-row[role=option]', '.spd-match-row[role=option]',
+        '(view.key, view.partner)', ('model.layers.1.mlp.down_proj:5', 'model.layers.1.mlp.down_proj:7'),
+        "view.least = 1.", ('.spd-match-said', '1 of 40 components have a partner of 1.00 or more'),
+        ('.spd-match-side:nth-child(2) .spd-key', 'model.layers.1.mlp.down_proj:7')),
 ]
 PHONE = dict(width=390, height=844)
 FITS = '() => document.documentElement.scrollWidth <= innerWidth' # nothing to scroll sideways
@@ -688,7 +705,9 @@ def walk(part, name):
         graph=['.spd-kind-1.spd-node:not(.spd-out) >> nth=2','.spd-edge','.spd-pin','.spd-box','.spd-ungroup',
         '.spd-undo'], qk=['.spd-pair-value','.spd-pair-name:enabled','.spd-pair-value >> nth=3'],
         clusters=['.spd-groups [role=option] >> nth=5','.spd-cluster-over','.spd-jump','.spd-member-key',
-        '.spd-cluster-curve svg'])
+        '.spd-cluster-curve svg'],
+        match=['.spd-match-row[role=option] >> nth=3','.spd-match-site >> nth=1','.spd-match-jump >> nth=0',
+        '.spd-match-row[role=option] >> nth=1'])
     for sel in clicks[name]:
         part.locator(sel).first.hover(force=True)
         part.locator(sel).first.click(force=True)

@@ -51,9 +51,9 @@ def test_keys_are_checked(h):
 def test_every_view_is_shown_at_a_component_in_the_same_way():
     "No view of components has a `show`, `follow` or `pick` of its own, which others would call in vain"
     import inspect
-    from spd_nb import browser, cluster_picker, graph_view, lens, qk_view, studio
+    from spd_nb import browser, cluster_picker, graph_view, lens, match_view, qk_view, studio
     views = (browser.ComponentBrowser, lens.PromptLens, studio.EditStudio, graph_view.GraphView, qk_view.QKView,
-        cluster_picker.ClusterPicker)
+        cluster_picker.ClusterPicker, match_view.MatchView)
     for view in views:
         assert issubclass(view, Evidence)
         for name in ('show','follow','pick'):

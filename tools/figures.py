@@ -3,7 +3,7 @@ python tools/figures.py                    all of them
 python tools/figures.py pentagon browser   some of them
 Diagrams are SVG that follows the reader's light or dark; pictures of views are PNG with a palette, taken in Debian's
 chromium. `method.svg` and `favicon.svg` are drawn by hand"""
-import base64, shutil, struct, sys, tempfile, zlib
+import base64, copy, shutil, struct, sys, tempfile, zlib
 from html import escape
 from pathlib import Path
 from typing import NamedTuple
@@ -12,12 +12,14 @@ from spd_nb.attribution import graph as graph_of
 from spd_nb.browser import ComponentBrowser
 from spd_nb.cluster_picker import ClusterPicker
 from spd_nb.clusters import cluster
+from spd_nb.compare import match as match_of
 from spd_nb.diff import EditDiff
 from spd_nb.edit import ablated
 from spd_nb.ground_truth import matched, one_hots
 from spd_nb.graph_view import GraphView
-from spd_nb.harvest import Harvest
+from spd_nb.harvest import Harvest, harvest
 from spd_nb.lens import PromptLens
+from spd_nb.match_view import MatchView
 from spd_nb.memberships import memberships
 from spd_nb.model import decompose, load
 from spd_nb.monitor import TrainingMonitor
@@ -216,6 +218,20 @@ def clusters():
     view = ClusterPicker(cluster(m, progress=False), h, m, group=10)
     return Shot(view, dict(components=1), clicks=('[aria-label="zoom in"]',)*3, height=900)
 
+def match():
+    dm,h = story()
+    second,gen = copy.deepcopy(dm),torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for s in second.sites:
+            V = second.at(s).V
+            by = V.square().mean().sqrt()*torch.rand(V.shape[1], generator=gen)**2
+            V += by*torch.randn(V.shape, generator=gen)
+    tmp = tempfile.TemporaryDirectory()
+    other = harvest(second, stories(16, 128, seed=6), Path(tmp.name)/'h', n=6, progress=False)
+    view = MatchView(match_of(dm, second), h, other, QUOTE, ('seed 0','seed 1'), sort='density')
+    view.folder = tmp  # which is there as long as the view
+    return Shot(view, dict(pairs=1, examples=2), height=1150)
+
 def studio():
     dm,h = story()
     return Shot(EditStudio(h, prompt=LETTER, changes=[dict(key=QUOTE, factor=0., token='', strength=1.)]))
@@ -299,7 +315,7 @@ def picture(shot, browser):
     return palette_png(np.frombuffer(base64.b64decode(data), np.uint8).reshape(h, w, 4)[...,:3])
 
 DIAGRAMS = {f.__name__:f for f in (pentagon, importances, front, dose)}
-VIEWS = {f.__name__:f for f in (browser, lens, graph, pairs, clusters, studio, diff, monitor, heatmap, pareto)}
+VIEWS = {f.__name__:f for f in (browser, lens, graph, pairs, clusters, match, studio, diff, monitor, heatmap, pareto)}
 
 def main(names):
     torch.set_num_threads(1)
