@@ -56,7 +56,7 @@ class Likeness:
             found[s] = torch.stack(cosines).prod(0)
         return found
 
-def _cosines(x, y): return F.normalize(x, dim=1)@F.normalize(y, dim=1).T
+def _cosines(x, y): return (F.normalize(x, dim=1)@F.normalize(y, dim=1).T).clamp(-1, 1)
 
 def _turned(table, gen):
     "A table with its rows turned by a random rotation"

@@ -10,6 +10,7 @@ from spd_nb.harvest import Harvest
 from spd_nb.lms import by_role
 from spd_nb.model import load
 from spd_nb.stories import story_rows
+from spd_nb.tables import Tables
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT/'tools'))
@@ -206,3 +207,26 @@ def test_what_fine_tuning_changed():
     found = d.held>d.largest_random
     assert list(found.index[~found])==[('SGD','pron_m'),('SGD','nature'),('AdamW','nature')]
     assert d.held_top_10.between(.003, .008).all()
+
+def test_what_other_seeds_find():
+    "Similarity with partners in two other runs, what chance gives, the carriers of roles, and what ships"
+    d = pd.read_csv(RESULTS/'mechanisms_stability.csv').set_index(['by','other'])
+    runs,untrained = d.drop('untrained', level='other'),d.xs('untrained', level='other')
+    assert runs.components.eq(681).all() and runs.mixed_5.eq(0).all() and untrained.share_9.eq(0).all()
+    want = dict(weights=[.056,.046,.5,.49], firing=[.235,.22,.72,.72], effect=[.294,.251,.71,.72])
+    for by,shares in want.items():
+        r = runs.loc[by]
+        assert [*r.share_9.round(3),*r.share_5.round(2)]==shares
+    assert untrained.share_5.round(2).to_dict()==dict(weights=0, firing=.01, effect=.05)
+    every = pd.read_parquet(RESULTS/'mechanisms_stability.parquet')
+    again = every.groupby(['by','other']).similarity.agg(lambda x: (x>=.9).mean())
+    pd.testing.assert_series_equal(again, runs.share_9.sort_index(), check_names=False, check_dtype=False)
+    ships = Tables(RESULTS.parent/'story'/'harvest').stability
+    firing = every[every.by=='firing'].groupby('key').similarity.mean()
+    np.testing.assert_allclose(ships.stability, firing[ships.index], rtol=1e-6)
+    roles = pd.read_csv(RESULTS/'mechanisms_stability_roles.csv')
+    by_role = roles.groupby('role')[['weights','firing','effect']].mean()
+    assert by_role.median().round(2).tolist()==[.7,.85,.91]
+    here = pd.read_csv(RESULTS/'mechanisms_roles.csv').set_index('role').change_component<=-.5
+    both = roles.assign(half=roles.change_best<=-.5).groupby('role').half.all()
+    assert (here.sum(), set(here.index[here])-set(both.index[both]))==(13, {'name'})

@@ -3,7 +3,7 @@ python tools/figures.py                    all of them
 python tools/figures.py pentagon browser   some of them
 Diagrams are SVG that follows the reader's light or dark; pictures of views are PNG with a palette, taken in Debian's
 chromium. `method.svg` and `favicon.svg` are drawn by hand"""
-import base64, copy, shutil, struct, sys, tempfile, zlib
+import base64, shutil, struct, sys, tempfile, zlib
 from html import escape
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from spd_nb.attribution import graph as graph_of
 from spd_nb.browser import ComponentBrowser
 from spd_nb.cluster_picker import ClusterPicker
 from spd_nb.clusters import cluster
-from spd_nb.compare import match as match_of
+from spd_nb.compare import firing, match as match_of
 from spd_nb.diff import EditDiff
 from spd_nb.edit import ablated
 from spd_nb.ground_truth import matched, one_hots
@@ -220,15 +220,10 @@ def clusters():
 
 def match():
     dm,h = story()
-    second,gen = copy.deepcopy(dm),torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for s in second.sites:
-            V = second.at(s).V
-            by = V.square().mean().sqrt()*torch.rand(V.shape[1], generator=gen)**2
-            V += by*torch.randn(V.shape, generator=gen)
+    second = load('story/seed_1', target=dm.target)
     tmp = tempfile.TemporaryDirectory()
     other = harvest(second, stories(16, 128, seed=6), Path(tmp.name)/'h', n=6, progress=False)
-    view = MatchView(match_of(dm, second), h, other, QUOTE, ('seed 0','seed 1'), sort='density')
+    view = MatchView(match_of(dm, second, firing(stories(8, 128, seed=81, held_out=True), 8), h.components.query('density>1e-3').index), h, other, QUOTE, ('seed 0','seed 1'), sort='density')
     view.folder = tmp  # which is there as long as the view
     return Shot(view, dict(pairs=1, examples=2), height=1150)
 

@@ -194,9 +194,12 @@ def finetune(steps=200, draws=200):
 
 def add(name, df, keys):
     "Put rows into a table of results, in place of those with the same keys"
-    old = pd.read_csv(RESULTS/name) if (RESULTS/name).exists() else pd.DataFrame(columns=df.columns)
-    both = pd.concat([old, df]).drop_duplicates(keys, keep='last')
-    write(name, both)
+    path,csv = RESULTS/name,name.endswith('.csv')
+    old = (pd.read_csv if csv else pd.read_parquet)(path) if path.exists() else pd.DataFrame(columns=df.columns)
+    both = pd.concat([old, df]).drop_duplicates(keys, keep='last', ignore_index=True)
+    if csv: write(name, both)
+    else:
+        with atomic(path) as f: both.to_parquet(f)
     return both
 
 def likenesses():
@@ -220,9 +223,17 @@ def stability():
             print(rows[-1], flush=True)
             if run in runs: found.append(f.assign(by=name, other=run).reset_index().drop(columns='best'))
     add('mechanisms_stability.csv', pd.DataFrame(rows), ['by','other'])
-    each = add('mechanisms_stability_components.csv', pd.concat(found), ['key','by','other'])
+    each = add('mechanisms_stability.parquet', pd.concat(found), ['key','by','other'])
+    keep(each)
     roles = pd.concat([of_roles(run, other, each) for run,other in runs.items()])
     add('mechanisms_stability_roles.csv', roles, ['role','other'])
+
+def keep(each, by='firing'):
+    "Put the stability of components, as known from a table of all matches, beside the harvest that ships"
+    found = each[each.by==by].fillna(dict(similarity=0, mixed=0)).groupby('key', sort=False)
+    table = pd.DataFrame(dict(stability=found.similarity.mean(), worst=found.similarity.min(),
+        found=found.similarity.agg(lambda x: (x>=.9).mean()), mixed=found.mixed.mean()))
+    spd.Harvest(root/'data'/'story'/'harvest').keep_stability(table)
 
 def of_roles(name, run, each, weight=4.):
     "What the partner of each role's component does in another run, and what the best component there does"
