@@ -223,7 +223,8 @@ def match():
     second = load('story/seed_1', target=dm.target)
     tmp = tempfile.TemporaryDirectory()
     other = harvest(second, stories(16, 128, seed=6), Path(tmp.name)/'h', n=6, progress=False)
-    view = MatchView(match_of(dm, second, firing(stories(8, 128, seed=81, held_out=True), 8), h.components.query('density>1e-3').index), h, other, QUOTE, ('seed 0','seed 1'), sort='density')
+    by,living = firing(stories(8, 128, seed=81, held_out=True), 8),h.components.query('density>1e-3').index
+    view = MatchView(match_of(dm, second, by, living), h, other, QUOTE, ('seed 0','seed 1'), sort='density')
     view.folder = tmp  # which is there as long as the view
     return Shot(view, dict(pairs=1, examples=2), height=1150)
 
