@@ -65,7 +65,8 @@ def _html_examples(title, examples, shift):
 
 # %% ../nbs/21_harvest.ipynb #1384e3d7
 def _in_other_runs(s):
-    return f"other runs  similarity {s['stability']:.2f} ({s['mixed']:.2f} by chance), counted as found in {s['found']:.0%}"
+    found = f"{s['stability']:.2f} ({s['mixed']:.2f} by chance), counted as found in {s['found']:.0%}"
+    return f'other runs  similarity {found}'
 
 class Component(NamedTuple):
     "Everything known about one component"
