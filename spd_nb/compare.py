@@ -7,6 +7,7 @@ __all__ = ['weights', 'Likeness', 'firing', 'effect', 'Match', 'match', 'stabili
 
 # %% ../nbs/30e_compare.ipynb #e20db473
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 import numpy as np
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from .batches import Feed, unpacked
 from .display import brief, html_table
 from .edit import ablated
+from .hooks import open_sites
 from .keys import Key, SiteError, get_site, keys_of, weight_of
 from .lms import is_lm
 from .measures import FIRES
@@ -37,6 +39,9 @@ class Likeness:
 
     def _tables(self, dm):
         "The tables of a decomposition as it is now"
+        if open_sites(dm.target):
+            raise RuntimeError("an edit or a mask of this model is open, so it is not what the decomposition says; "
+                "compare outside of the `with` block")
         now = fingerprint(dm)
         if self._made.get(dm, ('',))[0]!=now: self._made[dm] = now,self.describe(dm)
         return self._made[dm][1]
@@ -51,7 +56,9 @@ class Likeness:
         gen = None if seed is None else torch.Generator().manual_seed(seed)
         of_a,of_b,found = self._tables(a),self._tables(b),{}
         for s in sites:
-            pairs = zip(*(t if isinstance(t, tuple) else (t,) for t in (of_a[s], of_b[s])))
+            pairs = [*zip(*(t if isinstance(t, tuple) else (t,) for t in (of_a[s], of_b[s])))]
+            if not all(t.isfinite().all() for pair in pairs for t in pair):
+                raise ValueError(f"what describes the components of {s!r} has values that are not finite numbers")
             cosines = [_cosines(x, y if gen is None else self.mixed(y, gen)) for x,y in pairs]
             found[s] = torch.stack(cosines).prod(0)
         return found
@@ -68,16 +75,23 @@ def _vectors(dm):
 
 weights = Likeness(_vectors, _turned)  # Cosine of components as rank-one matrices
 
+def _read_once(batches, n):
+    "Some batches, which are read when they are first asked for, so that all decompositions see the same"
+    if n<1: raise ValueError(f"`n` is {n}; at least one batch is needed to compare components")
+    return cache(lambda: [*Feed(batches).some(n)])
+
 def firing(
     batches,               # As for `fit`
     n:int=8,               # How many batches at most
     threshold:float=FIRES, # A component fires where its importance is above this
 )->Likeness:
     "Correlation of where components fire on some text"
+    if not 0<=threshold<1: raise ValueError(f"`threshold` is an importance in [0,1), got {threshold}")
+    text = _read_once(batches, n)
     def describe(dm):
         on:dict[str,list] = {}
         with torch.no_grad():
-            for batch in Feed(batches).some(n):
+            for batch in text():
                 x,weight = unpacked(batch, dm.target, dm.device)
                 keep = slice(None) if weight is None else weight.flatten()>0
                 for s,g in dm.ci(clean=dm.clean(x)).lower.items():
@@ -116,9 +130,10 @@ def effect(
     progress:bool=True, # Show a progress bar?
 )->Likeness:
     "Cosine of the changes of the output when components are taken out"
+    text = _read_once(batches, n)
     def describe(dm):
         from tqdm.auto import tqdm
-        some,directions = [unpacked(b, dm.target, dm.device) for b in Feed(batches).some(n)],[]
+        some,directions = [unpacked(b, dm.target, dm.device) for b in text()],[]
         with torch.no_grad(): before = _outputs(dm, some, directions)
         def changes(site):
             for c in tqdm(range(dm.C[site]), disable=not progress, desc=site, unit='component'):
@@ -140,6 +155,9 @@ def _shared_sites(a, b, sites, other_target):
     if not other_target and fingerprint(a.target)!=fingerprint(b.target):
         raise ValueError("these are decompositions of different models; say `other_target=True` if that is meant")
     return sites
+
+def _check_least(least):
+    if not -1<=least<=1: raise ValueError(f"`least` is a similarity in [-1,1], got {least}")
 
 class Match:
     "Partners of components in another decomposition"
@@ -165,6 +183,7 @@ class Match:
         least:float=.9, # Of the similarity
     )->float:
         "Share of components with a partner that is at least so similar"
+        _check_least(least)
         return float((self.frame.similarity>=least).mean())
 
     def summary(self)->'pd.DataFrame': # By site and overall: mean, sd, min, max
@@ -202,6 +221,8 @@ def match(
     with the partner found after mixing.
     """
     import pandas as pd
+    for m in (a, b):
+        if not isinstance(m, Decomposed): raise TypeError(f"decompositions are matched, got {type(m).__name__}")
     if not isinstance(by, Likeness):
         raise TypeError(f"`by` is a likeness: `weights`, `firing(batches)`, `effect(batches)` or your own, got {by!r}")
     sites,rows,similar = _shared_sites(a, b, sites, other_target),[],{}
@@ -236,7 +257,8 @@ def stability(
     partner of at least `least`, `mixed` the mean similarity with partners found after mixing.
     """
     import pandas as pd
-    several = [others] if isinstance(others, Decomposed) else others
+    _check_least(least)
+    several,keys = [others] if isinstance(others, Decomposed) else others,None if keys is None else keys_of(keys)
     runs = [match(a, b, by, keys, seed=i).frame for i,b in enumerate(several)]
     if not runs: raise ValueError("`others` is empty; give at least one other run")
     table = pd.concat({i:f.similarity.fillna(0) for i,f in enumerate(runs)}, axis=1)
@@ -271,6 +293,7 @@ def weight_change(
         if not weight_of(get_site(dm.target, s)).shape==old.shape==new.shape:
             raise ValueError(
                 f"{s!r} is {tuple(new.shape)} now and was {tuple(old.shape)}; these are not the same model")
+        if not new.isfinite().all(): raise ValueError(f"{s!r} has values that are not finite numbers")
         delta,V,U = (new-old).detach().float().cpu(),cs.V.detach().float().cpu(),cs.U.detach().float().cpu()
         random = _shares(delta, torch.randn(V.shape, generator=gen), torch.randn(U.shape, generator=gen))
         size = (V.norm(dim=0)*U.norm(dim=1)).clamp(min=1e-30)

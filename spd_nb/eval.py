@@ -404,6 +404,8 @@ def report(
     stability:'pd.DataFrame|None'=None, # From `stability`, to say how many components other runs find
 )->Report:                # With a verdict and the number behind it for each standard
     "Say whether to believe a decomposition, and why"
+    if stability is not None and not len(getattr(stability, 'found', ())):
+        raise TypeError("`stability` is the table that the function of that name gives, with a row for each component")
     evals = evaluate(dm, batches, n)
     measure = measure or measure_for(evals[0].dm, evals[0].x)
     table,spec = mask_table(evals, measure),spectrum(evals)

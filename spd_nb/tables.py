@@ -256,13 +256,22 @@ class _Rows(_Stability):
         raise SiteError(f"no component {key!r} in {self.path}{nearest(site, self._components.site.unique().tolist())}")
 
     def keep_stability(self,
-        found:'pd.DataFrame', # From `stability`, by key; components that it leaves out have none
+        found:'pd.DataFrame', # From `stability`, by key; what is known of other components stays
     ):
         "Keep how well other runs find components beside the harvest, where tables and views show it"
+        import pandas as pd
         if lacks := [c for c in _STABILITY if c not in found.columns]:
             raise ValueError(f"the table has no column {lacks[0]!r}; give the one that `stability` made")
-        for key in found.index: self.at(key)
-        with atomic(self.path/'stability.parquet') as f: found[_STABILITY].rename_axis('key').to_parquet(f)
+        if not len(found): raise ValueError("the table of stability has no rows")
+        new:Any = found[_STABILITY].set_axis([str(Key.parse(k)) for k in found.index]).rename_axis('key')
+        for key in new.index: self.at(key)
+        if (twice := new.index.duplicated()).any(): raise ValueError(f"{new.index[twice][0]} has several rows")
+        new = new.apply(pd.to_numeric, errors='coerce')
+        if (wrong := new.isna().any(axis=1)).any():
+            raise ValueError(f"the row of {new.index[wrong][0]} holds something else than numbers")
+        old = self.stability
+        both = pd.concat([old.drop(new.index, errors='ignore'), new]) if len(old) else new
+        with atomic(self.path/'stability.parquet') as f: both.to_parquet(f)
 
     @property
     def components(self)->'pd.DataFrame':
