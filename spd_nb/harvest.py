@@ -77,7 +77,7 @@ class Component(NamedTuple):
     examples:list[Example]  # Drawn evenly from its firings
     writes:'pd.Series|None' # As in `Lens`; `None` without a decomposition
     label:dict|None         # The last label
-    stability:dict|None     # How well other runs find it, as `stability` says; `None` if that is not known
+    stability:dict|None = None # How well other runs find it, as `stability` says; `None` if that is not known
 
     def _tops(self, n=8):
         "The first tokens of each side with their precision"
