@@ -82,6 +82,9 @@ class _Replay:
         finally: restore_rng(outside)
 
 # %% ../nbs/09_batches.ipynb #c6202787
+def _check_number(n):
+    if n is not None and n<1: raise ValueError(f"`n` is {n}; use at least one batch")
+
 class Feed(_Replay):
     "Any source of batches, by step, with random numbers of its own"
     def __init__(self,
@@ -98,6 +101,7 @@ class Feed(_Replay):
         n:int|None=None, # Batches that are wanted; `None` wants one pass
     )->int:              # `ValueError` if there are fewer, or if a pass has no known end
         "The number of batches to use, each of them once"
+        _check_number(n)
         if n is None and self.end is None:
             raise ValueError("these batches are infinite or of unknown number; pass `n`, the number of batches to use")
         if n is not None and self.end is not None and n>self.end:
@@ -120,6 +124,7 @@ class Feed(_Replay):
         n:int, # Most batches
     )->Iterator:
         "The first batches of a pass, each once"
+        _check_number(n)
         for i in range(n if self.end is None else min(n, self.end)):
             batch = self[i]
             if self.epoch>1: return

@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from .compute import stoppable
-from .core import as_json, atomic, recover
+from .core import as_json, atomic, check_kind, recover
 from .display import brief, html_table
 from .keys import Key
 from .mechanisms import Mechanism, Mechanisms
@@ -306,6 +306,12 @@ class Merges(_Cuts):
             ('groups where costs cross 0', f'{len(groups):,}, {len(several):,} of several components')])
 
 # %% ../nbs/27b_clusters.ipynb #6501f471
+def _check_rule(choose):
+    if choose in (within, by_rank):
+        name = choose.__name__
+        raise TypeError(f"`choose` is a rule, and `{name}` makes one; call it, as in `choose={name}()`")
+    if not callable(choose): raise TypeError(f"`choose` is a rule: `cheapest`, `within()` or `by_rank()`, got {choose!r}")
+
 def cluster(
     m:Memberships,   # Where components fire
     alpha:float=1.,  # Bits for each component of an active group (the authors: 1 for toys, 10 for language models)
@@ -316,6 +322,8 @@ def cluster(
 )->Merges:           # Stopped, it returns the merges so far
     "Merge components into groups whose firings have a short description (SPD, VPD)"
     from tqdm.auto import tqdm
+    check_kind('m', m, Memberships, "`memberships` gives one")
+    _check_rule(choose)
     if not (alpha>0 and math.isfinite(alpha)): raise ValueError(f"`alpha` has to be above 0 and finite, got {alpha}")
     if not m.firings.any(): raise ValueError("no component fires at any position, so there is nothing to cluster")
     if not 1<=down_to: raise ValueError(f"at least one group is left, got `down_to={down_to}`")
@@ -363,7 +371,10 @@ def plan_clusters(
     seed:int=0,              # Of their choice
 )->ClusterPlan:
     "How much time and memory `cluster` will take, from the time for parts of some firings"
-    k,n = components or len(m),positions or m.n
+    check_kind('m', m, Memberships, "`memberships` gives one")
+    k,n = len(m) if components is None else components,m.n if positions is None else positions
+    if k<1 or n<1: raise ValueError(f"a clustering has at least one component and one position, got {k} and {n}")
+    if measured<8: raise ValueError(f"`measured` is {measured}; at least 8 components are needed to measure with")
     if len(m)<8: raise ValueError(f"there are only {len(m)} components to measure with; at least 8 are needed")
     gen,large = np.random.default_rng(seed),min(measured, len(m))
     sizes = large//2,large

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['rng_state', 'restore_rng', 'seeded', 'path_of', 'located', 'opened_from', 'as_json', 'recover', 'atomic',
-           'provenance', 'shipped', 'existing', 'Run']
+           'check_kind', 'provenance', 'shipped', 'existing', 'Run']
 
 # %% ../nbs/00_core.ipynb #a49569cf
 import errno, json, os, shutil, subprocess, sys, tempfile
@@ -118,6 +118,7 @@ def recover(
 )->Path:               # From `path_of`
     "Put the old version back if `atomic` was killed between its two renames"
     path = path_of(path)
+    if path.name in ('','..'): path = path.resolve()  # `.` and the like have no name to put another beside
     real = _real(path)
     if _old(real).exists():
         if real.exists(): shutil.rmtree(_old(real))
@@ -136,6 +137,8 @@ def atomic(
         raise ValueError(
             f"{path} is a {'file' if folder else 'folder'}; a {'folder' if folder else 'file'} does not replace "
             "it, so give another path or remove it")
+    if folder and Path.cwd().is_relative_to(path.absolute()):
+        raise ValueError(f"{path} holds the working folder, and all of it would be replaced; give a folder of its own")
     path.parent.mkdir(parents=True, exist_ok=True)
     tmp = Path(tempfile.mkdtemp(prefix=f'.{path.name}.', dir=path.parent))
     new = tmp/path.name
@@ -151,6 +154,17 @@ def atomic(
     finally:
         shutil.rmtree(tmp, ignore_errors=True)
         recover(path)
+
+# %% ../nbs/00_core.ipynb #5fb4d9c6
+def check_kind(
+    name:str,   # What the argument is called
+    value,      # What was given
+    kind:type,  # The class that it has to be of
+    source:str, # What gives one, as in "`memberships` gives one"
+):
+    "`TypeError` for an argument of another class"
+    if not isinstance(value, kind):
+        raise TypeError(f"`{name}` is a {kind.__name__}, got {type(value).__name__}; {source}")
 
 # %% ../nbs/00_core.ipynb #f3247c61
 def _version(package):

@@ -6,6 +6,7 @@
 __all__ = ['Key', 'keys_of', 'SiteError', 'nearest', 'get_site', 'scale_of', 'weight_of', 'as_stored', 'match_sites']
 
 # %% ../nbs/00b_keys.ipynb #9b2105e8
+import re
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -30,6 +31,7 @@ class Key(NamedTuple):
         site,sep,c = str(s).rpartition(':')
         if not (site and sep and c.isascii() and c.isdigit()):
             raise ValueError(f"a key is written `site:c`, as in `h.1.mlp.down_proj:798`, got {s!r}")
+        if re.search(r':\d+[\s,;]', site): raise ValueError(f"{str(s)[:80]!r} holds several keys; give them as a list")
         return cls(site, int(c))
 
 # %% ../nbs/00b_keys.ipynb #fdb24e49

@@ -9,6 +9,7 @@ __all__ = ['Mechanism', 'Mechanisms', 'supernodes', 'quality', 'adjusted_rand', 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 import numpy as np
+from .core import check_kind
 from .display import brief, html_table
 from .graphs import Graph
 from .keys import Key, SiteError, keys_of
@@ -59,6 +60,7 @@ class Mechanisms(Sequence):
     def __init__(self,
         groups:Iterable, # Mechanisms, or the keys of each
     ):
+        check_kind('groups', groups, Iterable, "clusters have theirs at a cut, as in `merges.zero()`")
         self.groups = [g if isinstance(g, Mechanism) else Mechanism(g) for g in groups]
         self._of = {}
         for i,g in enumerate(self.groups):
@@ -111,11 +113,11 @@ class Mechanisms(Sequence):
         "The groups with more than one component, or at more than one site"
         return Mechanisms(g for g in self if len(g)>=components and len(g.sites)>=sites)
 
-    def frame(self)->'pd.DataFrame': # By name: components, sites, density, keys
+    def frame(self)->'pd.DataFrame': # By name: components, sites, density, members
         "A row for each group, the largest first"
         import pandas as pd
         rows = [(len(g), len(g.sites), g.density, ' '.join(map(str, g))) for g in self]
-        df = pd.DataFrame(rows, columns=['components','sites','density','keys'], index=[g.name for g in self])
+        df = pd.DataFrame(rows, columns=['components','sites','density','members'], index=[g.name for g in self])
         return df.sort_values(['components','density'], ascending=False, kind='stable')
 
     def _repr_html_(self)->str:
@@ -129,6 +131,7 @@ def supernodes(
     g:Graph,                    # A graph of a prompt
 )->dict[str,list[str]]:         # Name to names of nodes; only where a mechanism has several at a position
     "The nodes that each mechanism has at each position, as `GraphView` groups them"
+    check_kind('g', g, Graph, "`graph` makes one")
     found = {}
     nodes:Any = g.nodes[g.nodes.kind=='component']
     for i,m in enumerate(groups):
@@ -139,6 +142,11 @@ def supernodes(
     return found
 
 # %% ../nbs/27a_mechanisms.ipynb #53076657
+def _check_grouping(name, groups):
+    check_kind(name, groups, Mechanisms, "`merges.zero()` and `merges.at()` give one, and `Mechanisms` makes one of lists")
+
+def _check_memberships(name, m): check_kind(name, m, Memberships, "`memberships` gives one")
+
 def quality(
     groups:Mechanisms, # A grouping
     m:Memberships,     # Where its components fire
@@ -150,6 +158,8 @@ def quality(
     sites (`across`), with a density below .05 (`rare`) and above .5 (`common`).
     """
     import pandas as pd
+    _check_grouping('groups', groups)
+    _check_memberships('m', m)
     on,number = m.bits[:,[m.at(k) for k in groups.keys]].astype(np.float32),groups.numbers(groups.keys)
     both = (on.T@on).astype(np.int64)
     either = np.diag(both)[:,None]+np.diag(both)-both
@@ -165,6 +175,8 @@ def quality(
 # %% ../nbs/27a_mechanisms.ipynb #4f4a9d8d
 def _table(a, b):
     "Number of components by group in one and in the other grouping"
+    _check_grouping('a', a)
+    _check_grouping('b', b)
     if set(a.keys)!=set(b.keys):
         odd = next(iter(set(a.keys)^set(b.keys)))
         raise ValueError(f"{odd} is in only one of the two groupings; compare groupings of the same components")
@@ -199,9 +211,12 @@ def shuffled(
     seed:int=0,             # Of the random numbers
 )->Mechanisms:
     "Random groups of the same sizes, as a control"
+    _check_grouping('groups', groups)
+    if among<1: raise ValueError(f"`among` is a number of components, at least 1, got {among}")
     gen,keys = np.random.default_rng(seed),groups.keys
     if like is None: other = dict(zip(keys, gen.permutation(len(keys))))
     else:
+        _check_memberships('like', like)
         firings = like.firings
         order = np.argsort([firings[like.at(k)] for k in keys], kind='stable')
         start = np.arange(gen.integers(among)-among+1, len(keys), among)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from .batches import Feed, unpacked
 from .keys import Key, SiteError, keys_of, nearest
-from .measures import FIRES
+from .measures import FIRES, times_for
 from .model import Decomposed, chosen_sites
 from .targets import fingerprint
 if TYPE_CHECKING: import pandas as pd
@@ -63,8 +63,10 @@ class Memberships:
         "The number of a component"
         found = {k:i for i,k in enumerate(self.keys)}
         if (k := Key.parse(key)) not in found:
-            names = [str(x) for x in self.keys]
-            raise SiteError(f"{str(k)!r} is not among these {len(self):,} components{nearest(str(k), names)}")
+            here = [x.c for x in self.keys if x.site==k.site]
+            why = f"; of {k.site!r} there are {len(here):,}, from {min(here)} to {max(here)}" if here else nearest(
+                k.site, {x.site for x in self.keys})
+            raise SiteError(f"{str(k)!r} is not among these {len(self):,} components{why}")
         return found[k]
 
     @property
@@ -91,12 +93,13 @@ class Memberships:
         return unpacked_bits(union[:,None])[:self.n,0].astype(bool)
 
 # %% ../nbs/27_memberships.ipynb #258a1afb
-def _sampled(keep, per_row, gen):
-    "Some positions of each row: `B S` bools"
-    if per_row is None: return keep
+def _sampled(times, per_row, gen):
+    "How often each position of some rows counts, `B S`, with 0 for those that are not drawn"
+    if per_row is None: return times
+    keep = times>0
     draw = torch.rand(keep.shape, generator=gen).masked_fill(~keep, -1.)
     chosen = torch.zeros_like(keep).scatter_(1, draw.topk(min(per_row, keep.shape[1]), 1).indices, True)
-    return chosen&keep
+    return times*(chosen&keep)
 
 def _fires(dm, batch, threshold, sites, per_row, gen):
     "`n k` bools: the components that fire at some positions of a batch"
@@ -108,9 +111,10 @@ def _fires(dm, batch, threshold, sites, per_row, gen):
         s,t = (next(s for s,v in shapes.items() if v==one) for one in (a, b))
         raise SiteError(f"{s!r} has {tuple(a)} positions and {t!r} {tuple(b)}, so none fire together; choose `sites`")
     shape = next(iter(shapes.values()))
-    keep = torch.ones(shape, dtype=torch.bool) if weight is None else (weight>0).cpu().expand(shape)
-    if len(shape)>1: keep = _sampled(keep.flatten(1), per_row, gen)
-    return np.concatenate([(v>threshold).cpu().flatten(0, -2)[keep.flatten()].numpy() for v in g.values()], 1)
+    times = times_for(weight, shape).cpu()
+    if len(shape)>1: times = _sampled(times.flatten(1), per_row, gen)
+    def listed(on): return on.cpu().flatten(0, -2).repeat_interleave(times.flatten(), 0).numpy()
+    return np.concatenate([listed(v>threshold) for v in g.values()], 1)
 
 def memberships(
     dm:Decomposed,           # A decomposed model

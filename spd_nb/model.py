@@ -8,6 +8,7 @@ __all__ = ['Clean', 'Decomposed', 'decompose', 'chosen_sites', 'write_descriptio
 # %% ../nbs/14_model.ipynb #c76004d2
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -374,13 +375,19 @@ def decompose(
     return dm
 
 # %% ../nbs/14_model.ipynb #84dc293f
+def _picked_by(dm, pattern):
+    "The sites that a path or a glob picks"
+    found = [pattern] if pattern in dm.C else [s for s in dm.sites if fnmatchcase(s, pattern)]
+    if not found: dm.at(pattern)
+    return found
+
 def chosen_sites(
     dm:Decomposed, # A decomposed model
-    sites:Iterable[str]|str|None, # Some of its sites, or one; `None` takes all
+    sites:Iterable[str]|str|None, # Some of its sites, or one, or globs; `None` takes all
 )->dict[str,int]:  # Site to number of components, in the order of the model
-    "Some sites of a model; `SiteError` for one that does not exist"
-    several = [sites] if isinstance(sites, str) else sites
-    chosen = dm.sites if several is None else [s for s in several if dm.at(s)]
+    "Some sites of a model; `SiteError` for one that does not exist, or a glob that picks none"
+    several = dm.sites if sites is None else [sites] if isinstance(sites, str) else sites
+    chosen = {s for pattern in several for s in _picked_by(dm, pattern)}
     if not chosen: raise ValueError("`sites` is empty; name at least one, or leave it out to take them all")
     return {s:C for s,C in dm.C.items() if s in chosen}
 

@@ -6,12 +6,13 @@
 __all__ = ['browser_callable', 'View']
 
 # %% ../nbs/06_widgets.ipynb #75c6095b
-import asyncio, reprlib, threading
+import asyncio, inspect, reprlib, threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 import anywidget
 from pydantic import ConfigDict, ValidationError, validate_call
 from .display import as_html, visible
+from .keys import nearest
 from .pages import Pageable, front_end, jsonable
 
 # %% ../nbs/06_widgets.ipynb #7658b3d8
@@ -46,6 +47,9 @@ class _Calls(anywidget.AnyWidget):
     "A widget that answers calls from its front end, and lets it set nothing"
 
     def __init__(self, **traits):
+        if odd := [k for k in traits if not self.has_trait(k)]:
+            known = [*inspect.signature(type(self)).parameters, *self._shared_traits()]
+            raise TypeError(f"{type(self).__name__} has no argument {odd[0]!r}{nearest(odd[0], known)}")
         super().__init__(**traits)
         try: self._loop = asyncio.get_running_loop()
         except RuntimeError: self._loop = None
