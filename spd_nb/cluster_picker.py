@@ -14,6 +14,7 @@ from jaxtyping import Float
 from pydantic import Field
 from traitlets import Any, Bool, Dict, TraitType, Unicode, observe, validate
 from .clusters import Merges
+from .core import check_kind
 from .display import as_html, brief, html_table, visible
 from .evidence import Evidence
 from .harvest import Harvest
@@ -54,11 +55,16 @@ def cofiring(
 # %% ../nbs/39a_cluster_picker.ipynb #34045b88
 _Count = Annotated[int, Field(ge=0)]
 
-def _checked(merges, h):
-    "Refuse a history without components, and a harvest of another decomposition"
+def _checked(merges, h, m):
+    "Refuse a history without components, and a harvest or memberships of another decomposition"
+    check_kind('merges', merges, Merges, "`cluster` gives one")
+    if m is not None:
+        check_kind('m', m, Memberships, "`memberships` gives one")
+        if m.of and merges.of and m.of!=merges.of:
+            raise ValueError("`m` are the memberships of another decomposition than the one that was clustered")
     if not merges.keys: raise ValueError("these merges have no components, so there is nothing to show")
     if h is None: return
-    if not isinstance(h, Harvest): raise TypeError(f"`h` is a harvest, got {type(h).__name__}; memberships go to `m`")
+    check_kind('h', h, Harvest, "`harvest` makes one, and memberships go to `m`")
     if missing := [k for k in merges.keys if str(k) not in h.keys]:
         raise ValueError(
             f"the harvest {h.path} has no component {missing[0]}, and {len(missing):,} of {len(merges.keys):,} are "
@@ -97,7 +103,7 @@ class ClusterPicker(Evidence):
         group:int|None=None,     # The picked group at first
         **traits,                # First value of `key`
     ):
-        _checked(merges, h)
+        _checked(merges, h, m)
         self.merges,self._harvest = merges,h
         self._now,self._followed = (-1,Mechanisms([])),None
         labels,first = {},dict.fromkeys(('fires_on','predicts'), [[] for _ in merges.keys])

@@ -6,6 +6,7 @@
 __all__ = ['weights', 'Likeness', 'firing', 'effect', 'Match', 'match', 'stability', 'weight_change']
 
 # %% ../nbs/30e_compare.ipynb #e20db473
+import warnings
 from collections.abc import Callable, Iterable
 from functools import cache
 from typing import TYPE_CHECKING
@@ -15,12 +16,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from .batches import Feed, unpacked
+from .core import check_kind
 from .display import brief, html_table
 from .edit import ablated
 from .hooks import open_sites
 from .keys import Key, SiteError, get_site, keys_of, weight_of
 from .lms import is_lm
-from .measures import FIRES
+from .measures import FIRES, times_for
 from .model import Decomposed, chosen_sites
 from .targets import fingerprint
 if TYPE_CHECKING: import pandas as pd
@@ -30,12 +32,28 @@ def _reordered(table, gen):
     "A table with its columns in another order"
     return table[:,torch.randperm(table.shape[1], generator=gen)]
 
+def _table(x, site, C):
+    "A table that describes the components of a site; `ValueError` if it does not"
+    try: t = torch.as_tensor(x).float()
+    except (TypeError, ValueError, RuntimeError) as e:
+        raise ValueError(f"the components of {site!r} are described by {type(x).__name__}, not by a table") from e
+    if t.ndim!=2 or len(t)!=C:
+        raise ValueError(f"the {C} components of {site!r} need a row each, got a table of shape {tuple(t.shape)}")
+    if not t.isfinite().all():
+        raise ValueError(f"what describes the components of {site!r} has values that are not finite numbers")
+    return t
+
 class Likeness:
     "How alike components of two decompositions are: the cosine of the rows that describe them, 0 for a row of zeros"
     def __init__(self,
         describe:Callable, # `f(dm)` gives for each site one or several tables with a row per component, `C n`
         mixed:Callable=_reordered, # `f(table, generator)` gives a table that has nothing to do with other runs any more
-    ): self.describe,self.mixed,self._made = describe,mixed,WeakKeyDictionary()
+        name:str='',       # To say what a number was measured by; empty takes that of `describe`
+    ):
+        self.describe,self.mixed,self._made = describe,mixed,WeakKeyDictionary()
+        self.name = name or getattr(describe, '__name__', type(describe).__name__)
+
+    def __repr__(self): return f'Likeness({self.name})'
 
     def _tables(self, dm):
         "The tables of a decomposition as it is now"
@@ -46,6 +64,27 @@ class Likeness:
         if self._made.get(dm, ('',))[0]!=now: self._made[dm] = now,self.describe(dm)
         return self._made[dm][1]
 
+    def tables(self,
+        dm:Decomposed,       # A decomposition
+        sites:Iterable[str], # Some of its sites
+    )->dict[str,tuple[Tensor,...]]: # By site one or several, `C n`; `ValueError` if they are described otherwise
+        "What describes the components of some sites"
+        every = self._tables(dm)
+        return {s:self._of_site(every, s, dm.C[s]) for s in sites}
+
+    def _of_site(self, every, site, C):
+        try: found = every[site]
+        except (LookupError, TypeError) as e:
+            raise ValueError(f"{self!r} describes no components of {site!r}; it needs a table for each site") from e
+        return tuple(_table(x, site, C) for x in (found if isinstance(found, tuple) else (found,)))
+
+    def silent(self,
+        dm:Decomposed,       # A decomposition
+        sites:Iterable[str], # Some of its sites
+    )->dict[str,np.ndarray]: # By site `C` bools
+        "Components that this likeness can say nothing about, as their rows are zeros: they never fire, for example"
+        return {s:np.any([~x.any(1).numpy() for x in tables], axis=0) for s,tables in self.tables(dm, sites).items()}
+
     def between(self,
         a:Decomposed,      # A decomposition
         b:Decomposed,      # Another
@@ -54,12 +93,12 @@ class Likeness:
     )->dict[str,Tensor]:   # By site `C_a C_b`, in [-1,1]; with several tables the product of their cosines
         "How alike all pairs of components of some sites are"
         gen = None if seed is None else torch.Generator().manual_seed(seed)
-        of_a,of_b,found = self._tables(a),self._tables(b),{}
+        of_a,of_b,found = self.tables(a, sites),self.tables(b, sites),{}
         for s in sites:
-            pairs = [*zip(*(t if isinstance(t, tuple) else (t,) for t in (of_a[s], of_b[s])))]
-            if not all(t.isfinite().all() for pair in pairs for t in pair):
-                raise ValueError(f"what describes the components of {s!r} has values that are not finite numbers")
-            cosines = [_cosines(x, y if gen is None else self.mixed(y, gen)) for x,y in pairs]
+            wide = [[x.shape[1] for x in tables[s]] for tables in (of_a, of_b)]
+            if wide[0]!=wide[1]:
+                raise ValueError(f"the rows of {s!r} have {wide[0]} numbers in one run and {wide[1]} in the other")
+            cosines = [_cosines(x, y if gen is None else self.mixed(y, gen)) for x,y in zip(of_a[s], of_b[s])]
             found[s] = torch.stack(cosines).prod(0)
         return found
 
@@ -73,12 +112,17 @@ def _turned(table, gen):
 def _vectors(dm):
     return {s:(cs.V.detach().float().cpu().T, cs.U.detach().float().cpu()) for s,cs in dm.components.items()}
 
-weights = Likeness(_vectors, _turned)  # Cosine of components as rank-one matrices
+weights = Likeness(_vectors, _turned, 'weights')  # Cosine of components as rank-one matrices
 
 def _read_once(batches, n):
     "Some batches, which are read when they are first asked for, so that all decompositions see the same"
     if n<1: raise ValueError(f"`n` is {n}; at least one batch is needed to compare components")
     return cache(lambda: [*Feed(batches).some(n)])
+
+def _listed(x, weight):
+    "Values by position, each as often as it counts: `positions n`"
+    times = times_for(weight, x.shape[:-1]).flatten().to(x.device)
+    return x.flatten(0, -2).repeat_interleave(times, 0)
 
 def firing(
     batches,               # As for `fit`
@@ -93,12 +137,11 @@ def firing(
         with torch.no_grad():
             for batch in text():
                 x,weight = unpacked(batch, dm.target, dm.device)
-                keep = slice(None) if weight is None else weight.flatten()>0
                 for s,g in dm.ci(clean=dm.clean(x)).lower.items():
-                    on.setdefault(s, []).append((g>threshold).flatten(0, -2)[keep].cpu())
+                    on.setdefault(s, []).append(_listed(g>threshold, weight).cpu())
         bits = {s:torch.cat(parts).float().T for s,parts in on.items()}
         return {s:x-x.mean(1, keepdim=True) for s,x in bits.items()}
-    return Likeness(describe)
+    return Likeness(describe, name='firing')
 
 # %% ../nbs/30e_compare.ipynb #0cc4bb7b
 def _outputs(dm, batches, directions):
@@ -106,8 +149,7 @@ def _outputs(dm, batches, directions):
     rows = []
     for x,weight in batches:
         out = dm(x).float()
-        out = (out.log_softmax(-1) if is_lm(dm.target) else out).flatten(0, -2)
-        if weight is not None: out = out[weight.flatten()>0]
+        out = _listed(out.log_softmax(-1) if is_lm(dm.target) else out, weight)
         if not directions: directions.append(_projection(out.shape[-1], out.device))
         rows.append(out if directions[0] is None else out@directions[0])
     return torch.cat(rows)
@@ -139,7 +181,7 @@ def effect(
             for c in tqdm(range(dm.C[site]), disable=not progress, desc=site, unit='component'):
                 with ablated(dm, [Key(site, c)]): yield (_outputs(dm, some, directions)-before).flatten().cpu()
         return _WhenAsked(lambda site: torch.stack([*changes(site)]))
-    return Likeness(describe)
+    return Likeness(describe, name='effect')
 
 # %% ../nbs/30e_compare.ipynb #cc254ac5
 def _shared_sites(a, b, sites, other_target):
@@ -164,14 +206,15 @@ class Match:
     def __init__(self,
         frame:'pd.DataFrame',        # By key: partner, similarity, best, mixed
         similar:dict[str,np.ndarray], # Site to similarities `C_a C_b`, of the components that were matched
-    ): self.frame,self.similar = frame,similar
+        of:tuple[str,str]=('',''),   # `fingerprint` of either decomposition
+    ): self.frame,self.similar,self.of = frame,similar,of
 
     def __len__(self)->int: return len(self.frame)
     def __repr__(self): return f'Match({len(self):,} components, mean similarity {self.frame.similarity.mean():.3f})'
 
     def partner(self,
         key:Key|str, # A component of the first
-    )->Key|None:     # `SiteError` if it was not matched; `None` if there were more components than partners
+    )->Key|None:     # `SiteError` if it was not matched; `None` if it has no partner
         "The partner of a component"
         k = str(Key.parse(key))
         if k not in self.frame.index:
@@ -179,12 +222,18 @@ class Match:
         found = self.frame.partner[k]
         return Key.parse(found) if found else None
 
+    def partners(self,
+        keys, # Components of the first, such as a mechanism
+    )->list[Key]: # Fewer, if some have no partner
+        "The partners of some components, to look at the same mechanism in the other run"
+        return [p for k in keys_of(keys) if (p := self.partner(k)) is not None]
+
     def share(self,
         least:float=.9, # Of the similarity
     )->float:
-        "Share of components with a partner that is at least so similar"
+        "Share of the components that can be compared with a partner that is at least so similar"
         _check_least(least)
-        return float((self.frame.similarity>=least).mean())
+        return float((self.frame.similarity.dropna()>=least).mean())
 
     def summary(self)->'pd.DataFrame': # By site and overall: mean, sd, min, max
         "Largest absolute similarity of each component with any other, as the authors sum it up"
@@ -194,17 +243,19 @@ class Match:
         return pd.DataFrame({s:dict(mean=x.mean(), sd=x.std(), min=x.min(), max=x.max()) for s,x in parts.items()}).T
 
     def _repr_html_(self)->str:
-        f = self.frame.sort_values('similarity', ascending=False)
+        f = self.frame.dropna().sort_values('similarity', ascending=False)
         rows = [(k, r.partner, brief(r.similarity), brief(r.mixed)) for k,r in f.head(20).iterrows()]
-        head = [('components', f'{len(self):,}'), ('with a partner of .9 or more', f'{self.share():.1%}'),
+        left = len(self)-len(f)
+        head = [('components', f'{len(f):,}'+(f', and {left:,} that cannot be compared' if left else '')), ('with a partner of .9 or more', f'{self.share():.1%}'),
             ('the same after mixing', f'{(f.mixed>=.9).mean():.1%}')]
         return html_table(head)+html_table(rows, ('component','partner','similarity','after mixing'))
 
 # %% ../nbs/30e_compare.ipynb #8cc6de91
-def _assigned(similar):
-    "Rows to the columns that are matched with them, one to one, with the largest sum of similarities"
+def _assigned(similar, rows):
+    "Some rows to the columns that are matched with them, one to one, with the largest sum of similarities"
     from scipy.optimize import linear_sum_assignment
-    return dict(zip(*linear_sum_assignment(-similar)))
+    found,columns = linear_sum_assignment(-similar[rows])
+    return dict(zip(np.flatnonzero(rows)[found].tolist(), columns.tolist()))
 
 def match(
     a:Decomposed,        # A decomposition
@@ -218,7 +269,8 @@ def match(
     """Match components of two decompositions one to one, site by site
 
     `similarity` is that with the partner and `best` the largest with any component of the other run. `mixed` is that
-    with the partner found after mixing.
+    with the partner found after mixing. Without a partner, as there were more components here than there, the
+    similarity is 0. For a component that cannot be compared, such as one that never fires, all of them are NaN.
     """
     import pandas as pd
     for m in (a, b):
@@ -232,16 +284,18 @@ def match(
     here = {s:cs for s,cs in here.items() if cs}
     if not here: raise ValueError("none of `keys` is at one of the sites that are compared")
     found,mixed = by.between(a, b, here),by.between(a, b, here, seed)
+    silent,silent_there = by.silent(a, here),by.silent(b, here)
     for s,cs in here.items():
-        x,y = found[s][cs].numpy(),mixed[s][cs].numpy()
-        similar[s] = x
-        partner,other = _assigned(x),_assigned(y)
+        similar[s],y = x,_ = found[s][cs].numpy(),mixed[s][cs].numpy()
+        known = ~silent[s][cs]
+        partner,other = _assigned(x, known),_assigned(y, known)
         for i,c in enumerate(cs):
             j,k = partner.get(i),other.get(i)
-            name,likeness = ('', float('nan')) if j is None else (str(Key(s, int(j))), x[i,j])
-            rows.append((str(Key(s, c)), name, likeness, x[i].max(), float('nan') if k is None else y[i,k]))
+            name = '' if j is None or silent_there[s][j] else str(Key(s, j))
+            alike = (0. if j is None else x[i,j], x[i].max(), 0. if k is None else y[i,k]) if known[i] else (np.nan,)*3
+            rows.append((str(Key(s, c)), name, *alike))
     df = pd.DataFrame(rows, columns=['key','partner','similarity','best','mixed']).set_index('key')
-    return Match(df, similar)
+    return Match(df, similar, (fingerprint(a), fingerprint(b)))
 
 # %% ../nbs/30e_compare.ipynb #0a2c5877
 def stability(
@@ -250,27 +304,35 @@ def stability(
     by:Likeness=weights,     # As for `match`
     keys=None,               # As for `match`
     least:float=.9,          # A run has found the component again if its partner is at least so similar
-)->'pd.DataFrame':           # By key: stability, worst, found, mixed
+)->'pd.DataFrame':           # By key: stability, worst, found, mixed, runs, by
     """How well other runs find the components of one
 
     `stability` and `worst` are the mean and the least similarity with the partners, `found` the share of runs with a
-    partner of at least `least`, `mixed` the mean similarity with partners found after mixing.
+    partner of at least `least`, `mixed` the mean similarity with partners found after mixing. `runs` is the number of
+    other runs and `by` the name of the likeness. For a component that cannot be compared the numbers are NaN.
     """
     import pandas as pd
     _check_least(least)
     several,keys = [others] if isinstance(others, Decomposed) else others,None if keys is None else keys_of(keys)
     runs = [match(a, b, by, keys, seed=i).frame for i,b in enumerate(several)]
     if not runs: raise ValueError("`others` is empty; give at least one other run")
-    table = pd.concat({i:f.similarity.fillna(0) for i,f in enumerate(runs)}, axis=1)
-    mixed = pd.concat({i:f.mixed.fillna(0) for i,f in enumerate(runs)}, axis=1)
-    return pd.DataFrame(dict(stability=table.mean(axis=1), worst=table.min(axis=1), found=(table>=least).mean(axis=1),
-        mixed=mixed.mean(axis=1)))
+    table,mixed = (pd.concat({i:f[k] for i,f in enumerate(runs)}, axis=1) for k in ('similarity','mixed'))
+    found = (table>=least).where(table.notna()).mean(axis=1)
+    df = pd.DataFrame(dict(stability=table.mean(axis=1), worst=table.min(axis=1), found=found.astype(float),
+        mixed=mixed.mean(axis=1), runs=len(runs), by=by.name))
+    df.attrs['of'] = fingerprint(a)
+    return df
 
 # %% ../nbs/30e_compare.ipynb #79b44668
 def _shares(delta, V, U):
     "Squared cosines of a matrix with rank-one matrices"
     along = torch.einsum('oi,ic,co->c', delta, F.normalize(V, dim=0), F.normalize(U, dim=1))
     return along**2/delta.square().sum().clamp(min=1e-30)
+
+def _another_change(old, new):
+    "The first parameter that two models do not share; empty if there is none"
+    now = dict(new.named_parameters())
+    return next((n for n,p in old.named_parameters() if n in now and not torch.equal(p.cpu(), now[n].cpu())), '')
 
 def weight_change(
     dm:Decomposed,    # A decomposition of the model as it was
@@ -286,8 +348,13 @@ def weight_change(
     weight did not change has shares of 0.
     """
     import pandas as pd
+    check_kind('dm', dm, Decomposed, "`decompose` and `load` give one")
     gen,rows,total = torch.Generator().manual_seed(seed),[],0.
-    old_model,new_model = (m.target if isinstance(m, Decomposed) else m for m in (before or dm, changed))
+    old_model,new_model = (m.target if isinstance(m, Decomposed) else m for m in (dm if before is None else before, changed))
+    if old_model is new_model:
+        raise ValueError("`changed` is the very model that it is compared with; train a copy, as in "
+            "`copy.deepcopy(dm.target)`. If it was trained in place, open the decomposition again with `load` and give "
+            "that as `before`")
     for s,cs in dm.components.items():
         old,new = weight_of(get_site(old_model, s)),weight_of(get_site(new_model, s))
         if not weight_of(get_site(dm.target, s)).shape==old.shape==new.shape:
@@ -301,5 +368,7 @@ def weight_change(
         names,share,change = [str(Key(s, c)) for c in range(cs.C)],_shares(delta, V, U),delta.square().sum().item()
         rows += zip(names, share.tolist(), (share*change).tolist(), along.tolist(), random.tolist())
         total += change
+    if not total and (name := _another_change(old_model, new_model)):
+        warnings.warn(f"no weight of a site changed, but {name!r} did; what is not decomposed is not seen", stacklevel=2)
     df = pd.DataFrame(rows, columns=['key','share','of_all','moved','random']).set_index('key')
     return df.assign(of_all=df.of_all/max(total, 1e-30)).sort_values('of_all', ascending=False, kind='stable')

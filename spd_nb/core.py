@@ -164,7 +164,7 @@ def check_kind(
 ):
     "`TypeError` for an argument of another class"
     if not isinstance(value, kind):
-        raise TypeError(f"`{name}` is a {kind.__name__}, got {type(value).__name__}; {source}")
+        raise TypeError(f"`{name}` takes {kind.__name__}, got {type(value).__name__}; {source}")
 
 # %% ../nbs/00_core.ipynb #f3247c61
 def _version(package):

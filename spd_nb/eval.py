@@ -24,6 +24,7 @@ from .adversary import ascents, shared
 from .measures import FIRES, check_finite, l0, next_token_ce, position_mean, predicted, weight_for
 from .model import Decomposed, decompose
 from .objectives import Step, measure_for, recon
+from .targets import fingerprint
 
 # %% ../nbs/16_eval.ipynb #a6eaec0f
 @torch.no_grad()
@@ -362,10 +363,19 @@ def _count(evals):
     return sum(mean_over(lambda o: torch.tensor(list(l0(o.ci.lower, weight=o.weight).values())), evals).tolist())
 
 # %% ../nbs/16_eval.ipynb #a071288e
+def _check_stability(stability, dm):
+    "Refuse what is no table of stability, and one of other components"
+    if not len(getattr(stability, 'found', ())) or not {'runs','by'}<=set(stability.columns):
+        raise TypeError("`stability` is the table that the function of that name gives, with a row for each component")
+    if stability.found.isna().all(): raise ValueError("none of the components in `stability` could be compared")
+    if (of := stability.attrs.get('of')) and of!=fingerprint(dm):
+        raise ValueError("`stability` is about the components of another decomposition; compare this one with other runs")
+
 def _found_again(stability):
     "The check whether other runs find the components"
-    return grade('other runs find the same components', 1-(stability.found>=.5).mean(), .2, .6,
-        'share of the compared components that fewer than half of the other runs find again')
+    n,by = int(stability.runs.max()),'' if stability.by.nunique()>1 else f', by {stability.by.iloc[0]}'
+    return grade('other runs find the same components', 1-(stability.found.dropna()>=.5).mean(), .2, .6,
+        f"share of the compared components that fewer than half of {n:,} other run{'s' if n>1 else ''} find again{by}")
 
 # %% ../nbs/16_eval.ipynb #a26aeb4a
 # Claim, the number that decides it, up to where it passes and warns, and what the number is
@@ -404,8 +414,7 @@ def report(
     stability:'pd.DataFrame|None'=None, # From `stability`, to say how many components other runs find
 )->Report:                # With a verdict and the number behind it for each standard
     "Say whether to believe a decomposition, and why"
-    if stability is not None and not len(getattr(stability, 'found', ())):
-        raise TypeError("`stability` is the table that the function of that name gives, with a row for each component")
+    if stability is not None: _check_stability(stability, dm)
     evals = evaluate(dm, batches, n)
     measure = measure or measure_for(evals[0].dm, evals[0].x)
     table,spec = mask_table(evals, measure),spectrum(evals)

@@ -40,7 +40,9 @@ def _examples(h, key, start, n):
 def _stability(h, key):
     "How well other runs find a component; `None` if that is not known"
     known = h.stability
-    return known.loc[key].to_dict() if key in known.index else None
+    if key not in known.index: return None
+    row = known.loc[key].to_dict()
+    return row|dict(by=visible(row['by']))
 
 def _labels(h, key):
     "The two labels of a component and where they come from; empty if it has none"

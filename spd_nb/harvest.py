@@ -20,7 +20,7 @@ from .batches import Feed
 from .core import recover
 from .count import count, data_hash, grouped
 from .data import prompt_ids
-from .display import as_html, html_table
+from .display import as_html, html_table, visible
 from .keys import Key, keys_of
 from .labels import Side, check_side
 from .lms import check_tokens
@@ -65,8 +65,8 @@ def _html_examples(title, examples, shift):
 
 # %% ../nbs/21_harvest.ipynb #1384e3d7
 def _in_other_runs(s):
-    found = f"{s['stability']:.2f} ({s['mixed']:.2f} by chance), counted as found in {s['found']:.0%}"
-    return f'other runs  similarity {found}'
+    again = f"found in {s['found']*s['runs']:.0f} of {s['runs']:.0f}"
+    return f"other runs  similarity {s['stability']:.2f} ({s['mixed']:.2f} by chance), {again}, by {visible(s['by'])}"
 
 class Component(NamedTuple):
     "Everything known about one component"
@@ -101,7 +101,7 @@ class Component(NamedTuple):
         head = (
             f'<b><code>{as_html(self.key)}</code></b> fires on {s["density"]:.2%} of positions ({s["firings"]:,}), '
             f'activation {s["fired_mean"]:.2g} ± {s["fired_sd"]:.2g} there')
-        if self.stability: head += f'<br>{_in_other_runs(self.stability)}'
+        if self.stability: head += f'<br>{as_html(_in_other_runs(self.stability))}'
         if self.label:
             head += f'<br>{as_html(self.label["input_label"])} &middot; {as_html(self.label["output_label"])}'
         tables = {'fires on':tops['input'], 'predicts':tops['output']}

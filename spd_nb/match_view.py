@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import Field
 from traitlets import Bool, Dict, Enum, Float, List, Unicode, observe, validate
 from .compare import Match
+from .core import check_kind
 from .display import as_html, brief, html_table, visible
 from .evidence import Evidence, ShortText
 from .harvest import Component, Harvest
@@ -22,6 +23,7 @@ if TYPE_CHECKING: import pandas as pd
 # %% ../nbs/39b_match_view.ipynb #a9dee363
 def _checked(match):
     "Refuse a match that the view cannot draw"
+    check_kind('match', match, Match, "`match` gives one")
     if not len(match): raise ValueError("this match has no components, so there is nothing to show")
     keys,partners = [Key.parse(k) for k in match.frame.index],[p and Key.parse(p) for p in match.frame.partner]
     if odd := [(k, p) for k,p in zip(keys, partners) if p and p.site!=k.site]:
@@ -33,11 +35,14 @@ def _checked(match):
             raise ValueError(f"`similar` of {s!r} has shape {shape}, but {n} components were matched there, with "
                 f"partners up to number {most}")
 
-def _checked_harvest(h, keys, run):
-    "Refuse a harvest that lacks some of the components"
+def _checked_harvest(name, h, keys, run, of):
+    "Refuse a harvest of another decomposition, or one that lacks some of the components"
+    check_kind(name, h, Harvest, "`harvest` makes one, and `Harvest` opens one")
     if missing := [k for k in keys if k and k not in h.keys]:
         raise ValueError(f"the harvest {h.path} has no component {missing[0]}, and {len(missing):,} of {len(keys):,} "
             f"are missing; open the harvest of the {run} run of the match")
+    if of and h.manifest['decomposition']!=of:
+        raise ValueError(f"{h.path} was harvested from another decomposition than the {run} one of the match")
 
 # %% ../nbs/39b_match_view.ipynb #2b143ab4
 def _paired(match)->dict:
@@ -101,8 +106,8 @@ class MatchView(Evidence):
         if isinstance(names, str) or len(names)!=2:
             raise ValueError(f"`names` are two, one for each run, got {names!r}")
         keys,partners = match.frame.index.tolist(),match.frame.partner.tolist()
-        for hs,some,run in ((h, keys, 'first'), (other, partners, 'other')):
-            if hs is not None: _checked_harvest(hs, some, run)
+        for name,hs,some,run,of in (('h', h, keys, 'first', match.of[0]), ('other', other, partners, 'other', match.of[1])):
+            if hs is not None: _checked_harvest(name, hs, some, run, of)
         self.match,self._harvest = match,h
         self._other = None if other is None else _Unshown(other)
         sides = _about(None if h is None else self, keys),_about(self._other, partners)
@@ -208,7 +213,7 @@ class MatchView(Evidence):
     def _said(self):
         "How many components have a partner, as the view says it"
         d = self.components
-        f = self.match.frame[[self.site in ('', d['sites'][s]) for s in d['site']]]
+        f = self.match.frame[[self.site in ('', d['sites'][s]) for s in d['site']]].dropna()
         own,mixed = ((f[k]>=self.least).sum() for k in ('similarity','mixed'))
         return (f"{own:,} of {len(f):,} components{' of this site' if self.site else ''} have a partner of "
             f"{brief(self.least)} or more ({mixed:,} after mixing).")

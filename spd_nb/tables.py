@@ -197,20 +197,21 @@ class _Folder:
         return t.rename_columns([now.get(c, c) for c in t.column_names])
 
 # %% ../nbs/20e_tables.ipynb #e468b33c
-_STABILITY = ['stability','worst','found','mixed']
+_NUMBERS = ['stability','worst','found','mixed']
+_STABILITY = [*_NUMBERS,'runs','by']
 
 class _Stability(_Folder):
     "How well other runs find components, in a file of its own beside the tables"
     _stability:tuple = None,None
 
     @property
-    def stability(self)->'pd.DataFrame': # By key: stability, worst, found, mixed
+    def stability(self)->'pd.DataFrame': # By key: stability, worst, found, mixed, runs, by
         "How well other runs find components, as `keep_stability` left it; empty if nothing was kept"
         import pandas as pd, pyarrow as pa
         file = self.path/'stability.parquet'
         stamp = file.exists() and (file.stat().st_mtime_ns, file.stat().st_size)
         if stamp!=self._stability[0]:
-            try: found = pd.read_parquet(file)[_STABILITY] if stamp else pd.DataFrame(columns=_STABILITY, dtype=float)
+            try: found = pd.read_parquet(file)[_STABILITY] if stamp else pd.DataFrame(columns=_STABILITY)
             except (pa.ArrowException, OSError, KeyError) as e:
                 raise ValueError(f"{file} is damaged ({e}); remove it, and call `keep_stability` again") from e
             self._stability = stamp,found
@@ -258,19 +259,27 @@ class _Rows(_Stability):
     def keep_stability(self,
         found:'pd.DataFrame', # From `stability`, by key; what is known of other components stays
     ):
-        "Keep how well other runs find components beside the harvest, where tables and views show it"
+        """Keep how well other runs find components beside the harvest, where tables and views show it
+
+        Components that could not be compared, whose numbers are NaN, are left out.
+        """
         import pandas as pd
+        if (of := found.attrs.get('of')) and of!=self.manifest['decomposition']:
+            raise ValueError(f"this table is about another decomposition than the one that {self.path} was harvested from")
         if lacks := [c for c in _STABILITY if c not in found.columns]:
             raise ValueError(f"the table has no column {lacks[0]!r}; give the one that `stability` made")
-        if not len(found): raise ValueError("the table of stability has no rows")
+        found = found.dropna(subset=_NUMBERS, how='all')
+        if not len(found): raise ValueError("the table of stability has no rows with numbers")
         new:Any = found[_STABILITY].set_axis([str(Key.parse(k)) for k in found.index]).rename_axis('key')
         for key in new.index: self.at(key)
         if (twice := new.index.duplicated()).any(): raise ValueError(f"{new.index[twice][0]} has several rows")
-        new = new.apply(pd.to_numeric, errors='coerce')
+        numbers = [*_NUMBERS,'runs']
+        new[numbers],new['by'] = new[numbers].apply(pd.to_numeric, errors='coerce'),new['by'].astype(str)
         if (wrong := new.isna().any(axis=1)).any():
             raise ValueError(f"the row of {new.index[wrong][0]} holds something else than numbers")
         old = self.stability
         both = pd.concat([old.drop(new.index, errors='ignore'), new]) if len(old) else new
+        both.attrs = {}
         with atomic(self.path/'stability.parquet') as f: both.to_parquet(f)
 
     @property

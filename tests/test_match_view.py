@@ -1,5 +1,5 @@
 "The match view: its front end lists pairs as Python does, and both hold the same while a reader picks and filters"
-import json, shutil, subprocess, sys
+import json, re, shutil, subprocess, sys
 from pathlib import Path
 import numpy as np, pandas as pd, pytest, torch
 from messages import caller
@@ -219,9 +219,9 @@ def test_a_page_is_filtered(browser, story, tmp_path):
 def test_a_compromise_leads_to_the_other_pair(browser, tmp_path):
     "The component that would have been more similar can be picked from the pair that did not get it"
     from playwright.sync_api import expect
-    frame = pd.DataFrame(dict(partner=['a:1','a:0',''], similarity=[.6,.95,np.nan], best=[.8,.95,.4],
-        mixed=[.3,.92,np.nan]), index=['a:0','a:1','a:2'])
-    view = MatchView(Match(frame, dict(a=np.array([[.8,.6],[.95,.1],[.4,.3]]))), names=('<b>one</b>', 'two'))
+    frame = pd.DataFrame(dict(partner=['a:1','a:0','',''], similarity=[.6,.95,0,np.nan], best=[.8,.95,.4,np.nan],
+        mixed=[.3,.92,0,np.nan]), index=['a:0','a:1','a:2','a:3'])
+    view = MatchView(Match(frame, dict(a=np.array([[.8,.6],[.95,.1],[.4,.3],[0.,0.]]))), names=('<b>one</b>', 'two'))
     page,part,complaints = opened(browser, view.show('a:0'), tmp_path/'view.html')
     expect(part.locator('.spd-match-facts')).to_contain_text(
         'the most similar component of two to the first: a:0 (partner of a:1)')
@@ -229,7 +229,10 @@ def test_a_compromise_leads_to_the_other_pair(browser, tmp_path):
     expect(part.locator('.spd-match-row[aria-selected=true]')).to_have_attribute('data-key', 'a:1')
     expect(part.locator('.spd-match-facts')).to_contain_text('no component of <b>one</b> is more similar to the second')
     part.locator('[data-key="a:2"]').click()
-    expect(part.locator('.spd-match-facts')).to_contain_text('no partner: there are fewer components in two')
+    expect(part.locator('.spd-match-facts')).to_contain_text('no partner: nothing is left that is like it in two')
+    part.locator('[data-key="a:3"]').click()
+    expect(part.locator('.spd-match-facts')).to_have_text(re.compile('^–the first cannot be compared'))
+    expect(part.locator('.spd-match-said')).to_contain_text('1 of 3 components have a partner of 0.90 or more')
     assert not any(complaints()), complaints()
     page.close()
 

@@ -230,9 +230,9 @@ def stability():
 
 def keep(each, by='firing'):
     "Put the stability of components, as known from a table of all matches, beside the harvest that ships"
-    found = each[each.by==by].fillna(dict(similarity=0, mixed=0)).groupby('key', sort=False)
+    found = each[(each.by==by)&each.similarity.notna()].groupby('key', sort=False)
     table = pd.DataFrame(dict(stability=found.similarity.mean(), worst=found.similarity.min(),
-        found=found.similarity.agg(lambda x: (x>=.9).mean()), mixed=found.mixed.mean()))
+        found=found.similarity.agg(lambda x: (x>=.9).mean()), mixed=found.mixed.mean(), runs=found.size(), by=by))
     spd.Harvest(root/'data'/'story'/'harvest').keep_stability(table)
 
 def of_roles(name, run, each, weight=4.):

@@ -58,7 +58,7 @@ export function detail(ask, onpick, kept = null) {
     const lens = h('div'), flows = h('div'), near = h('div', {}, h('p', { class: 'spd-faint' }, '…'))
     el.replaceChildren(
       h('header', {}, h('code', { class: 'spd-key' }, d.key), h('span', {}, ` fires on ${percent(d.density)} of positions (${d.firings.toLocaleString('en')}), activation ${formatNumber(d.mean)} ± ${formatNumber(d.sd)} there`)),
-      ...(d.stability ? [h('p', { class: 'spd-faint spd-stability' }, `Other runs: similarity ${twoDigits(d.stability.stability)} with its partners (${twoDigits(d.stability.mixed)} by chance), counted as found in ${percent(d.stability.found)} of them.`)] : []),
+      ...(d.stability ? [h('p', { class: 'spd-faint spd-stability' }, `Other runs: similarity ${twoDigits(d.stability.stability)} with its partners (${twoDigits(d.stability.mixed)} by chance), found in ${Math.round(d.stability.found * d.stability.runs)} of ${d.stability.runs}, by ${d.stability.by}.`)] : []),
       ...(d.input_label || d.output_label ? [h('p', { class: 'spd-label' }, h('b', {}, d.input_label || '–'), ' → ', h('b', {}, d.output_label || '–'), d.label_from ? h('span', { class: 'spd-faint' }, ` (${d.label_from})`) : null)] : []),
       h('div', { class: 'spd-sides' },
         h('div', {}, h('div', { class: 'spd-two' }, section('fires on', shares(d.input)), section('predicts', shares(d.output))), lens, section('activation', histogram(d.bins))),

@@ -81,7 +81,7 @@ function render({ model, el }) {
   const number = new Map(d.c.map((_, i) => [keyOf(d, i), i])), owner = new Map(d.c.map((_, i) => [partnerOf(d, i), i]).filter(([k]) => k))
   const evidence = { left: model.get('evidence'), right: model.get('partner_evidence') }
   const inSite = d.sites.map((_, s) => d.c.map((_, i) => i).filter(i => d.site[i] === s)), all = d.c.map((_, i) => i)
-  const of = (name, some) => some.map(i => d[name][i])
+  const of = (name, some) => some.map(i => d[name][i]), compared = some => some.filter(i => d.similarity[i] !== null)
   let rows = [], tall = 28
 
   const picked = followed(model, ['key'], now => ask('pick', now), () => { mark(); reveal(); drawPair() })
@@ -94,7 +94,7 @@ function render({ model, el }) {
   const slider = h('input', { type: 'range', min: 0, max: 1, step: .01, class: 'spd-least', 'aria-label': 'least similarity', oninput: () => how.set({ least: Number(slider.value) }, false) })
   const said = h('p', { class: 'spd-match-said', 'aria-live': 'polite' }), drawn = h('div', { class: 'spd-chart spd-match-drawn' }), bySite = h('div', { class: 'spd-match-sites', role: 'group', 'aria-label': 'show one site' })
   function drawSaid() {
-    const { least, site } = how.now, some = site ? inSite[d.sites.indexOf(site)] ?? [] : all
+    const { least, site } = how.now, some = compared(site ? inSite[d.sites.indexOf(site)] ?? [] : all)
     said.replaceChildren(h('b', {}, `${reaching(of('similarity', some), least).toLocaleString('en')} of ${many(some.length, 'component')}`), `${site ? ' of this site' : ''} ${some.length === 1 ? 'has' : 'have'} a partner of ${level(least)} or more (${reaching(of('mixed', some), least).toLocaleString('en')} after mixing).`)
     slider.setAttribute('aria-valuetext', `${level(least)}: ${said.textContent}`)
   }
@@ -114,8 +114,8 @@ function render({ model, el }) {
       line(X(least), top, X(least), bottom, 'spd-match-line')),
     h('div', { class: 'spd-legend' }, ['spd-fired', 'spd-all'].map((cls, j) => h('span', {}, h('i', { class: cls }), j ? 'after mixing: what chance gives' : words[j]))))
   }
-  function siteRow(name, some) {
-    const { least, site } = how.now, m = Math.max(1, some.length), own = reaching(of('similarity', some), least), control = reaching(of('mixed', some), least), where = name || 'all sites'
+  function siteRow(name, every) {
+    const { least, site } = how.now, some = compared(every), m = Math.max(1, some.length), own = reaching(of('similarity', some), least), control = reaching(of('mixed', some), least), where = name || 'all sites'
     return h('button', { class: 'spd-match-site', 'aria-pressed': String(site === name), 'data-site': name, title: `${where}: ${own.toLocaleString('en')} of ${many(some.length, 'component')} at ${level(least)} or more, ${control.toLocaleString('en')} after mixing`, onclick: () => { how.set({ site: site === name ? '' : name }); bySite.querySelector('[aria-pressed=true]')?.focus({ preventScroll: true }) } },
       name ? nameElement(name, { title: null }) : where, h('span', { class: 'spd-match-share' }, h('i', { class: 'spd-fired', style: `width: ${(100 * own / m).toFixed(1)}%` }), h('i', { class: 'spd-all', style: `width: ${(100 * control / m).toFixed(1)}%` })), h('span', { class: 'spd-num' }, `${own.toLocaleString('en')} of ${some.length.toLocaleString('en')}`))
   }
@@ -195,8 +195,9 @@ function render({ model, el }) {
   function facts(i) {
     const key = keyOf(d, i), other = partnerOf(d, i), site = d.sites[d.site[i]], best = `${site}:${d.best_c[i]}`, back = d.back_of[i]
     const fact = (what, v, ...more) => h('div', { class: 'spd-match-fact' }, h('span', { class: 'spd-num' }, similarity(v)), h('span', {}, what, more))
+    if (d.similarity[i] === null) return h('div', { class: 'spd-match-facts' }, fact('the first cannot be compared: the likeness has nothing to say about it', null))
     return h('div', { class: 'spd-match-facts' },
-      other ? fact('similarity of the two', d.similarity[i]) : fact('no partner: there are fewer components in ', null, there),
+      other ? fact('similarity of the two', d.similarity[i]) : fact('no partner: nothing is left that is like it in ', d.similarity[i], there),
       other === best ? fact('no component of ', d.best[i], there, ' is more similar to the first') : fact('the most similar component of ', d.best[i], there, ' to the first: ', owner.has(best) ? [link(owner.get(best), best), ` (partner of `, nameElement(keyOf(d, owner.get(best))), ')'] : [nameElement(best), ' (no partner)']),
       !other ? null : back === i ? fact('no component of ', d.back[i], here, ' is more similar to the second') : fact('the most similar component of ', d.back[i], here, ' to the second: ', link(back, keyOf(d, back))),
       fact('similarity with the partner that the first has after mixing, the control', d.mixed[i]))
