@@ -23,7 +23,6 @@ from .graphs import node_name, nodes_of
 from .keys import Key
 from .masks import Mask, ci_masks
 from .model import Decomposed
-from .sigmoids import upper_leaky
 from .targets import fingerprint
 from .texts import ids_named
 from .traces import with_positions
@@ -235,7 +234,7 @@ def _train_step(made, gen, sparsity, p, adversary, kl):
             sources = torch.cat([_attacked(q, ci, sources[:1], adversary, gen=gen, kl=kl), sources[1:]])
         log_p = _said(q, _masks(q, ci, sources), len(sources))
     error = _error(q, log_p, kl)
-    size = (upper_leaky(made.pre).clamp(min=0)+1e-12).pow(p).sum()
+    size = (q.dm.upper(made.pre).clamp(min=0)+1e-12).pow(p).sum()
     made.pre.grad, = torch.autograd.grad(error+sparsity*size, [made.pre])  # of nothing else in the model
     made.opt.step()
     made.step += 1

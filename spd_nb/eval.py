@@ -23,7 +23,7 @@ from .masks import Mask, ci_masks, constant_masks, everywhere, random_masks, rou
 from .adversary import ascents, shared
 from .measures import FIRES, check_finite, l0, next_token_ce, position_mean, predicted, weight_for
 from .model import Decomposed, decompose
-from .objectives import Step, measure_for, recon
+from .objectives import Step, measure_for, recon, site_outputs
 from .targets import fingerprint
 
 # %% ../nbs/16_eval.ipynb #a6eaec0f
@@ -170,15 +170,6 @@ def pgd_recon(
     "Reconstruction error under the worst masks that a fresh adversary finds (VPD)"
     return pgd_ladder(step, measure, [steps], **kw)[steps]
 
-# %% ../nbs/16_eval.ipynb #7078ad30
-def _site_outputs(dm, x):
-    "The output of every site on a batch"
-    seen = {}
-    # a copy goes on, since the model may overwrite it in place
-    def keep(s): return lambda x,out: seen.setdefault(s, out).clone()
-    with dm.hooked({s:keep(s) for s in dm.sites}): dm(x)
-    return seen
-
 # %% ../nbs/16_eval.ipynb #0eb3d040
 @torch.no_grad()
 def hidden_recon(
@@ -191,8 +182,8 @@ def hidden_recon(
         raise ValueError(
             "a site is called 'all', which is the mean over sites here; wrap the model in another module, so that its "
             "path is longer")
-    ref = _site_outputs(step.dm, step.x)
-    with step.dm.masked(masks(step.ci.lower), route): out = _site_outputs(step.dm, step.x)
+    ref = site_outputs(step.dm, step.x)
+    with step.dm.masked(masks(step.ci.lower), route): out = site_outputs(step.dm, step.x)
     errors,numbers = {},{}
     for s in ref:
         weight = step.weights(ref[s], s)
@@ -338,7 +329,7 @@ def _controls(dm, evals, batches, n, measure):
     "Error with importances as masks, relative to that before training, and to that with importances shuffled"
     def error(evals, change=lambda ci: ci):
         return mean_over(lambda o: recon(o, ci_masks(change(o.ci.lower)), everywhere, measure), evals).item()
-    fresh = decompose(dm.target, dm.C, dm.new_ci, lower=dm.lower, seed=1, output=dm.output).to(dm.device)
+    fresh = decompose(dm.target, dm.C, dm.new_ci, lower=dm.lower, seed=1, output=dm.output, upper=dm.upper).to(dm.device)
     trained = error(evals)
     return _ratio(trained, error(evaluate(fresh, batches, n))),_ratio(trained, error(evals, _shuffled))
 

@@ -103,4 +103,4 @@ def feature_space(
         sites[f'layers.{i}.mlp_in'] = _Read(read.U)
         sites[f'layers.{i}.mlp_out'] = _Write(write.V, write.U@R[:,later:])
         layers.append((_In(read.C), _Out(layer.mlp_out.weight.T@R[:,later:])))
-    return FeatureSpace(_Stream(toy.W_E@R, layers, widths), sites, dm.ci_fn, dm.lower, seats={})
+    return FeatureSpace(_Stream(toy.W_E@R, layers, widths), sites, dm.ci_fn, dm.lower, seats={}, upper=dm.upper)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Route', 'Mask', 'ci_masks', 'rounded_masks', 'constant_masks', 'sourced_masks', 'binomial', 'stochastic_masks',
-           'random_masks', 'everywhere', 'one_site', 'subset']
+           'random_masks', 'everywhere', 'one_site', 'subset', 'with_chance']
 
 # %% ../nbs/12_masks.ipynb #4eee431e
 from collections.abc import Callable
@@ -48,15 +48,22 @@ def constant_masks(
 def sourced_masks(
     ci:dict[str,Float[Tensor, "*batch _C"]],                  # Site to lower causal importances
     # Site to noise or adversary in [0,1]; the last column is the delta's
-    sources:dict[str,Float[Tensor, "*#batch _C_and_delta"]],
+    sources:dict[str,Float[Tensor, "*_rows _C_and_delta"]],
 )->dict[str,Mask]:                                            # Site to mask `ci+(1-ci)*source`
-    "Masks between the importances and 1, as far up as the sources say (SPD, VPD)"
+    """Masks between the importances and 1, as far up as the sources say (SPD, VPD)
+
+    A few rows of sources, whose number divides that of the batch, are repeated.
+    """
+    def repeated(r, g):
+        if r.ndim!=g.ndim or g.ndim<2 or not 1<len(r)<len(g) or len(g)%len(r): return r
+        return r.repeat(len(g)//len(r), *[1]*(r.ndim-1))
     for s,g in ci.items():
         if sources[s].shape[-1]!=g.shape[-1]+1:
             raise ValueError(
                 f"the sources of {s!r} have {sources[s].shape[-1]} columns; its {g.shape[-1]} components and the "
                 f"delta need {g.shape[-1]+1}")
-    return {s:Mask(torch.addcmul(g, 1-g, sources[s][...,:-1]), sources[s][...,-1]) for s,g in ci.items()}
+    full = {s:repeated(sources[s], g) for s,g in ci.items()}
+    return {s:Mask(torch.addcmul(g, 1-g, full[s][...,:-1]), full[s][...,-1]) for s,g in ci.items()}
 
 # %% ../nbs/12_masks.ipynb #d460f352
 def binomial(
@@ -122,3 +129,14 @@ def subset(
     shapes = {s:tuple(m.mask.shape[:-1]) for s,m in masks.items()}
     on = {shape:drawn(shape) for shape in dict.fromkeys(shapes.values())}
     return {s:on[shape][i] for i,(s,shape) in enumerate(shapes.items())}
+
+# %% ../nbs/12_masks.ipynb #70377122
+def _chance(masks, p):
+    return {s:torch.rand(m.mask.shape[:-1], device=m.mask.device)<p for s,m in masks.items()}
+
+def with_chance(
+    p:float, # Probability that a site has components at a position, in (0,1]
+)->Callable: # A function from masks to the route
+    "A route with components at each site and position with a fixed probability, each on its own"
+    if not 0<p<=1: raise ValueError(f"`p` is a probability above 0, got {p}")
+    return partial(_chance, p=p)

@@ -223,12 +223,14 @@ class Decomposed(_Masked):
         lower:Callable=lower_leaky, # The sigmoid for masks: `lower_leaky` (VPD) or `lower_leaky_linear` (SPD)
         output:str|int|Callable|None=None, # Which part of the target's answer to use, as for `output_of`
         seats:dict[str,SiteAudit]|None=None,    # From `audit`; `None` audits on the first batch
+        upper:Callable=upper_leaky, # The sigmoid for the sparsity loss
     ):
         super().__init__()
         self.target = target
         self.components = components
         self.ci_fn = ci_fn
         self.lower:Callable = lower
+        self.upper:Callable = upper
         self.output = output
         self.seats = seats
         self.sample:Any = None      # two rows of the batch that was audited
@@ -286,7 +288,7 @@ class Decomposed(_Masked):
         "Causal importances: how much this batch needs each component"
         clean = self.clean(x) if clean is None else clean
         pre = self.pre(clean, self.acts(inputs=clean.inputs))
-        return CI({s:self.lower(a) for s,a in pre.items()}, {s:upper_leaky(a) for s,a in pre.items()}, pre)
+        return CI({s:self.lower(a) for s,a in pre.items()}, {s:self.upper(a) for s,a in pre.items()}, pre)
 
     def deltas(self)->dict[str,Float[Tensor, "d_out d_in"]]: # Site to `W-(V@U).T`
         "The part of each weight that the components miss"
@@ -358,6 +360,7 @@ def decompose(
     # A batch on which to audit the sites at once; `None` uses random token ids for models of `transformers` that read
     # them, and for other models the first batch that is run
     batch=None,
+    upper:Callable=upper_leaky,  # Sigmoid for the sparsity loss; `logistic`, `hard` and `swish_hard` serve as both
 )->Decomposed:                   # Ready for `fit`
     "Give each site of a model rank-one components and a function that says which are needed"
     _check_target(target)
@@ -365,7 +368,7 @@ def decompose(
     target.requires_grad_(False)
     with seeded(seed):
         cs = _new_components(target, found, C, tied, init)
-        dm = Decomposed(target, cs, ci(cs), lower, output).to(next(iter(cs.parameters())).device)
+        dm = Decomposed(target, cs, ci(cs), lower, output, upper=upper).to(next(iter(cs.parameters())).device)
     # ours say in their `spec` how they were made
     if not type(dm.ci_fn).__module__.startswith('spd_nb.'): dm._ci_factory = ci
     if batch is not None: dm.audit(batch)
@@ -403,8 +406,8 @@ def write_description(
     tied = {s:site_of(cs._of[0]) for s,cs in dm.components.items() if isinstance(cs, TiedComponents)}
     about = dict(schema_version=SCHEMA, target=relative_reference(reference(dm.target, dm.source), at),
         fingerprint=fingerprint(dm.target), sites=dm.C, tied=tied, ci=saved_function(dm.new_ci),
-        lower=saved_function(dm.lower), output=saved_output(dm.output), training=dm.training_run, report=dm.report,
-        **provenance())
+        lower=saved_function(dm.lower), upper=saved_function(dm.upper), output=saved_output(dm.output),
+        training=dm.training_run, report=dm.report, **provenance())
     if recipe(dm.target):
         with atomic(folder/'target.safetensors') as f: save_file(tensors_of(dm.target), f)
     with atomic(folder/'decomposition.json') as f:
@@ -441,12 +444,14 @@ def load(
     ci:Callable|None=None,        # Your own causal-importance function, as for `decompose`; `None` takes the saved one
     lower:Callable|None=None,     # Your own sigmoid for masks; `None` takes the saved one
     output:Callable|None=None,    # Your own function that chooses the output; `None` takes what was saved
+    upper:Callable|None=None,     # Your own sigmoid for the sparsity loss; `None` takes the saved one
 )->Decomposed:                    # On the CPU or where `target` is
     "Open a decomposition; nothing is unpickled, and the target must be the model that was decomposed"
     path = existing(path)
     about = read_description(path)
     ci = opened_function('ci', about['ci'], ci, trust, path)
     lower = opened_function('lower', about['lower'], lower, trust, path)
+    upper = opened_function('upper', about.get('upper', 'upper_leaky'), upper, trust, path)
     chosen = about.get('output')
     if isinstance(chosen, dict): chosen = opened_function('output', chosen, output, trust, path)
     elif output is not None: chosen = output
@@ -456,7 +461,7 @@ def load(
         raise ValueError(
             f"the target's weights are not those that {path} decomposes ({about['target']}); pass the original model "
             "as `target`, or decompose this one anew")
-    dm = decompose(target, about['sites'], ci, tied=about['tied'], lower=lower, output=chosen)
+    dm = decompose(target, about['sites'], ci, tied=about['tied'], lower=lower, output=chosen, upper=upper)
     device = dm.device
     try:
         restore_state(dm.components, trained.components)

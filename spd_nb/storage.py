@@ -15,7 +15,7 @@ from typing import NamedTuple
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from .ci import GlobalCI, ScalarCI, SharedCI, TransformerCI, VectorCI
-from .sigmoids import lower_leaky, lower_leaky_linear
+from .sigmoids import hard, logistic, lower_leaky, lower_leaky_linear, swish_hard, upper_leaky
 from .core import Run, recover, shipped
 from .targets import find_target, import_object, qualified_name
 
@@ -56,7 +56,8 @@ def restore_state(
 # %% ../nbs/13b_storage.ipynb #4c24a5d3
 # What a save may name without its module
 _OWN:dict[str,Callable] = {f.__name__:f for f in (
-    lower_leaky, lower_leaky_linear, ScalarCI, VectorCI, SharedCI, GlobalCI, TransformerCI)}
+    lower_leaky, lower_leaky_linear, upper_leaky, logistic, hard, swish_hard, ScalarCI, VectorCI, SharedCI, GlobalCI,
+    TransformerCI)}
 
 def saved_function(
     f:Callable, # A function, a class, a `partial` of one, or a callable object
@@ -78,7 +79,7 @@ def saved_output(
 
 # %% ../nbs/13b_storage.ipynb #10df839d
 def opened_function(
-    name:str,            # The argument of `load` that would replace it: `ci`, `lower` or `output`
+    name:str,            # The argument of `load` that would replace it: `ci`, `lower`, `upper` or `output`
     saved:str|dict,      # From `saved_function` or `saved_output`
     given:Callable|None, # What was passed to `load`, which takes precedence
     trust:bool,          # Import what is not part of this package?

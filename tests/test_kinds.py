@@ -30,7 +30,7 @@ for said,f in {
     "`g` takes Graph, got Match": lambda: supernodes(groups, pairs),
     "`merges` takes Merges, got Mechanisms; `cluster` gives one": lambda: ClusterPicker(groups),
     "`m` takes Memberships, got ndarray; ": lambda: ClusterPicker(merges, m=m.bits),
-    "`h` takes Harvest, got Memberships; `harvest` makes one, and memberships go to `m`": lambda: ClusterPicker(merges, m),
+    "`h` takes Harvest, got Memberships; `harvest` makes one, and": lambda: ClusterPicker(merges, m),
     "`match` takes Match, got DataFrame": lambda: MatchView(pairs.frame),
     "`h` takes Harvest, got Decomposed": lambda: MatchView(pairs, dm),
     "decompositions are matched, got TMS": lambda: match(dm, dm.target),
