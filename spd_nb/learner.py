@@ -119,6 +119,9 @@ class Learner(_RunState):
     ):
         if steps<1: raise ValueError(f"`steps` must be at least 1, got {steps}")
         _check_losses(losses)
+        if not callable(schedule):
+            raise TypeError(
+                f"`schedule` is a function of the fraction of the run that is done, such as `cosine`, got {schedule!r}")
         if autocast==torch.float16:
             raise ValueError(
                 "under autocast to float16 gradients below 6e-8 vanish unless losses are scaled up, which is not done "

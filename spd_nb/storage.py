@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
-from .ci import GlobalCI, ScalarCI, SharedCI, TransformerCI, VectorCI
+from .ci import GlobalCI, ReverseCI, ScalarCI, SharedCI, TransformerCI, VectorCI
 from .sigmoids import hard, logistic, lower_leaky, lower_leaky_linear, swish_hard, upper_leaky
 from .core import Run, recover, shipped
 from .targets import find_target, import_object, qualified_name
@@ -57,7 +57,7 @@ def restore_state(
 # What a save may name without its module
 _OWN:dict[str,Callable] = {f.__name__:f for f in (
     lower_leaky, lower_leaky_linear, upper_leaky, logistic, hard, swish_hard, ScalarCI, VectorCI, SharedCI, GlobalCI,
-    TransformerCI)}
+    TransformerCI, ReverseCI)}
 
 def saved_function(
     f:Callable, # A function, a class, a `partial` of one, or a callable object
