@@ -42,6 +42,7 @@ class Clean(NamedTuple):
     out:Tensor              # Its output
     inputs:dict[str,Tensor] # Site to its input
     text:Tensor|None=None   # B S, bool: which positions are text, if the batch has padding
+    x:Any=None              # The batch, for an importance function that runs the model itself
 
     def __repr__(self): return f'Clean(out of shape {tuple(self.out.shape)}, inputs of {len(self.inputs)} sites)'
 
@@ -124,7 +125,7 @@ class _Run(_Audited):
         with torch.no_grad(), without_hooks(), cached(self.target, self.sites) as inputs: out = self(x)
         mask = x.get('attention_mask') if isinstance(x, Mapping) else None
         text = mask!=0 if isinstance(mask, Tensor) and mask.ndim==2 and not mask.bool().all() else None
-        return Clean(out, self.laid_out(inputs, _lead(x)), text)
+        return Clean(out, self.laid_out(inputs, _lead(x)), text, x)
 
     def laid_out(self,
         inputs:dict[str,Tensor], # Site to its input, in the target's own layout
@@ -277,6 +278,8 @@ class Decomposed(_Masked):
         acts:dict[str,Tensor], # Activations on the same batch
     )->dict[str,Float[Tensor, "*batch C"]]:
         "The output of the causal-importance function by site, before the sigmoid"
+        of_run:Any = getattr(self.ci_fn, 'of_run', None)
+        if of_run is not None: return of_run(self, clean)
         reads = {s:cs.read(get_site(self.target, s), clean.inputs[s]) for s,cs in self.components.items()}
         pre = self.ci_fn(reads, acts) if clean.text is None else self.ci_fn(reads, acts, clean.text)
         return {s:pre[s] for s in self.sites}

@@ -71,13 +71,20 @@ class _RunRecord:
         return dict(name=visible(name), C=ci.shape[-1], alive=int(alive), l0=l0, curve=curve, bins=bin_shares(ci))
 
 # %% ../nbs/07_monitor.ipynb #86e8b49a
+def _measured(history, others):
+    "Numbers that only some rows have, from `evaluate`: their names and last sixty values"
+    names = dict.fromkeys(k for r in history for k in r if k not in others)
+    values = {k:[r[k] for r in history if k in r][-60:] for k in names}
+    return [dict(name=visible(k), values=v) for k,v in values.items()]
+
 def _progress(learner, record, sites, points):
     "Step, speed, losses and sites of a run, as the front end draws them"
     rows,rate = learner.history,record.rate()
     rows = [rows[i] for i in thinned(len(rows), points)]
     left = (learner.steps-learner.step)/rate if rate else None
     losses = {visible(k):[r.get(k) for r in rows] for k in learner.losses}
-    return dict(step=learner.step, steps=learner.steps, rate=rate, left=left, x=[r['step'] for r in rows],
+    measured = _measured(learner.history, {'step','total','l0',*learner.losses})
+    return dict(measured=measured, step=learner.step, steps=learner.steps, rate=rate, left=left, x=[r['step'] for r in rows],
         losses=losses, l0=[r.get('l0') for r in rows], sites=sites)
 
 # %% ../nbs/07_monitor.ipynb #e6795054

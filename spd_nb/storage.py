@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from .ci import GlobalCI, ReverseCI, ScalarCI, SharedCI, TransformerCI, VectorCI
 from .sigmoids import hard, logistic, lower_leaky, lower_leaky_linear, swish_hard, upper_leaky
 from .core import Run, recover, shipped
+from .topk import TopK
 from .targets import find_target, import_object, qualified_name
 
 # %% ../nbs/13b_storage.ipynb #71a5e179
@@ -57,7 +58,7 @@ def restore_state(
 # What a save may name without its module
 _OWN:dict[str,Callable] = {f.__name__:f for f in (
     lower_leaky, lower_leaky_linear, upper_leaky, logistic, hard, swish_hard, ScalarCI, VectorCI, SharedCI, GlobalCI,
-    TransformerCI, ReverseCI)}
+    TransformerCI, ReverseCI, TopK)}
 
 def saved_function(
     f:Callable, # A function, a class, a `partial` of one, or a callable object

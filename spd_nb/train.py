@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterable
 from contextlib import contextmanager
 from math import isfinite
 from pathlib import Path
+from typing import NamedTuple
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from .compute import out_of_memory, stoppable, with_gradients
 from .core import Run, as_json, atomic, recover, restore_rng, rng_state, seeded
-from .learner import Learner, MEMORY_ADVICE, initial_losses, warm_up
+from .learner import COLUMNS, Learner, MEMORY_ADVICE, initial_losses, warm_up
+from .lms import is_lm
 from .losses import anneal, cosine
 from .model import Decomposed, write_description
 from .objectives import smooth_sparse, sparse
@@ -166,13 +168,13 @@ def _way_out(run):
 def _record(learner, run):
     run.record(**learner.args, sites=learner.dm.C, target=type(learner.dm.target).__name__)
 
-def _begin(learner, run, warm):
+def _begin(learner, run, warmth):
     "Write what a new run knows before its first step, and warm up"
     tensors_of(learner.dm.ci_fn)  # what cannot be saved says so before the training
     write_description(learner.dm, run.path, run.path)
     _record(learner, run)
     run.rewind(0)
-    if warm: warm_up(learner.dm, warm)
+    if warmth['warm']: warm_up(learner.dm, *warmth.values())
 
 def _resume(learner, run):
     "Cut the history to the checkpoint, and record if the run becomes longer"
@@ -189,7 +191,32 @@ def _history_row(learner, run, values, observed):
             f"a loss is not finite at step {row['step']}: {row}; try a lower `lr` or a `clip`. {_way_out(run)}")
     return row | dict(l0=sum(learner.record_importances(observed).values()))
 
-def _train(learner, run, callbacks, bar, every, save_every):
+class _Due(NamedTuple):
+    "What happens beside the steps, and after how many of them"
+    every:int
+    save_every:int
+    evaluate:Callable|None
+    evaluate_every:int
+
+    def row(self, learner, run, values, observed):
+        "A row of the history for the newest step; `None` if none is due"
+        done,at = learner.step==learner.steps,learner.step-1
+        measure = self.evaluate is not None and (at%self.evaluate_every==0 or done)
+        if not (measure or at%self.every==0 or done): return None
+        row = _history_row(learner, run, values, observed)
+        return row|_measured(learner, self.evaluate) if measure else row
+
+def _measured(learner, evaluate):
+    "What a function measures of the model; random numbers of the run go on as if it had not been called"
+    with torch.no_grad(), seeded(0): found = evaluate(learner.dm)
+    try: numbers = {str(k):float(v) for k,v in found.items()}
+    except (AttributeError, TypeError, ValueError) as e:
+        raise TypeError(f"`evaluate` gives a dict of numbers, got {repr(found)[:200]}") from e
+    if taken := next((k for k in numbers if k in learner.losses or k in COLUMNS), None):
+        raise ValueError(f"`evaluate` gives a number called {taken!r}, which the history has already; call it otherwise")
+    return numbers
+
+def _train(learner, run, callbacks, bar, due):
     "Take steps until the end or a stop, with rows of the history and checkpoints"
     while learner.step<learner.steps and not learner.stop_signals:
         try: values,observed = learner.train_step()
@@ -198,17 +225,18 @@ def _train(learner, run, callbacks, bar, every, save_every):
             raise RuntimeError(f"out of memory at step {learner.step}: {MEMORY_ADVICE}; `plan` says what a step takes. "
                 f"{_way_out(run)}") from e
         done = learner.step==learner.steps
-        if (learner.step-1)%every==0 or done:
-            row = _history_row(learner, run, values, observed)
+        if (row := due.row(learner, run, values, observed)) is not None:
             run.log(row)
             learner.history.append(row)
             bar.set_postfix({k:f'{v:.3g}' for k,v in row.items() if k!='step'}, refresh=False)
             for f in callbacks: f(learner)
-        if learner.step%save_every==0 or done or learner.stop_signals:
+        if learner.step%due.save_every==0 or done or learner.stop_signals:
             save_checkpoint(learner, run/'checkpoint.safetensors')
         bar.update()
 
 # %% ../nbs/15_train.ipynb #661417f5
+def _or(given, of_lms, of_others, dm): return given if given is not None else of_lms if is_lm(dm.target) else of_others
+
 @with_gradients
 def fit(
     dm:Decomposed,                 # Trained in place; usable whenever the cell stops
@@ -239,6 +267,13 @@ def fit(
     recompute:bool=False,          # Less memory for more time: run masked models again in the backward pass
     # Run components and importances through `torch.compile`? Starting takes a minute longer, and a CPU gains nothing
     compile:bool=False,
+    # Of `warm_up`; `None` takes 1e-3 for language models and 1e-2 for others (VPD). Small language models are faithful
+    # much sooner with the latter
+    warm_lr:float|None=None,
+    warm_decay:float|None=None,    # Of `warm_up`; `None` takes 0 for language models and 0.1 for others (VPD)
+    # `f(dm)` gives numbers by name, such as a measure on held-out text; they go into the history and the monitor
+    evaluate:Callable|None=None,
+    evaluate_every:int=1000,       # Steps between evaluations; the first step and the last have one
 )->Learner:                        # The run: `.history`, `.frame()`, `.step`, `.path`
     "Train components and importance function; stop at any time, and `resume=True` goes on as if never stopped"
     from tqdm.auto import tqdm
@@ -248,7 +283,8 @@ def fit(
     checkpoint,callbacks = run/'checkpoint.safetensors',list(callbacks)
     if (run/'components.safetensors').exists():
         raise ValueError(f"{run.path} holds a saved decomposition; give the run another `path`")
-    learner.args['warm'] = warm
+    warmth = dict(warm=warm, warm_lr=_or(warm_lr, 1e-3, 1e-2, dm), warm_decay=_or(warm_decay, 0., .1, dm))
+    learner.args |= warmth if warm else dict(warm=0)
     dm.report = {}  # an earlier report is about an earlier state
     monitored = progress and _in_notebook()
     if monitored: _show_monitors(callbacks)
@@ -259,9 +295,9 @@ def fit(
             _resume(learner, run)
         elif checkpoint.exists():
             raise ValueError(f"{run.path} already holds a run; give another `path`, or `resume=True` to go on with it")
-        else: _begin(learner, run, warm)
+        else: _begin(learner, run, warmth)
         bar = tqdm(total=steps, initial=learner.step, disable=not progress or monitored, unit='step', mininterval=.5)
-        with bar: _train(learner, run, callbacks, bar, every, save_every)
+        with bar: _train(learner, run, callbacks, bar, _Due(every, save_every, evaluate, evaluate_every))
     dm.training_run = dict(learner.args, stopped_at=learner.step)
     dm.history = learner.history
     if signal.SIGTERM in stop_signals: raise SystemExit(143)

@@ -96,7 +96,8 @@ def run(name, out):
         dm = decompose(e['target'](), e['sites'], e['ci'], seed=e['seed'])
         clock = time.process_time()
         fit(dm, e['texts'](e['batch'], 1000+e['seed']), e['losses'](), e['steps'], e['lr'], partial(cosine, floor=.1),
-            warm=400, clip=1., path=path, resume=True, every=100, save_every=500, seed=e['seed'])
+            warm=400, warm_lr=1e-2, warm_decay=.1, clip=1., path=path, resume=True, every=100, save_every=500,
+            seed=e['seed'])
         if dm.training_run['stopped_at']<e['steps']:
             raise SystemExit(f'{name} stopped; the same call goes on, and nothing is measured before the end')
         dm.training_run |= dict(cpu_minutes=(time.process_time()-clock)/60)

@@ -68,6 +68,11 @@ function sites(d) {
         [h('span', { class: 'spd-num' }, `${s.alive} of ${s.C}`), h('div', { class: 'spd-track' }, h('div', { class: 'spd-bar', style: `width: ${(100 * s.alive / s.C).toFixed(1)}%` }))], s.l0, s.curve, bins(s.bins)))))
 }
 
+// What `evaluate` measures of the model: each number with its course so far
+function measured(d) {
+  return (d.measured || []).map(({ name, values }) => h('tr', {}, h('th', { scope: 'row' }, nameElement(name)), h('td', { class: 'spd-used' }, h('span', { class: 'spd-num' }, formatNumber(values.at(-1))), curve(values.filter(v => v !== null), `${name}, now ${formatNumber(values.at(-1))}`))))
+}
+
 function render({ model, el }) {
   const { body, ask, close } = mountView(el, model, 'monitor')
   const hidden = new Set(), waiting = []
@@ -76,7 +81,8 @@ function render({ model, el }) {
   const stop = h('button', { class: 'stop', onclick: press }, 'Stop')
   const bar = h('div', { class: 'spd-progress', role: 'progressbar', 'aria-label': 'steps', 'aria-valuemin': 0 }, fill)
   const legend = h('div', { class: 'spd-losses', role: 'group', 'aria-label': 'losses shown' }), plot = h('div'), table = h('div', { class: 'spd-scroll', tabindex: 0, role: 'region', 'aria-label': 'sites' })
-  const panels = h('div', { class: 'spd-panels' }, h('section', {}, h('h3', {}, 'Losses'), legend, plot), h('section', {}, h('h3', {}, 'Components'), table))
+  const numbers = h('tbody'), own = h('div', { hidden: true }, h('h3', {}, 'Measured'), h('table', { class: 'spd-sites' }, numbers))
+  const panels = h('div', { class: 'spd-panels' }, h('section', {}, h('h3', {}, 'Losses'), legend, plot), h('section', {}, h('h3', {}, 'Components'), table, own))
   body.append(h('div', { class: 'spd-row spd-head' }, title, stop), bar, said, panels)
 
   // Ask first; a kernel that lets questions wait for the cell is interrupted, as the notebook's own button does, but only while the run is known to be under way
@@ -128,6 +134,8 @@ function render({ model, el }) {
     bar.setAttribute('aria-valuemax', d.steps)
     losses(d)
     table.replaceChildren(sites(d))
+    numbers.replaceChildren(...measured(d))
+    own.hidden = !numbers.childElementCount
   }
   model.on('change:data', draw)
   draw()
