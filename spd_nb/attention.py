@@ -4,22 +4,24 @@
 
 # %% auto #0
 __all__ = ['Call', 'Recorder', 'token_row', 'CutRun', 'joints', 'attentions', 'layer_of', 'site_of', 'HeadMap', 'head_maps',
-           'head_reads']
+           'head_reads', 'patterns', 'attention_recon']
 
 # %% ../nbs/23c_attention.ipynb #b3201948
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from .compute import unrounded, with_gradients
+from .compute import full_precision, unrounded, with_gradients
 from .core import seeded
 from .hooks import hooked, without_hooks
 from .keys import SiteError, get_site
 from .layouts import lead_of
 from .lms import context
+from .masks import everywhere, stochastic_masks
 from .model import Decomposed
+from .objectives import Step
 from .sites import matrices
 if TYPE_CHECKING: import pandas as pd
 
@@ -67,7 +69,9 @@ class _Fused(TorchFunctionMode):
         if attn_mask is not None and attn_mask.dtype==torch.bool: mask = mask.masked_fill(~attn_mask, -torch.inf)
         elif attn_mask is not None: mask = mask+attn_mask
         mask = self._by_head(mask, query.shape[:-2])
-        pattern = (q@k.mT*scale+mask).softmax(-1)
+        self._keep(q, k, v, out, mask, (q@k.mT*scale+mask).softmax(-1), scale)
+
+    def _keep(self, q, k, v, out, mask, pattern, scale):
         self.calls.append(Call(q, k, v, out, mask, pattern.detach(), scale))
 
 # %% ../nbs/23c_attention.ipynb #5dc4ef3c
@@ -302,3 +306,44 @@ def head_reads(
             f"{site!r} reads the heads through a gate or another function that is not linear, so its components read "
             "no fixed direction of a head")
     return g[:,:,0].detach()
+
+# %% ../nbs/23c_attention.ipynb #1148b88c
+class _Patterns(_Fused):
+    "Records the patterns of a run, with gradients"
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kw = kwargs or {}
+        out,name = func(*args, **kw),getattr(func, '__name__', '')
+        if name=='scaled_dot_product_attention': self._on_fused(out, *args, **kw)
+        elif name=='softmax' and self._square(out) and out.is_floating_point(): self.calls.append(self._by_head(out, out.shape[:-2]))
+        return out
+
+    def _keep(self, q, k, v, out, mask, pattern, scale): self.calls.append(pattern)
+
+def patterns(
+    dm:Decomposed, # The model, perhaps masked or edited
+    x,             # A batch of rows and positions
+)->list[Tensor]:   # One per attention, `B H S S`; `TypeError` if there is none
+    "Attention patterns of a run, with gradients where they are on"
+    lead = lead_of((), dict(x)) if isinstance(x, Mapping) else lead_of((x,))
+    if len(lead)!=2: raise TypeError("attention is between positions, and this batch has none; give it as `B S`")
+    seen = _Patterns(*lead)
+    with seen: dm(x)
+    if not seen.calls: raise TypeError(f"no attention found in {type(dm.target).__name__}")
+    return seen.calls
+
+def attention_recon(
+    step:Step,                       # With its lower importances
+    masks:Callable=stochastic_masks, # From lower importances to masks: `stochastic_masks` or `ci_masks`
+    route:Callable=everywhere,       # Where components stand in for weights
+)->Tensor:                           # In nats
+    "Attention-pattern reconstruction: mean KL divergence of the target's patterns and those of a masked run"
+    with torch.no_grad(), without_hooks(): then = patterns(step.dm, step.x)
+    with step.dm.masked(masks(step.ci.lower), route): now = patterns(step.dm, step.x)
+    total,n = 0.,0.
+    for p,q in zip(then, now, strict=True):
+        p,q = full_precision(p),full_precision(q)
+        row = (p*(p.clamp(min=1e-30).log()-q.clamp(min=1e-30).log())).sum(-1)  # B H S; a key that is not seen adds 0
+        weight = step.weights(row.movedim(1, -1))
+        counts = torch.ones_like(row[:,0]) if weight is None else weight.to(row)
+        total,n = total+(row.mean(1)*counts).sum(),n+counts.sum()
+    return torch.as_tensor(total/n)

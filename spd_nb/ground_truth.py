@@ -65,12 +65,13 @@ def columns(
     cs:Components,                 # Its components
     # Look among components longer than this fraction of the longest; the paper looks among all, dead ones too
     above:float=0.,
+    n:int|None=None,               # Components, if each is the sum of several pieces (APD); `None` takes pieces
 )->'pd.DataFrame':                 # A row per column of the weight: c, cos, ratio, off
     """The component most similar to each column of a weight: its cosine (cos), its length relative to the column
     (ratio), and the length of what it writes for other columns, relative to this one (off)"""
     import pandas as pd
-    by_input = cs.V.T[:,:,None]*cs.U[:,None,:]  # C d_in d_out
-    size = cs.V.norm(dim=0)*cs.U.norm(dim=1)
+    by_input = (cs.V.T[:,:,None]*cs.U[:,None,:]).unflatten(0, (n or cs.C, -1)).sum(1)  # n d_in d_out
+    size = by_input.norm(dim=(1,2))
     cos = F.cosine_similarity(by_input, W.T, dim=-1).masked_fill((size<=above*size.max())[:,None], -1.)
     c = cos.argmax(0)
     own = by_input[c, torch.arange(W.shape[1])]
@@ -84,9 +85,10 @@ def mmcs(
     W:Float[Tensor, "d_out d_in"], # A weight whose columns are the known mechanisms
     cs:Components,                 # Its components
     above:float=0.,                # As for `columns`
+    n:int|None=None,               # As for `columns`
 )->tuple[float,float]:             # Mean and standard deviation over columns
     "Mean max cosine similarity (MMCS) of columns and components; in two dimensions chance is already 0.99 (SPD)"
-    cos = columns(W, cs, above).cos
+    cos = columns(W, cs, above, n).cos
     return cos.mean(),cos.std()
 
 # %% ../nbs/16a_ground_truth.ipynb #950aa5b9
@@ -94,9 +96,10 @@ def ml2r(
     W:Float[Tensor, "d_out d_in"], # A weight whose columns are the known mechanisms
     cs:Components,                 # Its components
     above:float=0.,                # As for `columns`
+    n:int|None=None,               # As for `columns`
 )->tuple[float,float]:             # Mean and standard deviation over columns
     "Mean L2 ratio (ML2R) of the most similar component to its column; below 1 is shrinkage (SPD)"
-    ratio = columns(W, cs, above).ratio
+    ratio = columns(W, cs, above, n).ratio
     return ratio.mean(),ratio.std()
 
 # %% ../nbs/16a_ground_truth.ipynb #43bb920c

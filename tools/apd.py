@@ -1,0 +1,94 @@
+"""Attribution-based decompositions of toys, and the three methods side by side: `make apd ARGS=tms`, or
+   python tools/apd.py tms       (TMS 5-2 and 40-10 by APD, several seeds)
+   python tools/apd.py sweep     (TMS 5-2 with other numbers of components in use)
+   python tools/apd.py resid     (the residual MLP of one layer, components of bounded rank, and the scrub test)
+   python tools/apd.py methods   (APD, SPD and VPD on TMS 5-2: what each gets, and how soon)
+Runs go on where they stopped; results go into data/results/apd*.csv, and the log says how to read them."""
+import argparse, shutil, time
+from functools import partial
+from pathlib import Path
+import pandas as pd, torch
+import spd_nb as spd
+from spd_nb.apd import apd_losses, component_matrices, decompose_apd, scrub
+from spd_nb.core import atomic
+from spd_nb.ground_truth import columns
+from spd_nb.losses import constant, cosine, warmed
+from spd_nb.toys import TMS, fit_toy
+
+root = Path(__file__).resolve().parent.parent
+RESULTS,RUNS = root/'data'/'results',root/'runs'/'apd'
+
+def write(name, rows, keys):
+    "Put rows into a table of results, in place of those with the same keys"
+    path,df = RESULTS/name,pd.DataFrame(rows)
+    if path.exists(): df = pd.concat([pd.read_csv(path), df]).drop_duplicates(keys, keep='last', ignore_index=True)
+    with atomic(path) as f: df.sort_values(keys).to_csv(f, float_format='%.5g', index=False)
+    print(df.tail(len(rows)).to_string(index=False), flush=True)
+
+# what the paper's table has, and its settings
+TOYS = {
+    'tms_5-2': dict(n=5, d=2, target=dict(steps=5000, batch=1024), components=5, k=.211, lr=.03, schedule=constant,
+        losses=dict(minimality=1., simplicity=.7, p=1.)),
+    'tms_40-10': dict(n=40, d=10, target=dict(steps=2000, batch=2048), components=50, k=1., lr=1e-3, schedule=cosine,
+        losses=dict(minimality=10., simplicity=20., p=.9))}
+
+def tms(name, seed, steps=20_000, batch=2048, tag='', **other):
+    "Train (or go on with, or open) an APD of a TMS model"
+    e = TOYS[name]|other
+    path = RUNS/f'{name}{tag}-{seed}'
+    if not (path/'saved').exists():
+        toy = TMS(e['n'], e['d'], seed=seed)
+        fit_toy(toy, lr=5e-3, seed=seed, **e['target'])
+        dm = decompose_apd(toy, 'linear*', e['components'], e['k'], tied={'linear2':'linear1'}, seed=seed,
+            of_components=e.get('of_components', False))
+        clock = time.process_time()
+        spd.fit(dm, toy.batches(batch, seed=seed+1000), apd_losses(**e['losses']), steps, e['lr'],
+            partial(warmed, share=.05, then=e['schedule']), seed=seed, path=path, resume=True, every=500, save_every=2000)
+        dm.training_run |= dict(cpu_minutes=(time.process_time()-clock)/60)
+        spd.save(dm, path/'saved')
+    return spd.load(path/'saved')
+
+def figures(dm, seed, on=2048):
+    "What a decomposition of a TMS model found"
+    toy,cs,n = dm.target,dm.at('linear1'),dm.ci_fn.n
+    found,W = columns(toy.linear1.weight, cs, n=n),toy.linear1.weight
+    x = toy.batches(on, seed=seed+77)[0]
+    gates = dm.ci_fn.gates(dm, x)
+    sizes = component_matrices(dm)['linear1'].flatten(1).norm(dim=1)
+    rank = torch.linalg.svdvals(component_matrices(dm)['linear1']).detach()
+    errors = scrub(dm, toy.batches(on, seed=seed+78), 4).mean()
+    tail = pd.DataFrame(dm.history).tail(5).mean()
+    return dict(mmcs=found.cos.mean(), mmcs_sd=found.cos.std(), ml2r=found.ratio.mean(), ml2r_sd=found.ratio.std(),
+        off=found.off.max(), distinct=found.c.nunique(), alive=int((sizes>.1*sizes.max()).sum()),
+        second_singular=(rank[:,1]/rank[:,0])[sizes>.1*sizes.max()].max().item(),
+        active=gates.sum(1).mean().item(), features_on=(x>0).sum(1).float().mean().item(),
+        equal=(gates.sum(1)==(x>0).sum(1)).float().mean().item(),
+        least_weight=W.norm(dim=0).min().item(), faithfulness=tail.faithfulness, minimality=tail.minimality,
+        simplicity=tail.simplicity, **{f'mse_{k}':v for k,v in errors.items()},
+        cpu_minutes=dm.training_run['cpu_minutes'])
+
+def all_tms():
+    for name,seeds in (('tms_5-2', range(3)), ('tms_40-10', range(2))):
+        for seed in seeds:
+            dm = tms(name, seed)
+            write('apd.csv', [dict(toy=name, seed=seed)|figures(dm, seed)], ['toy','seed'])
+            if (name,seed)==('tms_5-2',0): shutil.copytree(RUNS/f'{name}-0'/'saved', root/'data'/'toys'/'apd_5-2', dirs_exist_ok=True)
+    of_components()
+
+def of_components():
+    "TMS 5-2 with attributions of the components' own run, as the paper has it there"
+    for seed in range(3):
+        dm = tms('tms_5-2', seed, tag='_own', of_components=True)
+        write('apd.csv', [dict(toy='tms_5-2_own', seed=seed)|figures(dm, seed)], ['toy','seed'])
+
+def sweep():
+    for k in (.05, .1, .211, .25, .4, .8):
+        dm = tms('tms_5-2', 0, tag=f'_k{k:g}', k=k)
+        write('apd_k.csv', [dict(k=k)|figures(dm, 0)], ['k'])
+
+if __name__=='__main__':
+    jobs = dict(tms=all_tms, sweep=sweep)
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument('job', choices=jobs, nargs='+')
+    torch.set_num_threads(1)
+    for job in p.parse_args().job: jobs[job]()
