@@ -59,18 +59,18 @@ def apd_losses(
     return losses
 
 # %% ../nbs/17_apd.ipynb #42f0a6db
-def _number_of_components(dm):
-    n = getattr(dm.ci_fn, 'n', None)
-    if not isinstance(dm.ci_fn, TopK) or n is None:
-        raise TypeError(f"only decompositions of `decompose_apd` have components of several pieces, and this one has importances of {type(dm.ci_fn).__name__}")
-    return n
+def _gate(dm)->TopK:
+    "The gate of a decomposition; `TypeError` if it has none"
+    if isinstance(dm.ci_fn, TopK): return dm.ci_fn
+    raise TypeError("only decompositions of `decompose_apd` have components of several pieces, and this one has "
+        f"importances of {type(dm.ci_fn).__name__}")
 
 def component_keys(
     dm:Decomposed, # From `decompose_apd`
     c:int,         # A component
 )->list[Key]:
     "The pieces of a component, at all sites"
-    n = _number_of_components(dm)
+    n = _gate(dm).n
     if not 0<=c<n: raise ValueError(f"there are components 0 to {n-1}, got {c}")
     return [Key(s, i) for s,C in dm.C.items() for i in range(c*C//n, (c+1)*C//n)]
 
@@ -78,7 +78,7 @@ def component_matrices(
     dm:Decomposed, # From `decompose_apd`
 )->dict[str,Float[Tensor, "n d_out d_in"]]: # By site
     "The matrices of all components"
-    n = _number_of_components(dm)
+    n = _gate(dm).n
     def of(cs): return torch.einsum('inr,nro->noi', cs.V.unflatten(1, (n, -1)), cs.U.unflatten(0, (n, -1)))
     return {s:of(cs) for s,cs in dm.components.items()}
 
@@ -100,15 +100,16 @@ def scrub(
 )->'pd.DataFrame':  # A row per input: top_k, scrubbed, anti_scrubbed, all_components
     "Error on each input with the components in use alone, and without half of the components (APD)"
     import pandas as pd
-    m,gen,rows = _number_of_components(dm),torch.Generator().manual_seed(seed),[]
+    gate,gen,rows = _gate(dm),torch.Generator().manual_seed(seed),[]
     def error(out, ref): return (out-ref).square().mean(-1) if measure is None else measure(out, ref)
     for batch in Feed(batches).some(n):
         x,_ = unpacked(batch, dm.target, dm.device)
-        on,ref = dm.ci_fn.gates(dm, x).cpu(),dm(x)
-        kept = dict(top_k=on, scrubbed=~_removed(on, gen, False), anti_scrubbed=~_removed(on, gen, True), all_components=torch.ones_like(on))
+        on,ref = gate.gates(dm, x).cpu(),dm(x)
+        kept = dict(top_k=on, scrubbed=~_removed(on, gen, False), anti_scrubbed=~_removed(on, gen, True),
+            all_components=torch.ones_like(on))
         row = {}
         for name,keep in kept.items():
-            masks = {s:Mask(keep.to(ref).repeat_interleave(C//m, 1)) for s,C in dm.C.items()}
+            masks = {s:Mask(keep.to(ref).repeat_interleave(C//gate.n, 1)) for s,C in dm.C.items()}
             with dm.masked(masks): row[name] = error(dm(x), ref).tolist()
         rows.append(pd.DataFrame(row))
     return pd.concat(rows, ignore_index=True)

@@ -70,16 +70,26 @@ def sparse_features(
     high:float=1.,    # ... to here
     seed:int=0,       # Another seed, another stream
     merge:bool=False, # Give `Weighted` batches with the all-zero rows merged?
+    exactly:int|None=None, # Number of features that are active in every row, at random, in place of `p`
+    together:Iterable[Iterable[int]]=(), # Groups of features that are active together, when the first of them is
 )->Batches:           # Batches of B n
-    "Rows of `n` independent features, each active with probability `p` (TMS and residual MLP toys)"
+    "Rows of `n` features, each active with probability `p` (TMS and residual MLP toys)"
     if not 0<p<=1: raise ValueError(f"`p` is a probability above 0, got {p}")
     if not low<high: raise ValueError(f"`low` must be below `high`, got {low} and {high}")
-    return Batches(partial(_sparse_rows, n=n, batch=batch, p=p, low=low, high=high, merge=merge), seed)
+    if exactly is not None and not 0<exactly<=n: raise ValueError(f"`exactly` is 1 to {n} features, got {exactly}")
+    groups = [list(g) for g in together]
+    every = [j for g in groups for j in g]
+    if len(set(every))<len(every) or not set(every)<=set(range(n)):
+        raise ValueError(f"`together` has features from 0 to {n-1}, each in one group, got {groups}")
+    how = dict(exactly=exactly, together=groups) if exactly is not None or groups else {}
+    return Batches(partial(_sparse_rows, n=n, batch=batch, p=p, low=low, high=high, merge=merge, **how), seed)
 
 # %% ../nbs/02_data.ipynb #57aec5a5
-def _sparse_rows(gen, n, batch, p, low, high, merge):
-    x = torch.rand(batch, n, generator=gen)*(high-low)+low
-    x = x*(torch.rand(batch, n, generator=gen)<p)
+def _sparse_rows(gen, n, batch, p, low, high, merge, exactly=None, together=()):
+    x,draw = torch.rand(batch, n, generator=gen)*(high-low)+low,torch.rand(batch, n, generator=gen)
+    on = draw<p if exactly is None else torch.zeros_like(draw, dtype=torch.bool).scatter_(1, draw.topk(exactly, 1).indices, True)
+    for g in together: on[:,g] = on[:,g[:1]]
+    x = x*on
     return merged_zeros(x) if merge else x
 
 # %% ../nbs/02_data.ipynb #1f91bd21

@@ -81,6 +81,9 @@ def _check(dm):
     "Refuse targets and importance functions that need the residual stream itself"
     if not isinstance(dm.target, ResidMLP):
         raise TypeError(f"feature space is for a decomposed ResidMLP, got {type(dm.target).__name__}")
+    spec:Any = dm.target.spec
+    if spec.get('gelu') or spec.get('bias'):
+        raise TypeError("feature space is for a ResidMLP with ReLU and without biases; run this one as it is")
     if not isinstance(dm.ci_fn, ScalarCI):
         raise TypeError(
             "feature space has activations but not what sites read, so it needs a ScalarCI, got "

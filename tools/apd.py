@@ -43,7 +43,8 @@ def tms(name, seed, steps=20_000, batch=2048, tag='', **other):
             of_components=e.get('of_components', False))
         clock = time.process_time()
         spd.fit(dm, toy.batches(batch, seed=seed+1000), apd_losses(**e['losses']), steps, e['lr'],
-            partial(warmed, share=.05, then=e['schedule']), seed=seed, path=path, resume=True, every=500, save_every=2000)
+            partial(warmed, share=.05, then=e['schedule']), seed=seed, path=path, resume=True, every=500,
+            save_every=2000)
         dm.training_run |= dict(cpu_minutes=(time.process_time()-clock)/60)
         spd.save(dm, path/'saved')
     return spd.load(path/'saved')
@@ -72,7 +73,8 @@ def all_tms():
         for seed in seeds:
             dm = tms(name, seed)
             write('apd.csv', [dict(toy=name, seed=seed)|figures(dm, seed)], ['toy','seed'])
-            if (name,seed)==('tms_5-2',0): shutil.copytree(RUNS/f'{name}-0'/'saved', root/'data'/'toys'/'apd_5-2', dirs_exist_ok=True)
+            if (name,seed)==('tms_5-2',0):
+                shutil.copytree(RUNS/f'{name}-0'/'saved', root/'data'/'toys'/'apd_5-2', dirs_exist_ok=True)
     of_components()
 
 def of_components():
