@@ -314,7 +314,8 @@ class _Patterns(_Fused):
         kw = kwargs or {}
         out,name = func(*args, **kw),getattr(func, '__name__', '')
         if name=='scaled_dot_product_attention': self._on_fused(out, *args, **kw)
-        elif name=='softmax' and self._square(out) and out.is_floating_point(): self.calls.append(self._by_head(out, out.shape[:-2]))
+        elif name=='softmax' and self._square(out) and out.is_floating_point():
+            self.calls.append(self._by_head(out, out.shape[:-2]))
         return out
 
     def _keep(self, q, k, v, out, mask, pattern, scale): self.calls.append(pattern)

@@ -59,9 +59,10 @@ def attributions(
         for (s,r),g in zip(pieces.items(), grads):
             if g is None: continue  # the output does not depend on this site
             cs = dm.at(s)
-            along = (full_precision(g)@cs.U.T)*cs.acts(inputs[s])  # outputs B C
-            total = total+along.unflatten(-1, (n, r)).sum(-1)
-        return total.square().sum(0)
+            # what each component writes, B n d_out, against the gradients, B d_out outputs
+            written = torch.einsum('bnr,nrd->bnd', cs.acts(inputs[s]).unflatten(-1, (n, r)), cs.U.unflatten(0, (n, r)))
+            total = total+written@full_precision(g).permute(1, 2, 0).to(written.dtype)
+        return total.square().sum(-1)
 
 # %% ../nbs/11a_topk.ipynb #76717451
 def batch_top_k(

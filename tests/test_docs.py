@@ -321,7 +321,7 @@ def test_names_in_the_glossary_and_for_newcomers_are_there():
     ours = {n for m in MODULES for n in exported(m)[0]}
     parts = set(
         'with f outer log beta c p pre lower upper out dm sites mlp to_html near_kl elsewhere_kl anywhere_kl '
-        'ppl_elsewhere specificity min_density max_density transformers'.split())
+        'ppl_elsewhere specificity min_density max_density transformers partial ff base'.split())
     def cells(f):
         return [''.join(c['source']) for c in json.loads((ROOT/'nbs'/'howto'/f).read_text(encoding='utf-8'))['cells']
             if c['cell_type']=='markdown']

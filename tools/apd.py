@@ -1,18 +1,23 @@
 """Attribution-based decompositions of toys, and the three methods side by side: `make apd ARGS=tms`, or
    python tools/apd.py tms       (TMS 5-2 and 40-10 by APD, several seeds)
    python tools/apd.py sweep     (TMS 5-2 with other numbers of components in use)
-   python tools/apd.py resid     (the residual MLP of one layer, components of bounded rank, and the scrub test)
    python tools/apd.py methods   (APD, SPD and VPD on TMS 5-2: what each gets, and how soon)
 Runs go on where they stopped; results go into data/results/apd*.csv, and the log says how to read them."""
-import argparse, shutil, time
+import argparse, shutil, tempfile, time
 from functools import partial
 from pathlib import Path
 import pandas as pd, torch
 import spd_nb as spd
+from spd_nb.adversary import PersistentPGD, shared
 from spd_nb.apd import apd_losses, component_matrices, decompose_apd, scrub
 from spd_nb.core import atomic
 from spd_nb.ground_truth import columns
-from spd_nb.losses import constant, cosine, warmed
+from spd_nb.initialisation import aligned
+from spd_nb.losses import constant, cosine, quarter_cosine, warmed
+from spd_nb.measures import mse
+from spd_nb.model import decompose
+from spd_nb.objectives import spd_losses, vpd_losses
+from spd_nb.sigmoids import lower_leaky_linear
 from spd_nb.toys import TMS, fit_toy
 
 root = Path(__file__).resolve().parent.parent
@@ -88,8 +93,55 @@ def sweep():
         dm = tms('tms_5-2', 0, tag=f'_k{k:g}', k=k)
         write('apd_k.csv', [dict(k=k)|figures(dm, 0)], ['k'])
 
+# the three methods on one toy
+
+def _settings(method, toy, seed):
+    "A fresh decomposition, its batches, and how it is trained, by method; steps for about the same CPU time"
+    if method=='APD':
+        e = TOYS['tms_5-2']
+        dm = decompose_apd(toy, 'linear*', 5, e['k'], tied={'linear2':'linear1'}, seed=seed)
+        return dm,toy.batches(2048, seed=seed+1000),dict(losses=apd_losses(**e['losses']), lr=e['lr'],
+            schedule=partial(warmed, share=.05)),5
+    if method=='SPD':
+        dm = decompose(toy, {'linear*':20}, tied={'linear2':'linear1'}, init=aligned, lower=lower_leaky_linear,
+            seed=seed)
+        return dm,toy.batches(1024, seed=seed+1000, merge=True),dict(losses=spd_losses(3e-3, 1.), lr=1e-3,
+            schedule=quarter_cosine),None
+    dm = decompose(toy, {'linear*':20}, tied={'linear2':'linear1'}, seed=seed)
+    foe = PersistentPGD(2, .01, scope=shared, schedule=partial(warmed, share=.025))
+    losses = vpd_losses(3e-3, 0., 1., .5, .5, 1., mse, foe)
+    return dm,toy.batches(1024, seed=seed+1000, merge=True),dict(losses=losses, lr=2e-3,
+        schedule=partial(cosine, floor=.1), warm=200),None
+
+STEPS = dict(APD=30_000, SPD=40_000, VPD=20_000)
+
+def course(method, seed):
+    "What a method has found after every thousandth step of a run, with the CPU time so far"
+    toy = TMS(5, 2, seed=seed)
+    fit_toy(toy, 5000, lr=5e-3, seed=seed)
+    dm,batches,how,n = _settings(method, toy, seed)
+    start,spent = time.process_time(),0.
+    def found(dm):
+        nonlocal start,spent
+        spent += time.process_time()-start  # the looking itself does not count
+        cs = dm.at('linear1')
+        f = columns(toy.linear1.weight, cs, n=n)
+        sizes = (cs.V.T[:,:,None]*cs.U[:,None,:]).unflatten(0, (n or cs.C, -1)).sum(1).flatten(1).norm(dim=1)
+        row = dict(cpu_seconds=spent, mmcs=f.cos.mean(), least_cos=f.cos.min(), ml2r=f.ratio.mean(), off=f.off.max(),
+            alive=int((sizes>.1*sizes.max()).sum()), distinct=f.c.nunique())
+        start = time.process_time()
+        return row
+    run = spd.fit(dm, batches, steps=STEPS[method], seed=seed, path=tempfile.mkdtemp(), progress=False, every=1000,
+        evaluate=found, evaluate_every=1000, **how)
+    kept = 'step','cpu_seconds','mmcs','least_cos','ml2r','off','alive','distinct','faithfulness','l0'
+    return [dict(method=method, seed=seed)|{k:r[k] for k in kept} for r in run.history]
+
+def methods():
+    for seed in range(3):
+        for method in STEPS: write('apd_methods.csv', course(method, seed), ['method','seed','step'])
+
 if __name__=='__main__':
-    jobs = dict(tms=all_tms, sweep=sweep)
+    jobs = dict(tms=all_tms, sweep=sweep, methods=methods)
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('job', choices=jobs, nargs='+')
     torch.set_num_threads(1)
