@@ -277,7 +277,7 @@ def _block_number(site):
     return int(found[0]) if (found := re.findall(r'\d+', site)) else -1
 
 class ReverseCI(_Function):
-    "Causal importances from what a site and later ones read, by a residual stream that runs backwards through the model"
+    "Causal importances from what a site and later ones read, by a stream that runs through the model backwards"
     def __init__(self,
         sites:SiteDict, # Site to components
         d:int=256,      # Width of the stream, a multiple of `2*heads`
@@ -289,7 +289,8 @@ class ReverseCI(_Function):
     ):
         super().__init__()
         _check_heads(d, heads, base)
-        by_block = [list(g) for _,g in groupby(sites.keys(), _block_number)] if groups is None else list(map(list, groups))
+        given = groups if groups is not None else (g for _,g in groupby(sites.keys(), _block_number))
+        by_block = [list(g) for g in given]
         if sorted(s for g in by_block for s in g)!=sorted(sites.keys()):
             raise ValueError(f"`groups` have to name each site once: {', '.join(sites.keys())}")
         self.spec = dict(kind='ReverseCI', d=d, hidden=_spec(hidden), heads=heads, ff=ff, base=base, groups=by_block)

@@ -310,7 +310,8 @@ def _check_rule(choose):
     if choose in (within, by_rank):
         name = choose.__name__
         raise TypeError(f"`choose` is a rule, and `{name}` makes one; call it, as in `choose={name}()`")
-    if not callable(choose): raise TypeError(f"`choose` is a rule: `cheapest`, `within()` or `by_rank()`, got {choose!r}")
+    if not callable(choose):
+        raise TypeError(f"`choose` is a rule: `cheapest`, `within()` or `by_rank()`, got {choose!r}")
 
 def cluster(
     m:Memberships,   # Where components fire

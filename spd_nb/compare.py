@@ -246,7 +246,8 @@ class Match:
         f = self.frame.dropna().sort_values('similarity', ascending=False)
         rows = [(k, r.partner, brief(r.similarity), brief(r.mixed)) for k,r in f.head(20).iterrows()]
         left = len(self)-len(f)
-        head = [('components', f'{len(f):,}'+(f', and {left:,} that cannot be compared' if left else '')), ('with a partner of .9 or more', f'{self.share():.1%}'),
+        more = f', and {left:,} that cannot be compared' if left else ''
+        head = [('components', f'{len(f):,}{more}'), ('with a partner of .9 or more', f'{self.share():.1%}'),
             ('the same after mixing', f'{(f.mixed>=.9).mean():.1%}')]
         return html_table(head)+html_table(rows, ('component','partner','similarity','after mixing'))
 
@@ -350,7 +351,8 @@ def weight_change(
     import pandas as pd
     check_kind('dm', dm, Decomposed, "`decompose` and `load` give one")
     gen,rows,total = torch.Generator().manual_seed(seed),[],0.
-    old_model,new_model = (m.target if isinstance(m, Decomposed) else m for m in (dm if before is None else before, changed))
+    compared = dm if before is None else before,changed
+    old_model,new_model = (m.target if isinstance(m, Decomposed) else m for m in compared)
     if old_model is new_model:
         raise ValueError("`changed` is the very model that it is compared with; train a copy, as in "
             "`copy.deepcopy(dm.target)`. If it was trained in place, open the decomposition again with `load` and give "
@@ -369,6 +371,7 @@ def weight_change(
         rows += zip(names, share.tolist(), (share*change).tolist(), along.tolist(), random.tolist())
         total += change
     if not total and (name := _another_change(old_model, new_model)):
-        warnings.warn(f"no weight of a site changed, but {name!r} did; what is not decomposed is not seen", stacklevel=2)
+        said = f"no weight of a site changed, but {name!r} did; what is not decomposed is not seen"
+        warnings.warn(said, stacklevel=2)
     df = pd.DataFrame(rows, columns=['key','share','of_all','moved','random']).set_index('key')
     return df.assign(of_all=df.of_all/max(total, 1e-30)).sort_values('of_all', ascending=False, kind='stable')

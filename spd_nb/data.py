@@ -87,7 +87,8 @@ def sparse_features(
 # %% ../nbs/02_data.ipynb #57aec5a5
 def _sparse_rows(gen, n, batch, p, low, high, merge, exactly=None, together=()):
     x,draw = torch.rand(batch, n, generator=gen)*(high-low)+low,torch.rand(batch, n, generator=gen)
-    on = draw<p if exactly is None else torch.zeros_like(draw, dtype=torch.bool).scatter_(1, draw.topk(exactly, 1).indices, True)
+    if exactly is None: on = draw<p
+    else: on = torch.zeros_like(draw, dtype=torch.bool).scatter_(1, draw.topk(exactly, 1).indices, True)
     for g in together: on[:,g] = on[:,g[:1]]
     x = x*on
     return merged_zeros(x) if merge else x

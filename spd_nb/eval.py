@@ -329,7 +329,8 @@ def _controls(dm, evals, batches, n, measure):
     "Error with importances as masks, relative to that before training, and to that with importances shuffled"
     def error(evals, change=lambda ci: ci):
         return mean_over(lambda o: recon(o, ci_masks(change(o.ci.lower)), everywhere, measure), evals).item()
-    fresh = decompose(dm.target, dm.C, dm.new_ci, lower=dm.lower, seed=1, output=dm.output, upper=dm.upper).to(dm.device)
+    sigmoids = dict(lower=dm.lower, upper=dm.upper)
+    fresh = decompose(dm.target, dm.C, dm.new_ci, seed=1, output=dm.output, **sigmoids).to(dm.device)
     trained = error(evals)
     return _ratio(trained, error(evaluate(fresh, batches, n))),_ratio(trained, error(evals, _shuffled))
 
@@ -360,7 +361,8 @@ def _check_stability(stability, dm):
         raise TypeError("`stability` is the table that the function of that name gives, with a row for each component")
     if stability.found.isna().all(): raise ValueError("none of the components in `stability` could be compared")
     if (of := stability.attrs.get('of')) and of!=fingerprint(dm):
-        raise ValueError("`stability` is about the components of another decomposition; compare this one with other runs")
+        raise ValueError(
+            "`stability` is about the components of another decomposition; compare this one with other runs")
 
 def _found_again(stability):
     "The check whether other runs find the components"

@@ -106,8 +106,8 @@ class MatchView(Evidence):
         if isinstance(names, str) or len(names)!=2:
             raise ValueError(f"`names` are two, one for each run, got {names!r}")
         keys,partners = match.frame.index.tolist(),match.frame.partner.tolist()
-        for name,hs,some,run,of in (('h', h, keys, 'first', match.of[0]), ('other', other, partners, 'other', match.of[1])):
-            if hs is not None: _checked_harvest(name, hs, some, run, of)
+        if h is not None: _checked_harvest('h', h, keys, 'first', match.of[0])
+        if other is not None: _checked_harvest('other', other, partners, 'other', match.of[1])
         self.match,self._harvest = match,h
         self._other = None if other is None else _Unshown(other)
         sides = _about(None if h is None else self, keys),_about(self._other, partners)

@@ -143,7 +143,8 @@ def supernodes(
 
 # %% ../nbs/27a_mechanisms.ipynb #53076657
 def _check_grouping(name, groups):
-    check_kind(name, groups, Mechanisms, "`merges.zero()` and `merges.at()` give one, and `Mechanisms` makes one of lists")
+    source = "`merges.zero()` and `merges.at()` give one, and `Mechanisms` makes one of lists"
+    check_kind(name, groups, Mechanisms, source)
 
 def _check_memberships(name, m): check_kind(name, m, Memberships, "`memberships` gives one")
 

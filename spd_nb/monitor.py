@@ -84,7 +84,8 @@ def _progress(learner, record, sites, points):
     left = (learner.steps-learner.step)/rate if rate else None
     losses = {visible(k):[r.get(k) for r in rows] for k in learner.losses}
     measured = _measured(learner.history, {'step','total','l0',*learner.losses})
-    return dict(measured=measured, step=learner.step, steps=learner.steps, rate=rate, left=left, x=[r['step'] for r in rows],
+    at = dict(step=learner.step, steps=learner.steps, rate=rate, left=left, measured=measured)
+    return dict(**at, x=[r['step'] for r in rows],
         losses=losses, l0=[r.get('l0') for r in rows], sites=sites)
 
 # %% ../nbs/07_monitor.ipynb #e6795054

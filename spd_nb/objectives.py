@@ -222,7 +222,9 @@ def local(
         with torch.no_grad(): then[s] = module(x)
         now[s] = step.dm.at(s)(x, m.mask)
         if (bias := getattr(module, 'bias', None)) is not None: now[s] = now[s]+bias
-        if m.delta is not None: now[s] = now[s]+m.delta[...,None]*(then[s]-step.dm.at(s)(x)-(0 if bias is None else bias))
+        if m.delta is not None:
+            rest = then[s]-step.dm.at(s)(x)
+            now[s] = now[s]+m.delta[...,None]*(rest if bias is None else rest-bias)
     return _mean_square(step, now, then)
 
 def simple(

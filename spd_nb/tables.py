@@ -265,7 +265,8 @@ class _Rows(_Stability):
         """
         import pandas as pd
         if (of := found.attrs.get('of')) and of!=self.manifest['decomposition']:
-            raise ValueError(f"this table is about another decomposition than the one that {self.path} was harvested from")
+            raise ValueError(
+                f"this table is about another decomposition than the one that {self.path} was harvested from")
         if lacks := [c for c in _STABILITY if c not in found.columns]:
             raise ValueError(f"the table has no column {lacks[0]!r}; give the one that `stability` made")
         found = found.dropna(subset=_NUMBERS, how='all')

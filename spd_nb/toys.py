@@ -281,7 +281,7 @@ class _BilinearHead(nn.Module):
 
     def __init__(self, reads, writes):
         super().__init__()
-        # rank-one parts of each matrix, `parts d_out d_in`: what is read and where it goes inside the head, both rotated
+        # rank-one parts of each matrix, `parts d_out d_in`: what is read, and where it goes inside the head
         inside = _rotation(max(len(reads['q']), len(reads['v'])))
         self.parts = {k:torch.einsum('ph,pi->phi', inside[:len(reads[k])], reads[k]) for k in 'qkv'}
         self.parts['o'] = torch.einsum('pi,ph->pih', writes, inside[:len(writes)])
@@ -312,8 +312,8 @@ class BilinearAttention(nn.Module):
         super().__init__()
         if max(bigrams, trigrams)>vocab:
             raise ValueError(f"each token begins one rule at most, and there are {vocab}; got {bigrams} and {trigrams}")
-        self.spec:dict[str,Any] = dict(kind='bilinear', vocab=vocab, context=context, bigrams=bigrams, trigrams=trigrams,
-            seed=seed)
+        sizes = dict(vocab=vocab, context=context, bigrams=bigrams, trigrams=trigrams)
+        self.spec:dict[str,Any] = dict(kind='bilinear', **sizes, seed=seed)
         with seeded(seed):
             R = _rotation(3*vocab+context)  # rows: tokens, tokens before, what comes next, positions
             tok,before,after,pos = R.split([vocab,vocab,vocab,context])
@@ -375,5 +375,5 @@ def ground_truth(
         parts = {f'{name}.{k}':list(p) for name,head in heads.items() for k,p in head.parts.items()}
         return dict(bigram=list(toy._bigram_parts), **parts)
     raise TypeError(
-        f"ground truth is known for TMS, ResidMLP and BilinearAttention, not for {type(toy).__name__}; see the induction tutorial "
-        "for its heads")
+        f"ground truth is known for TMS, ResidMLP and BilinearAttention, not for {type(toy).__name__}; see the "
+        "induction tutorial for its heads")

@@ -213,7 +213,8 @@ def _measured(learner, evaluate):
     except (AttributeError, TypeError, ValueError) as e:
         raise TypeError(f"`evaluate` gives a dict of numbers, got {repr(found)[:200]}") from e
     if taken := next((k for k in numbers if k in learner.losses or k in COLUMNS), None):
-        raise ValueError(f"`evaluate` gives a number called {taken!r}, which the history has already; call it otherwise")
+        raise ValueError(
+            f"`evaluate` gives a number called {taken!r}, which the history has already; call it otherwise")
     return numbers
 
 def _train(learner, run, callbacks, bar, due):

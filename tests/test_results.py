@@ -163,17 +163,22 @@ def test_results_on_circuits_say_what_the_log_says():
 
 def test_results_on_clusters_say_what_the_log_says():
     "Toys whose mechanisms are known, groups of the story model, and the time of a merge"
-    toys = pd.read_csv(RESULTS/'mechanisms_toys.csv').set_index(['toy','alpha','cut'])
-    for name in ('tms_5-2','tms_5-2-id','tms_40-10'):
-        r = toys.loc[name, 3., 'zero']
-        assert (r['rand'], r['across'], r['mixed'])==(1, r['known'], 0)
-    at_1 = toys.xs((1., 'zero'), level=('alpha','cut'))
-    assert (at_1['rand']['tms_5-2'], at_1.groups['tms_5-2-id'], at_1.groups['tms_40-10'])==(1, 4, 20)
-    assert toys.largest_shuffled[toys.known_across>0].max()<=.33
-    told = toys.xs('known number', level='cut')
-    assert told['rand']['tms_5-2'].eq(1).all() and told['rand']['tms_40-10'].eq(1).all()
-    r = toys.loc['resid_1', 3., 'zero']
-    assert (r['components'], r['common'], r['groups'], r['mixed'])==(100, 50, 101, 0)
+    every = pd.read_csv(RESULTS/'mechanisms_toys.csv')
+    assert every.largest_shuffled[every.known_across>0].max()<=.33
+    for threshold in (.01, .1):
+        toys = every[every.threshold==threshold].set_index(['toy','alpha','cut'])
+        for name in ('tms_5-2','tms_5-2-id','tms_40-10'):
+            r = toys.loc[name, 3., 'zero']
+            assert (r['rand'], r['across'], r['mixed'])==(1, r['known'], 0)
+        at_1 = toys.xs((1., 'zero'), level=('alpha','cut'))
+        assert (at_1['rand']['tms_5-2'], at_1.groups['tms_5-2-id'], at_1.groups['tms_40-10'])==(1, 4, 20)
+        told = toys.xs('known number', level='cut')
+        assert told['rand']['tms_5-2'].eq(1).all() and told['rand']['tms_40-10'].eq(1).all()
+        r = toys.loc['resid_1', 3., 'zero']
+        assert (r['components'], r['common'], r['mixed'], r['groups'])==(100, 50, 0, 101 if threshold==.01 else 103)
+    two = every[every.toy=='resid_2'].set_index(['threshold','cut','alpha'])
+    assert two['rand'].loc[.1, 'zero'].round(2).tolist()==[.11,.24,.89,.99,1] and two['rand'].loc[.01].max()<.1
+    assert two.largest_shuffled.max()<.03 and two.loc[(.1, 'zero', 3.), ['across','known_across']].tolist()==[98,98]
     story = pd.read_csv(RESULTS/'mechanisms_story.csv').set_index(['what','alpha'])
     found,chance = story.loc['found'],story.loc['shuffled']
     assert found.groups.tolist()==[19,53,119,236,409]
@@ -228,7 +233,7 @@ def test_what_other_seeds_find():
     assert (set(ships.runs), set(ships.by), len(ships))==({3}, {'firing'}, 681)
     roles = pd.read_csv(RESULTS/'mechanisms_stability_roles.csv')
     by_role = roles.groupby('role')[['weights','firing','effect']].mean()
-    assert by_role.median().round(2).tolist()==[.7,.85,.91]
+    assert by_role.median().round(2).tolist()==[.68,.83,.91]
     here = pd.read_csv(RESULTS/'mechanisms_roles.csv').set_index('role').change_component<=-.5
     both = roles.assign(half=roles.change_best<=-.5).groupby('role').half.all()
-    assert (here.sum(), set(here.index[here])-set(both.index[both]))==(13, {'name'})
+    assert (here.sum(), set(here.index[here])-set(both.index[both]))==(13, {'name','colon_time'})
