@@ -2,7 +2,7 @@
 #   PYTHON=python3.12        which Python makes .venv
 #   TORCH='torch==2.13.0'    what pip is asked for first, e.g. a local wheel
 #   WORKERS=0                pytest processes (2 unless told otherwise; 0 runs the tests in the first one, for a debugger)
-#   ARGS='-k tms -x'         more arguments for pytest, or for make gpu, make toys, make story, make editing, make circuits and make mechanisms
+#   ARGS='-k tms -x'         more arguments for pytest, or for make gpu, make toys, make story, make editing, make circuits, make mechanisms and make apd
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 WORKERS ?= 2
@@ -12,7 +12,7 @@ PY = .venv/bin/python
 STAMP := .venv/stamp-$(shell pwd -P | cksum | cut -d' ' -f1)
 export PLOTLY_RENDERER ?= plotly_mimetype
 
-.PHONY: help install demo test lab docs page bench gpu toys story editing circuits mechanisms export readme check clean
+.PHONY: help install demo test lab docs page bench gpu toys story editing circuits mechanisms apd export readme check clean
 
 help:
 	@echo "make demo    the main job on what ships in data/, writes demo.html"
@@ -21,7 +21,7 @@ help:
 	@echo "make docs    the site, in _docs (needs quarto, and a chromium for the figures)"
 	@echo "make page PAGE=nbs/30_edit.ipynb   one page of it, also without quarto; ARGS=--stored does not run it"
 	@echo "make gpu     the same results on a GPU as on a CPU, speed and memory; make gpu ARGS='--device cpu' runs the checks at their smallest"
-	@echo "make bench   timings; make toys   decompose the toys to convergence; make story ARGS=target   train the story model; make editing   edit it and measure; make circuits ARGS=edges   graphs and circuits; make mechanisms ARGS=toys   clusters and other seeds"
+	@echo "make bench   timings; make toys   decompose the toys to convergence; make story ARGS=target   train the story model; make editing   edit it and measure; make circuits ARGS=edges   graphs and circuits; make mechanisms ARGS=toys   clusters and other seeds; make apd ARGS=tms   attribution-based decompositions"
 	@echo "make export  notebooks -> spd_nb; make check   fail if that changes anything, or ruff or pyright find something; make readme   README.md from nbs/index.ipynb"
 
 install: $(STAMP)
@@ -39,7 +39,7 @@ test: check
 lab: $(STAMP)
 	$(PY) -m jupyterlab --ServerApp.root_dir=nbs --LabApp.default_url=/lab/tree/tutorials $(if $(filter 0,$(shell id -u)),--allow-root)
 
-bench gpu toys story editing circuits mechanisms: $(STAMP)
+bench gpu toys story editing circuits mechanisms apd: $(STAMP)
 	@$(PY) tools/$@.py $(ARGS)
 
 export: $(STAMP)

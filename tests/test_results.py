@@ -14,10 +14,10 @@ from spd_nb.tables import Tables
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT/'tools'))
-import editing, story, toys
+import apd, editing, story, toys
 
 TABLE = pd.read_csv(ROOT/'data'/'results'/'toys.csv')
-SHIPPED = sorted(p.name for p in (ROOT/'data'/'toys').iterdir())
+SHIPPED = sorted(p.name for p in (ROOT/'data'/'toys').iterdir() if p.name!='apd_5-2')
 
 @pytest.mark.parametrize('name', SHIPPED)
 def test_a_shipped_decomposition_gives_the_numbers_of_its_row(name):
@@ -27,6 +27,12 @@ def test_a_shipped_decomposition_gives_the_numbers_of_its_row(name):
         if k in now: assert now[k]==pytest.approx(row[k], rel=2e-3, abs=1e-4), k
     for k,v in now.items():
         if k.startswith(('alive/','fires/')): assert v==row[k], k
+
+def test_the_shipped_apd_gives_the_numbers_of_its_row():
+    row = pd.read_csv(ROOT/'data'/'results'/'apd.csv').set_index(['toy','seed']).loc['tms_5-2', 0]
+    now = apd.figures(load(ROOT/'data'/'toys'/'apd_5-2'), 0)
+    for k,v in now.items(): assert v==pytest.approx(row[k], rel=2e-3, abs=1e-6), k
+    assert now['mmcs']>=.998 and abs(now['ml2r']-.893)<=.02
 
 def test_rows_are_of_known_experiments_and_have_figures():
     assert not TABLE.duplicated(['experiment','seed']).any()
@@ -176,7 +182,7 @@ def test_results_on_clusters_say_what_the_log_says():
         assert told['rand']['tms_5-2'].eq(1).all() and told['rand']['tms_40-10'].eq(1).all()
         r = toys.loc['resid_1', 3., 'zero']
         assert (r['components'], r['common'], r['mixed'], r['groups'])==(100, 50, 0, 101 if threshold==.01 else 103)
-    two = every[every.toy=='resid_2'].set_index(['threshold','cut','alpha'])
+    two = every[every.toy=='resid_2'].set_index(['threshold','cut','alpha']).sort_index()
     assert two['rand'].loc[.1, 'zero'].round(2).tolist()==[.11,.24,.89,.99,1] and two['rand'].loc[.01].max()<.1
     assert two.largest_shuffled.max()<.03 and two.loc[(.1, 'zero', 3.), ['across','known_across']].tolist()==[98,98]
     story = pd.read_csv(RESULTS/'mechanisms_story.csv').set_index(['what','alpha'])
@@ -226,7 +232,7 @@ def test_what_other_seeds_find():
     assert untrained.share_5.round(2).to_dict()==dict(weights=0, firing=.01, effect=.05)
     every = pd.read_parquet(RESULTS/'mechanisms_stability.parquet')
     again = every.groupby(['by','other']).similarity.agg(lambda x: (x>=.9).mean())
-    pd.testing.assert_series_equal(again, runs.share_9.sort_index(), check_names=False, check_dtype=False)
+    pd.testing.assert_series_equal(again, runs.share_9.sort_index(), check_names=False, check_dtype=False, rtol=1e-3)
     ships = Tables(RESULTS.parent/'story'/'harvest').stability
     firing = every[every.by=='firing'].groupby('key').similarity.mean()
     np.testing.assert_allclose(ships.stability, firing[ships.index], rtol=1e-6)
