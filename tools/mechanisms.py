@@ -74,10 +74,11 @@ def toy_rows(name, dm, n, batches, threshold, seeds=20):
         for cut,groups in (('zero', h.zero()), ('known number', h.at(k=len(truth)+bool(len(found)-len(own))))):
             by_chance = [adjusted_rand(shuffled(groups, seed=s).among(own), truth) for s in range(seeds)]
             mixed = sum(any(k in feature for k in groups.of(c)) for c in found if c in common)
+            of_own = groups.among(own)
             rows.append(dict(toy=name, threshold=threshold, alpha=alpha, cut=cut, components=len(own),
-                common=len(found)-len(own), mixed=mixed, known=len(truth), groups=len(groups), known_across=len(truth.several(sites=2)),
-                across=len(groups.among(own).several(sites=2)), rand=adjusted_rand(groups.among(own), truth),
-                shuffled=np.mean(by_chance), largest_shuffled=max(by_chance)))
+                common=len(found)-len(own), mixed=mixed, known=len(truth), groups=len(groups),
+                known_across=len(truth.several(sites=2)), across=len(of_own.several(sites=2)),
+                rand=adjusted_rand(of_own, truth), shuffled=np.mean(by_chance), largest_shuffled=max(by_chance)))
     return rows
 
 def toys():
