@@ -70,7 +70,7 @@ function sites(d) {
 
 // What `evaluate` measures of the model: each number with its course so far
 function measured(d) {
-  return (d.measured || []).map(({ name, values }) => h('tr', {}, h('th', { scope: 'row' }, nameElement(name)), h('td', { class: 'spd-used' }, h('span', { class: 'spd-num' }, formatNumber(values.at(-1))), curve(values.filter(v => v !== null), `${name}, now ${formatNumber(values.at(-1))}`))))
+  return (d.measured || []).flatMap(({ name, values }) => [h('span', {}, nameElement(name)), h('span', { class: 'spd-num' }, formatNumber(values.at(-1))), h('span', {}, curve(values.filter(v => v !== null), `${name}, now ${formatNumber(values.at(-1))}`) ?? '')])
 }
 
 function render({ model, el }) {
@@ -81,7 +81,7 @@ function render({ model, el }) {
   const stop = h('button', { class: 'stop', onclick: press }, 'Stop')
   const bar = h('div', { class: 'spd-progress', role: 'progressbar', 'aria-label': 'steps', 'aria-valuemin': 0 }, fill)
   const legend = h('div', { class: 'spd-losses', role: 'group', 'aria-label': 'losses shown' }), plot = h('div'), table = h('div', { class: 'spd-scroll', tabindex: 0, role: 'region', 'aria-label': 'sites' })
-  const numbers = h('tbody'), own = h('div', { hidden: true }, h('h3', {}, 'Measured'), h('table', { class: 'spd-sites' }, numbers))
+  const numbers = h('div', { class: 'spd-measured' }), own = h('div', { hidden: true }, h('h3', {}, 'Measured'), numbers)
   const panels = h('div', { class: 'spd-panels' }, h('section', {}, h('h3', {}, 'Losses'), legend, plot), h('section', {}, h('h3', {}, 'Components'), table, own))
   body.append(h('div', { class: 'spd-row spd-head' }, title, stop), bar, said, panels)
 
