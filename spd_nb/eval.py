@@ -141,28 +141,50 @@ def mask_table(
     return table
 
 # %% ../nbs/16_eval.ipynb #69d98166
+def _joined(steps):
+    "The lower importances of several batches, one below the other; `ValueError` for sites with rows of their own"
+    rows = [len(o.clean.out) for o in steps]
+    for s in steps[0].ci.lower:
+        if [len(o.ci.lower[s]) for o in steps]!=rows:
+            raise ValueError(f"{s!r} has rows of its own, so one adversary cannot attack several batches; give one")
+    return {s:torch.cat([o.ci.lower[s] for o in steps]) for s in steps[0].ci.lower},rows
+
+def _error_of(steps, rows, measure):
+    "Reconstruction error of several batches under masks of all their rows, each by the number of its positions"
+    total,starts = sum(o.positions for o in steps),np.cumsum([0,*rows])
+    def part(m, a, b): return Mask(m.mask[a:b], m.delta[a:b] if len(m.delta)>1 else m.delta)
+    def error(masks):
+        parts = [recon(o, {s:part(m, a, b) for s,m in masks.items()}, everywhere, measure)*(o.positions/total)
+            for o,a,b in zip(steps, starts, starts[1:])]
+        return torch.stack(parts).sum()
+    return error
+
 def pgd_ladder(
-    step:Step,                              # One of `evaluate`
+    step:Step|list[Step],                   # One of `evaluate`, or several that one adversary attacks together
     measure:Callable|None=None,             # As for `mask_table`
     ladder:Iterable[int]=(20,40,80,160,320), # Ascent steps of each rung
     lr:float=.1,                            # Step size
     scope:Callable=shared,                  # Which positions share a source
     seed:int=0,                             # Of the adversary's start
+    start:Callable=torch.rand,              # `torch.rand`, `torch.ones` or `torch.zeros`
 )->dict[int,float]:                         # Ascent steps to reconstruction error, in the measure's unit
     """Reconstruction error against the strength of an adversary, each rung going on from the one below; a decomposition
     to trust reaches a plateau"""
-    measure,errors,taken = measure or measure_for(step.dm, step.x),{},0
+    steps = [step] if isinstance(step, Step) else step
+    measure,errors,taken = measure or measure_for(steps[0].dm, steps[0].x),{},0
+    if len(steps)>1: ci,error = (found := _joined(steps))[0],_error_of(steps, found[1], measure)
+    else: ci,error = steps[0].ci.lower,lambda m: recon(steps[0], m, everywhere, measure)
     with seeded(seed):
-        path = ascents(lambda m: recon(step, m, everywhere, measure), step.ci.lower, lr, scope)
+        path = ascents(error, ci, lr, scope, start)
         masks = next(path)
         for n in sorted(ladder):
             while taken<n: masks,taken = next(path),taken+1
-            with torch.no_grad(): errors[n] = recon(step, masks, everywhere, measure).item()
+            with torch.no_grad(): errors[n] = error(masks).item()
     return errors
 
 # %% ../nbs/16_eval.ipynb #8bcb542d
 def pgd_recon(
-    step:Step,                  # One of `evaluate`
+    step:Step|list[Step],       # As for `pgd_ladder`
     measure:Callable|None=None, # As for `mask_table`
     steps:int=20,               # Ascent steps
     **kw,                       # As for `pgd_ladder`
