@@ -157,6 +157,10 @@ class Learner(_RunState):
         with unrounded(self.dm.device): return self._observe(x, weight)
 
     def _observe(self, x, weight):
+        if weight is not None and hasattr(self.dm.ci_fn, 'of_run'):
+            raise ValueError(
+                f"importances of {type(self.dm.ci_fn).__name__} count rows, and batch {self.step} has rows of other "
+                "weights than 1; give each row by itself, as with `merge=False`")
         run = self.view(self.dm) if self.view else self.dm
         try: clean = run.clean(x)
         except (RuntimeError, IndexError) as e:

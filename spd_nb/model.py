@@ -278,7 +278,7 @@ class Decomposed(_Masked):
         acts:dict[str,Tensor], # Activations on the same batch
     )->dict[str,Float[Tensor, "*batch C"]]:
         "The output of the causal-importance function by site, before the sigmoid"
-        of_run:Any = getattr(self.ci_fn, 'of_run', None)
+        of_run:Any = getattr(self.ci_fn, 'of_run', None)  # a function that runs the model itself, such as `TopK`
         if of_run is not None: return of_run(self, clean)
         reads = {s:cs.read(get_site(self.target, s), clean.inputs[s]) for s,cs in self.components.items()}
         pre = self.ci_fn(reads, acts) if clean.text is None else self.ci_fn(reads, acts, clean.text)

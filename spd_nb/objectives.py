@@ -355,5 +355,9 @@ def preset(
     x=None,        # A batch, as for `measure_for`
 )->Losses:         # `vpd_losses()` for the logits of a language model, else `spd_losses()` with the measure that fits
     "The losses to start from when none are given"
+    if hasattr(dm.ci_fn, 'of_run'):
+        raise ValueError(
+            f"importances of {type(dm.ci_fn).__name__} are computed and not learnt, so these losses would not train "
+            "them; give the losses, such as `apd_losses()`")
     measure = measure_for(dm, x)
     return vpd_losses() if is_lm(dm.target) and measure is kl else spd_losses(measure=measure)
