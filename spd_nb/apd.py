@@ -18,7 +18,7 @@ from .masks import Mask, ci_masks
 from .measures import mse
 from .model import Decomposed, decompose
 from .objectives import Losses, ci_masked, faithful, hidden, simple
-from .topk import TopK
+from .topk import TopK, refuse_weights
 if TYPE_CHECKING: import pandas as pd
 
 # %% ../nbs/17_apd.ipynb #9c5429d5
@@ -103,7 +103,8 @@ def scrub(
     gate,gen,rows = _gate(dm),torch.Generator().manual_seed(seed),[]
     def error(out, ref): return (out-ref).square().mean(-1) if measure is None else measure(out, ref)
     for batch in Feed(batches).some(n):
-        x,_ = unpacked(batch, dm.target, dm.device)
+        x,weight = unpacked(batch, dm.target, dm.device)
+        refuse_weights(dm, weight)
         on,ref = gate.gates(dm, x).cpu(),dm(x)
         kept = dict(top_k=on, scrubbed=~_removed(on, gen, False), anti_scrubbed=~_removed(on, gen, True),
             all_components=torch.ones_like(on))

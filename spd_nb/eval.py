@@ -25,6 +25,7 @@ from .measures import FIRES, check_finite, l0, next_token_ce, position_mean, pre
 from .model import Decomposed, decompose
 from .objectives import Step, measure_for, recon, site_outputs
 from .targets import fingerprint
+from .topk import refuse_weights
 
 # %% ../nbs/16_eval.ipynb #a6eaec0f
 @torch.no_grad()
@@ -36,6 +37,7 @@ def evaluate(
     "Run the target and compute importances on the first `n` batches"
     def observe(batch):
         x,weight = unpacked(batch, dm.target, dm.device)
+        refuse_weights(dm, weight)
         clean = dm.clean(x)
         return Step(dm, dm, x, weight, clean, dm.ci(clean=clean), 1.)
     return [observe(batch) for batch in Feed(batches).some(n)]

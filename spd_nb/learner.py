@@ -21,6 +21,7 @@ from .losses import faithfulness
 from .measures import l0
 from .model import Decomposed
 from .objectives import Adversarial, Losses, Step, callable_name, loss_arguments, preset, stable_repr
+from .topk import refuse_weights
 
 # %% ../nbs/14b_learner.ipynb #c9a93889
 def warm_up(
@@ -157,10 +158,7 @@ class Learner(_RunState):
         with unrounded(self.dm.device): return self._observe(x, weight)
 
     def _observe(self, x, weight):
-        if weight is not None and hasattr(self.dm.ci_fn, 'of_run'):
-            raise ValueError(
-                f"importances of {type(self.dm.ci_fn).__name__} count rows, and batch {self.step} has rows of other "
-                "weights than 1; give each row by itself, as with `merge=False`")
+        refuse_weights(self.dm, weight)
         run = self.view(self.dm) if self.view else self.dm
         try: clean = run.clean(x)
         except (RuntimeError, IndexError) as e:

@@ -16,6 +16,7 @@ from .keys import Key, SiteError, keys_of, nearest
 from .measures import FIRES, times_for
 from .model import Decomposed, chosen_sites
 from .targets import fingerprint
+from .topk import refuse_weights
 if TYPE_CHECKING: import pandas as pd
 
 # %% ../nbs/27_memberships.ipynb #2f24d06d
@@ -104,6 +105,7 @@ def _sampled(times, per_row, gen):
 def _fires(dm, batch, threshold, sites, per_row, gen):
     "`n k` bools: the components that fire at some positions of a batch"
     x,weight = unpacked(batch, dm.target, dm.device)
+    refuse_weights(dm, weight)
     g = {s:v.detach() for s,v in dm.ci(clean=dm.clean(x)).lower.items() if s in sites}
     shapes = {s:v.shape[:-1] for s,v in g.items()}
     if len(set(shapes.values()))>1:
