@@ -48,14 +48,15 @@ def apd_losses(
     simplicity:float=.7,  # Coefficient of the Schatten norm (their alpha)
     p:float=1.,           # Of that norm, above 0
     faith:float=1.,       # Coefficient of faithfulness
-    acts:float=0.,        # Coefficient of the error of what sites return, after `after`; 1 for residual MLPs
-    after:Callable=torch.relu, # What the model applies to it
+    acts:float=0.,        # Coefficient of the error of hidden activations; 1 for residual MLPs
+    acts_of:str|Iterable[str]|None=None, # Sites that return them, such as `'*mlp_in'`; `None` takes all
+    after:Callable=torch.relu, # What the model applies to them
     measure:Callable=mse, # How outputs are compared
 )->Losses:
     "The losses of APD, with its coefficients for TMS 5-2 (for 40-10: `minimality=10, simplicity=20, p=.9`)"
     losses:Losses = dict(faithfulness=(faith, faithful), minimality=(minimality, partial(ci_masked, measure=measure)),
         simplicity=(simplicity, partial(simple, p=p)))
-    if acts: losses['activations'] = acts,partial(hidden, masks=ci_masks, after=after)
+    if acts: losses['activations'] = acts,partial(hidden, masks=ci_masks, after=after, sites=acts_of)
     return losses
 
 # %% ../nbs/17_apd.ipynb #42f0a6db

@@ -135,14 +135,21 @@ class Contributions(NamedTuple):
 @torch.no_grad()
 def neuron_contributions(
     dm:Decomposed, # A decomposed `ResidMLP`, both matrices of every layer
+    # Components, if each is the sum of several pieces (APD), and reads and writes by itself; `None` takes pieces
+    n:int|None=None,
 )->Contributions:
-    "Contribution of each neuron to the output of each feature: read-in times read-out (SPD, neuron contributions)"
+    """Contribution of each neuron to the output of each feature: read-in of a component times read-out of the model or,
+    in APD, of the same component (SPD, neuron contributions)"""
     toy:Any = dm.target
     W_E,target,parts,which = toy.W_E,[],[],[]
     for i,layer in enumerate(toy.layers):
         read,write = dm.at(f'layers.{i}.mlp_in'),dm.at(f'layers.{i}.mlp_out')
         target.append((W_E@layer.mlp_in.weight.T)*(W_E@layer.mlp_out.weight))
-        by_component = (W_E@read.V).T[:,:,None]*read.U[:,None,:]*(W_E@write.weight)  # C n neurons
+        reads = torch.einsum('fcr,crn->cfn', (W_E@read.V).unflatten(1, (n or read.C, -1)),
+            read.U.unflatten(0, (n or read.C, -1)))  # components features neurons
+        writes = W_E@write.weight if n is None else torch.einsum('ncr,crf->cfn', write.V.unflatten(1, (n, -1)),
+            (write.U@W_E.T).unflatten(0, (n, -1)))
+        by_component = reads*writes
         c = by_component.amax(-1).argmax(0)
         parts.append(by_component[c, torch.arange(len(W_E))])
         which.append(c)

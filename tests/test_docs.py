@@ -330,6 +330,25 @@ def test_names_in_the_glossary_and_for_newcomers_are_there():
     found = {n for s in cells('07_glossary.ipynb')+here for n in re.findall(r'`([A-Za-z_]\w*)(?:\([^`]*\))?`', s)}
     assert len(found&ours)>80 and not found-ours-parts
 
+PUBLISHED = '''UnmaskedReconLoss, CIMaskedReconLoss, layerwise and subset forms, PGDReconLoss, over several batches,
+StochasticHiddenActsReconLoss, n_mask_samples, static_probability, persistent PGD,
+repeat_across_batch, attention-pattern, local objective, hidden_dims, mlp_hidden_dim, rope_base,
+global_reverse_residual, sigmoid_type: normal, swish_hard, detach_inputs, importance noise,
+warmup_pct, exponential, faithfulness_warmup_steps, pretrained run, evaluation metrics, BatchTopK,
+Schatten, activation reconstruction, scrubbing, p_anneal_final_p, exactly_one_active, synced_inputs,
+GELU, key-value, bilinear, skip-trigrams, importance histograms, density spectra, L0 by group,
+network diagram, activation scatter, Pareto data, per-token KL, tied weights'''
+
+def test_words_of_the_papers_and_of_their_code_lead_to_our_names():
+    ours = {n for m in MODULES for n in exported(m)[0]}
+    page = json.loads((ROOT/'nbs'/'howto'/'08_coming_from.ipynb').read_text(encoding='utf-8'))
+    rows = [r[2:].split(' | ', 1) for c in page['cells'] for r in ''.join(c['source']).splitlines()
+        if r.startswith('| ') and ' | ' in r[2:]]
+    for word in re.split(r',\s+', PUBLISHED):
+        here = [h for there,h in rows if word in there]
+        names = {n for h in here for n in re.findall(r'\w+', h)}
+        assert names&ours, word
+
 # pictures and small screens
 
 def test_every_picture_has_words_and_is_used(pages):
