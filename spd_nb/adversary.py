@@ -39,25 +39,35 @@ def per_position(
     return (1,)*min(1, len(shape))+tuple(shape[1:])
 
 # %% ../nbs/12a_adversary.ipynb #a77a0a0b
-def _rows(shape, n): return (n,)*min(1, len(shape))+tuple(shape[1:])
+def _repeated(shape, n): return (n,)*min(1, len(shape))+tuple(shape[1:])
 
 def repeated(
     n:int, # Rows of sources; the batch is that many rows, or a multiple
 )->Callable: # A scope, like `shared`
     "The scope with a source for every position of `n` rows, which repeat over the batch"
     if n<1: raise ValueError(f"there is at least one row of sources, got {n}")
-    return partial(_rows, n=n)
+    return partial(_repeated, n=n)
 
 # %% ../nbs/12a_adversary.ipynb #ebf6029e
+def _started(start, site, shape, like):
+    "Sources of a site to start from; `ValueError` for those that are not in [0,1]"
+    r = start(*shape, device=like.device, dtype=full_precision(like).dtype)
+    if start in (torch.rand, torch.zeros, torch.ones): return r  # to look at them would wait for a GPU
+    if not ((r>=0)&(r<=1)).all():
+        raise ValueError(
+            f"sources are in [0,1], but `start` gives {site!r} values from {r.min():.3g} to {r.max():.3g}; "
+            "`torch.rand`, `torch.zeros` and `torch.ones` start in that range")
+    return r
+
 def sources_like(
     ci:dict[str,Float[Tensor, "*batch _C"]],      # Site to causal importances, for their shapes
     # Which positions share a source: `each`, `shared`, `per_position`, `repeated(n)`
     scope:Callable=each,
-    start:Callable=torch.rand,                    # Values to start from: `torch.rand`, `torch.zeros` or `torch.ones`
+    # Values in [0,1] to start from: `torch.rand`, `torch.zeros`, `torch.ones`, or a function with their arguments
+    start:Callable=torch.rand,
 )->dict[str,Float[Tensor, "*_batch _C_and_delta"]]: # Site to sources in [0,1], in `full_precision`
     "Sources for an adversary to start from"
-    return {s:start(*scope(g.shape[:-1]), g.shape[-1]+1, device=g.device, dtype=full_precision(g).dtype)
-        for s, g in ci.items()}
+    return {s:_started(start, s, (*scope(g.shape[:-1]), g.shape[-1]+1), g) for s,g in ci.items()}
 
 # %% ../nbs/12a_adversary.ipynb #eae8de8f
 def source_gradients(
@@ -79,6 +89,10 @@ def _climb(loss, ci, sources, lr):
         grads = source_gradients(up, leaves)
         sources = {s:(r.detach()+lr*grads[s].sign()).clamp(0,1) for s,r in leaves.items()}
 
+def _check_climb(steps, lr):
+    if steps<0: raise ValueError(f"`steps` is a number of ascents, at least 0, got {steps}")
+    if not lr>=0: raise ValueError(f"`lr` is a step upwards, at least 0, got {lr}")
+
 @with_gradients
 def worst_sources(
     # Function from masks to the loss to raise; a site it does not use keeps its first sources
@@ -90,6 +104,7 @@ def worst_sources(
     start:Callable=torch.rand,               # As for `sources_like`
 )->dict[str,Tensor]:                         # Site to sources, without gradient
     "The sources that raise a loss most, as projected gradient ascent finds them (VPD)"
+    _check_climb(steps, lr)
     ci = {s:g.detach() for s,g in ci.items()}
     return next(islice(_climb(loss, ci, sources_like(ci, scope, start), lr), steps, None))
 
@@ -103,6 +118,7 @@ def ascents(
     start:Callable=torch.rand,               # As for `sources_like`
 )->Iterator[dict[str,Mask]]: # Masks, without gradient: the start, then those after each step, without end
     "Projected gradient ascent on the sources of masks, step by step"
+    _check_climb(0, lr)
     ci = {s:g.detach() for s,g in ci.items()}
     for sources in _climb(loss, ci, sources_like(ci, scope, start), lr):
         yield sourced_masks(ci, {s:r.detach() for s,r in sources.items()})
@@ -151,6 +167,7 @@ class PersistentPGD:
         schedule:Callable|None=None, # From the fraction of the run that is done, in [0,1], to a factor on `lr`
         start:Callable=torch.rand, # Values to start from, as for `sources_like`
     ):
+        _check_climb(steps, lr)
         self.steps,self.lr,self.betas,self.scope,self.schedule,self.start = steps,lr,betas,scope,schedule,start
         self.progress = 0.  # fraction of the run that is done; set in every training step
         self.sources,self.m,self.v,self.t = {},{},{},0  # site to sources and their moments, made by the first `masks`

@@ -29,10 +29,14 @@ def decompose_apd(
     k:float,             # Components in use per input, on average
     rank:int|None=None,  # Of each component's matrix; `None` takes full rank
     of_components:bool=False, # As for `attributions`; the paper has it for TMS 5-2 alone
-    **kw,                # As for `decompose`: `tied`, `init`, `seed`, `output`, `batch`
+    **kw,                # As for `decompose`: `tied`, `twice`, `init`, `seed`, `output`, `batch`
 )->Decomposed:           # Ready for `fit` with `apd_losses`
     "Components of full or bounded rank, gated by attributions (APD)"
     if n<1: raise ValueError(f"a decomposition has at least one component, got {n}")
+    if clash := next((name for name in ('C','ci','lower','upper') if name in kw), None):
+        raise TypeError(f"`{clash}` does not apply: `n` and `rank` say how many pieces there are, and gates are 0 or 1")
+    if isinstance(sites, dict):
+        raise TypeError("`sites` are paths or globs without numbers: each component has a matrix at every site")
     if rank is not None and rank<1: raise ValueError(f"`rank` is at least 1, got {rank}")
     widths = {}
     for s in match_sites(target, sites):
@@ -54,6 +58,8 @@ def apd_losses(
     measure:Callable=mse, # How outputs are compared
 )->Losses:
     "The losses of APD, with its coefficients for TMS 5-2 (for 40-10: `minimality=10, simplicity=20, p=.9`)"
+    if not acts and acts_of is not None:
+        raise ValueError("`acts_of` names sites for a loss whose coefficient is 0; give `acts` too")
     losses:Losses = dict(faithfulness=(faith, faithful), minimality=(minimality, partial(ci_masked, measure=measure)),
         simplicity=(simplicity, partial(simple, p=p)))
     if acts: losses['activations'] = acts,partial(hidden, masks=ci_masks, after=after, sites=acts_of)
@@ -102,7 +108,11 @@ def scrub(
     "Error on each input with the components in use alone, and without half of the components (APD)"
     import pandas as pd
     gate,gen,rows = _gate(dm),torch.Generator().manual_seed(seed),[]
-    def error(out, ref): return (out-ref).square().mean(-1) if measure is None else measure(out, ref)
+    def error(out, ref):
+        e = (out-ref).square().mean(-1) if measure is None else measure(out, ref)
+        if e.shape!=out.shape[:1]:
+            raise ValueError(f"`measure` gives a number per row, got shape {tuple(e.shape)} for {len(out)} rows")
+        return e
     for batch in Feed(batches).some(n):
         x,weight = unpacked(batch, dm.target, dm.device)
         refuse_weights(dm, weight)

@@ -70,8 +70,6 @@ def _normal(*shape, fan, gain=1.):
     "A parameter of normally distributed numbers of variance `gain/fan`"
     return nn.Parameter(torch.randn(*shape)*math.sqrt(gain/fan))
 
-def _spec(hidden): return hidden if isinstance(hidden, int) else list(hidden)  # as a save can hold it
-
 class _Function(nn.Module):
     "A causal-importance function that computes in its own precision, whatever the target's or autocast's"
     def forward(self,
@@ -101,10 +99,11 @@ class _PerSite(_Function):
 
 # %% ../nbs/11_ci.ipynb #f037d5e6
 def _widths(hidden):
-    "Units of each hidden layer, from a number or several"
-    several = [hidden] if isinstance(hidden, int) else list(hidden)
-    if not several or min(several)<1: raise ValueError(f"a hidden layer has at least one unit, got {hidden}")
-    return several
+    "`hidden` as a save can hold it, and the units of each hidden layer; a generator can be read only once"
+    held = hidden if isinstance(hidden, int) else list(hidden)
+    several = [held] if isinstance(held, int) else held
+    if not several or min(several)<1: raise ValueError(f"a hidden layer has at least one unit, got {held}")
+    return held,several
 
 class _Private(nn.Module):
     "Private networks: the hidden layers after the first, and the last layer, of every component"
@@ -138,8 +137,8 @@ class ScalarCI(_PerSite):
         hidden:int|Iterable[int]=16, # Units of each private MLP; several numbers make several hidden layers
         detached:bool=False, # Keep gradients of importances away from the components?
     ):
-        widths = _widths(hidden)
-        super().__init__(sites, lambda cs: _Scalar(cs, widths, detached), hidden=_spec(hidden), detached=detached)
+        held,widths = _widths(hidden)
+        super().__init__(sites, lambda cs: _Scalar(cs, widths, detached), hidden=held, detached=detached)
 
 # %% ../nbs/11_ci.ipynb #7ef4e558
 class _Vector(_Private):
@@ -159,8 +158,8 @@ class VectorCI(_PerSite):
         sites:SiteDict, # Site to components
         hidden:int|Iterable[int]=16, # Units of each private MLP; several numbers make several hidden layers
     ):
-        widths = _widths(hidden)
-        super().__init__(sites, lambda cs: _Vector(cs, widths), hidden=_spec(hidden))
+        held,widths = _widths(hidden)
+        super().__init__(sites, lambda cs: _Vector(cs, widths), hidden=held)
 
 # %% ../nbs/11_ci.ipynb #a3ff41ae
 class _Shared(nn.Module):
@@ -182,8 +181,8 @@ class SharedCI(_PerSite):
         sites:SiteDict,  # Site to components
         hidden:int|Iterable[int]=128, # Units of each site's MLP; several numbers make several hidden layers
     ):
-        widths = _widths(hidden)
-        super().__init__(sites, lambda cs: _Shared(cs.d_read, cs.C, widths), hidden=_spec(hidden))
+        held,widths = _widths(hidden)
+        super().__init__(sites, lambda cs: _Shared(cs.d_read, cs.C, widths), hidden=held)
 
 # %% ../nbs/11_ci.ipynb #f869e57c
 def _check_alike(kind, reads):
@@ -203,10 +202,11 @@ class GlobalCI(_Function):
         hidden:int|Iterable[int]=512, # Units of the MLP; several numbers make several hidden layers
     ):
         super().__init__()
-        self.spec = dict(kind='GlobalCI', hidden=_spec(hidden))
+        held,widths = _widths(hidden)
+        self.spec = dict(kind='GlobalCI', hidden=held)
         self.names = sorted(sites.keys())
         self.Cs = [sites[s].C for s in self.names]
-        self.mlp = _Shared(sum(sites[s].d_read for s in self.names), sum(self.Cs), _widths(hidden))
+        self.mlp = _Shared(sum(sites[s].d_read for s in self.names), sum(self.Cs), widths)
 
     def predict(self, reads, acts, text)->dict:
         _check_alike(type(self).__name__, reads)
@@ -293,10 +293,12 @@ class ReverseCI(_Function):
         by_block = [list(g) for g in given]
         if sorted(s for g in by_block for s in g)!=sorted(sites.keys()):
             raise ValueError(f"`groups` have to name each site once: {', '.join(sites.keys())}")
-        self.spec = dict(kind='ReverseCI', d=d, hidden=_spec(hidden), heads=heads, ff=ff, base=base, groups=by_block)
+        if not all(by_block): raise ValueError(f"each of `groups` has at least one site, got {by_block}")
+        held,widths = _widths(hidden)
+        self.spec = dict(kind='ReverseCI', d=d, hidden=held, heads=heads, ff=ff, base=base, groups=by_block)
         self.groups = by_block
         self.Cs = {s:cs.C for s,cs in sites.items()}
-        self.readers = nn.ModuleList(_Shared(sum(sites[s].d_read for s in g), d, _widths(hidden)) for g in by_block)
+        self.readers = nn.ModuleList(_Shared(sum(sites[s].d_read for s in g), d, widths) for g in by_block)
         self.answers = nn.ModuleList(nn.Linear(d, sum(self.Cs[s] for s in g)) for g in by_block)
         self.transitions = nn.ModuleList(_Block(d, heads, ff or 4*d, base) for _ in by_block[1:])
 

@@ -71,7 +71,8 @@ def sparse_features(
     seed:int=0,       # Another seed, another stream
     merge:bool=False, # Give `Weighted` batches with the all-zero rows merged?
     exactly:int|None=None, # Number of features that are active in every row, at random, in place of `p`
-    together:Iterable[Iterable[int]]=(), # Groups of features that are active together, when the first of them is
+    # Groups of features that are active together, when the first of them is; not with `exactly`
+    together:Iterable[Iterable[int]]=(),
 )->Batches:           # Batches of B n
     "Rows of `n` features, each active with probability `p` (TMS and residual MLP toys)"
     if not 0<p<=1: raise ValueError(f"`p` is a probability above 0, got {p}")
@@ -81,6 +82,10 @@ def sparse_features(
     every = [j for g in groups for j in g]
     if len(set(every))<len(every) or not set(every)<=set(range(n)):
         raise ValueError(f"`together` has features from 0 to {n-1}, each in one group, got {groups}")
+    if exactly is not None and groups:
+        raise ValueError(
+            f"`exactly`={exactly} active features per row and `together`={groups} contradict each other, as a group "
+            "is active or not as a whole; give one of the two")
     how = dict(exactly=exactly, together=groups) if exactly is not None or groups else {}
     return Batches(partial(_sparse_rows, n=n, batch=batch, p=p, low=low, high=high, merge=merge, **how), seed)
 

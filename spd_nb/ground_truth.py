@@ -59,6 +59,13 @@ def dense_error(
     return int((~(g[:,:k].amax(0)>=1-tol)).sum()+(~(g[:,k:]<=tol)).sum())
 
 # %% ../nbs/16a_ground_truth.ipynb #78b8c3ba
+def _number(cs, n, name):
+    "How many components there are; `ValueError` if the pieces do not divide among them"
+    if n is not None and (n<1 or cs.C%n):
+        raise ValueError(
+            f"{name} has {cs.C} pieces, which do not divide among {n} components; `n` has to be a divisor of {cs.C}")
+    return cs.C if n is None else n
+
 @torch.no_grad()
 def columns(
     W:Float[Tensor, "d_out d_in"], # A weight whose columns are the known mechanisms
@@ -70,7 +77,8 @@ def columns(
     """The component most similar to each column of a weight: its cosine (cos), its length relative to the column
     (ratio), and the length of what it writes for other columns, relative to this one (off)"""
     import pandas as pd
-    by_input = (cs.V.T[:,:,None]*cs.U[:,None,:]).unflatten(0, (n or cs.C, -1)).sum(1)  # n d_in d_out
+    C = _number(cs, n, 'the site')
+    by_input = (cs.V.T[:,:,None]*cs.U[:,None,:]).unflatten(0, (C, -1)).sum(1)  # n d_in d_out
     size = by_input.norm(dim=(1,2))
     cos = F.cosine_similarity(by_input, W.T, dim=-1).masked_fill((size<=above*size.max())[:,None], -1.)
     c = cos.argmax(0)
@@ -145,8 +153,9 @@ def neuron_contributions(
     for i,layer in enumerate(toy.layers):
         read,write = dm.at(f'layers.{i}.mlp_in'),dm.at(f'layers.{i}.mlp_out')
         target.append((W_E@layer.mlp_in.weight.T)*(W_E@layer.mlp_out.weight))
-        reads = torch.einsum('fcr,crn->cfn', (W_E@read.V).unflatten(1, (n or read.C, -1)),
-            read.U.unflatten(0, (n or read.C, -1)))  # components features neurons
+        C,_ = _number(read, n, f"'layers.{i}.mlp_in'"),_number(write, n, f"'layers.{i}.mlp_out'")
+        reads = torch.einsum('fcr,crn->cfn', (W_E@read.V).unflatten(1, (C, -1)),
+            read.U.unflatten(0, (C, -1)))  # components features neurons
         writes = W_E@write.weight if n is None else torch.einsum('ncr,crf->cfn', write.V.unflatten(1, (n, -1)),
             (write.U@W_E.T).unflatten(0, (n, -1)))
         by_component = reads*writes

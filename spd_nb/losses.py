@@ -27,7 +27,7 @@ def faithfulness(
 def _usage(ci, p, eps, weight):
     "Mean of `ci**p` over positions, per component"
     if p<=0: raise ValueError(f"`p` must be positive, got {p}")
-    ci = full_precision(ci)  # in float16 `eps` would be 0
+    ci = full_precision(ci).clamp(min=0)  # in float16 `eps` would be 0
     return position_mean(ci if p==1 else (ci+eps).pow(p), weight)
 
 def _bits(f, n_ref, ci, weight):
@@ -37,7 +37,7 @@ def _bits(f, n_ref, ci, weight):
 
 # %% ../nbs/13_losses.ipynb #8923518c
 def importance_minimality(
-    ci:Float[Tensor, "*batch C"],              # Upper causal importances: at least 0, may exceed 1
+    ci:Float[Tensor, "*batch C"],              # Upper causal importances; may exceed 1, and cost nothing below 0
     p:float=2.,                                # Exponent; below 1 favours few large importances over many small ones
     eps:float=1e-12,                           # Keeps the gradient finite at `ci==0` when `p<1`
     weight:Shaped[Tensor, "*batch"]|None=None, # How often each position counts
@@ -51,7 +51,7 @@ def importance_minimality(
 
 # %% ../nbs/13_losses.ipynb #b58d26b7
 def frequency_minimality(
-    ci:Float[Tensor, "*batch C"],              # Upper causal importances: at least 0, may exceed 1
+    ci:Float[Tensor, "*batch C"],              # Upper causal importances; may exceed 1, and cost nothing below 0
     p:float=2.,                                # Exponent, as in `importance_minimality`
     n_ref:int|None=None,                       # Positions per step over all processes; `None` counts this batch's
     eps:float=1e-12,                           # As in `importance_minimality`
@@ -66,7 +66,7 @@ def frequency_minimality(
 
 # %% ../nbs/13_losses.ipynb #25dd49a9
 def simplicity(
-    on:dict[str,Float[Tensor, "*batch _C"]], # Site to how much of each piece is kept
+    on:dict[str,Float[Tensor, "*batch _C"]], # Site to how much of each piece is kept; below 0 it is not in use
     V:dict[str,Float[Tensor, "_i _C"]],      # Site to what its pieces read
     U:dict[str,Float[Tensor, "_C _o"]],      # Site to what they write
     p:float=1.,                              # Of the norm, above 0
@@ -74,14 +74,14 @@ def simplicity(
 )->Float[Tensor, ""]:                        # Mean over positions, divided by the number of decomposed parameters
     "Schatten norm of the pieces that are kept, as the sum of their sizes to the power `p` (APD)"
     if p<=0: raise ValueError(f"`p` must be positive, got {p}")
-    total = sum(position_mean(on[s], None)@(full_precision(V[s]).square().sum(0)*full_precision(U[s]).square().sum(1)
-        +eps).pow(p/2) for s in on)
+    def squared(s): return full_precision(V[s]).square().sum(0)*full_precision(U[s]).square().sum(1)
+    total = sum(position_mean(on[s].clamp(min=0), None)@(squared(s)+eps).pow(p/2) for s in on)
     assert isinstance(total, Tensor)
     return total/sum(V[s].shape[0]*U[s].shape[1] for s in on)
 
 # %% ../nbs/13_losses.ipynb #060d0dca
 def smooth_l0(
-    ci:Float[Tensor, "*batch C"],              # Upper causal importances: at least 0, may exceed 1
+    ci:Float[Tensor, "*batch C"],              # Upper causal importances; may exceed 1, and cost nothing below 0
     gamma:float=.1,                            # Importance that counts half; towards 0 this becomes the L0
     weight:Shaped[Tensor, "*batch"]|None=None, # How often each position counts
     # Coefficient of a frequency term: each component's share times its bits, as in `frequency_minimality`
@@ -93,7 +93,7 @@ def smooth_l0(
     A differentiable L0: the number of importances well above `gamma`
     """
     if gamma<=0: raise ValueError(f"`gamma` must be positive, got {gamma}")
-    sq = full_precision(ci).square()
+    sq = full_precision(ci).clamp(min=0).square()
     f = position_mean(sq/(sq+gamma**2), weight)
     return (f*(1+beta*_bits(f, n_ref, ci, weight)) if beta else f).sum()
 

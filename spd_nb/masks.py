@@ -45,6 +45,15 @@ def constant_masks(
     return {s:Mask(torch.full_like(g, value)) for s,g in ci.items()}
 
 # %% ../nbs/12_masks.ipynb #8dd551a1
+def _over_batch(site, r, g):
+    "Sources repeated over the rows of a batch; `ValueError` if these are no multiple of theirs"
+    if r.ndim!=g.ndim or g.ndim<2 or min(len(r), len(g))<2 or len(r)==len(g): return r
+    if len(g)%len(r):
+        raise ValueError(
+            f"the {len(g)} rows of {site!r} do not divide by the {len(r)} rows of its sources; give a batch of "
+            f"{len(r)} rows or a multiple, or other rows of sources")
+    return r.repeat(len(g)//len(r), *[1]*(r.ndim-1))
+
 def sourced_masks(
     ci:dict[str,Float[Tensor, "*batch _C"]],                  # Site to lower causal importances
     # Site to noise or adversary in [0,1]; the last column is the delta's
@@ -54,15 +63,12 @@ def sourced_masks(
 
     A few rows of sources, whose number divides that of the batch, are repeated.
     """
-    def repeated(r, g):
-        if r.ndim!=g.ndim or g.ndim<2 or not 1<len(r)<len(g) or len(g)%len(r): return r
-        return r.repeat(len(g)//len(r), *[1]*(r.ndim-1))
     for s,g in ci.items():
         if sources[s].shape[-1]!=g.shape[-1]+1:
             raise ValueError(
                 f"the sources of {s!r} have {sources[s].shape[-1]} columns; its {g.shape[-1]} components and the "
                 f"delta need {g.shape[-1]+1}")
-    full = {s:repeated(sources[s], g) for s,g in ci.items()}
+    full = {s:_over_batch(s, sources[s], g) for s,g in ci.items()}
     return {s:Mask(torch.addcmul(g, 1-g, full[s][...,:-1]), full[s][...,-1]) for s,g in ci.items()}
 
 # %% ../nbs/12_masks.ipynb #d460f352
@@ -131,7 +137,7 @@ def subset(
     return {s:on[shape][i] for i,(s,shape) in enumerate(shapes.items())}
 
 # %% ../nbs/12_masks.ipynb #70377122
-def _chance(masks, p):
+def _with_chance(masks, p):
     return {s:torch.rand(m.mask.shape[:-1], device=m.mask.device)<p for s,m in masks.items()}
 
 def with_chance(
@@ -139,4 +145,4 @@ def with_chance(
 )->Callable: # A function from masks to the route
     "A route with components at each site and position with a fixed probability, each on its own"
     if not 0<p<=1: raise ValueError(f"`p` is a probability above 0, got {p}")
-    return partial(_chance, p=p)
+    return partial(_with_chance, p=p)

@@ -8,7 +8,7 @@ __all__ = ['Losses', 'Step', 'recon', 'faithful', 'sparse', 'smooth_sparse', 'un
            'loss_arguments', 'Adversarial', 'spd_losses', 'vpd_losses', 'measure_for', 'preset']
 
 # %% ../nbs/14a_objectives.ipynb #f75a2384
-import re
+import inspect, re
 from collections.abc import Callable, Iterable
 from functools import partial, reduce
 from operator import add
@@ -79,6 +79,14 @@ def faithful(
     return faithfulness(step.dm.deltas())
 
 # %% ../nbs/14a_objectives.ipynb #38582f37
+def _check_annealed(name, v):
+    "Refuse a number, or its first and last value, that does not stay above 0"
+    if isinstance(v, (tuple,list)) and len(v)!=2:
+        raise ValueError(f"`{name}` is a number, or its first and last value as a tuple, got {v}")
+    if isinstance(v, list): raise TypeError(f"`{name}` is a number, or a tuple of its first and last value, got {v}")
+    if min(v if isinstance(v, tuple) else (v,))<=0:
+        raise ValueError(f"`{name}` must stay positive to the end, got {v}")
+
 def sparse(
     step:Step,        # With its upper importances
     p:float|tuple=2., # Exponent, or its first and last value, to move linearly between over the run
@@ -87,7 +95,7 @@ def sparse(
     n_ref:int|None=None,
 )->Tensor:            # Components per position
     "Importance-minimality loss, summed over sites, with a frequency term"
-    if min(p if isinstance(p, tuple) else (p,))<=0: raise ValueError(f"`p` must stay positive to the end, got {p}")
+    _check_annealed('p', p)
     q = anneal(step.t, *p) if isinstance(p, tuple) else p
     return reduce(add, (importance_minimality(g, q, weight=step.weights(g, s), beta=beta, n_ref=n_ref)
         for s,g in step.ci.upper.items()))
@@ -100,8 +108,7 @@ def smooth_sparse(
     n_ref:int|None=None,           # As for `sparse`
 )->Tensor:                         # Components per position
     "Smooth L0 loss, summed over sites, with a frequency term; later versions of VPD use it in place of `sparse`"
-    if min(gamma if isinstance(gamma, tuple) else (gamma,))<=0:
-        raise ValueError(f"`gamma` must stay positive to the end, got {gamma}")
+    _check_annealed('gamma', gamma)
     w = anneal(step.t, *gamma) if isinstance(gamma, tuple) else gamma
     return reduce(add, (smooth_l0(g, w, step.weights(g, s), beta, n_ref) for s,g in step.ci.upper.items()))
 
@@ -147,7 +154,8 @@ def layerwise(
 )->Tensor:                  # In the measure's unit
     "Layerwise reconstruction loss: the mean over sites of a loss with components at that site alone"
     def at(s): return step._replace(ci=CI(*({s:view[s]} for view in step.ci)))
-    return reduce(add, (of(at(s), measure=measure, **kw) for s in step.ci.lower))/len(step.ci.lower)
+    if 'measure' in inspect.signature(of).parameters: kw = dict(measure=measure)|kw
+    return reduce(add, (of(at(s), **kw) for s in step.ci.lower))/len(step.ci.lower)
 
 def averaged(
     step:Step,              # With its importances
@@ -157,6 +165,8 @@ def averaged(
 )->Tensor:                  # In its unit
     "The mean of a loss over several draws of masks in one step"
     if n<1: raise ValueError(f"at least one draw is needed, got {n}")
+    if hasattr(of, 'after_backward'):
+        raise TypeError(f"{type(of).__name__} keeps a state and ascends once in each step; give it as a loss by itself")
     return reduce(add, (of(step, **kw) for _ in range(n)))/n
 
 def fresh_pgd(
@@ -221,6 +231,8 @@ def local(
 
     The model is not run again, and no site sees the errors of others.
     """
+    if step.run is not step.dm:
+        raise ValueError("`local` needs the inputs of the sites themselves; train without a `view`")
     then,now = {},{}
     some = chosen_sites(step.dm, sites)
     for s,m in masks(step.ci.lower).items():

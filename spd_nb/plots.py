@@ -290,13 +290,14 @@ def _bin_edges(values, bins, log_x):
 # %% ../nbs/01_plots.ipynb #d905c140
 def histogram(
     values,           # Numbers, of any shape; or a dict from name to such, one curve each
-    bins=40,          # Of all curves together
+    bins=40,          # Of all curves together, at least 1
     log_x:bool=False, # Logarithmic axis, with bins of equal width on it
     title='',         # Above the figure
     x_title='',       # What the numbers are, with their unit
     y_title='share',  # Of the values of a curve
 )->'go.Figure':       # One trace of steps per name, summing to 1 minus the share of values that cannot be drawn
     "A histogram of one or several sets of numbers, as shares"
+    if bins<1: raise ValueError(f"a histogram has at least one bin, got `bins`={bins}")
     groups = values if isinstance(values, Mapping) else {'':values}
     arrays = {k:float_array(v, k or 'values', *range(1,9)).ravel() for k,v in groups.items()}
     seen = {k:a[np.isfinite(a)&((a>0)|(not log_x))] for k,a in arrays.items()}

@@ -18,7 +18,7 @@ if TYPE_CHECKING: import plotly.graph_objects as go
 # %% ../nbs/01c_spectra.ipynb #53b82b38
 def importance_histograms(
     ci,          # Dict from site to `*batch C`, causal importances
-    bins:int=40, # Of equal width in [0,1]
+    bins:int=40, # Of equal width in [0,1], at least 1
     title='Importances', # Above the figure
 )->'go.Figure':  # One trace per site: the share of all its importances in each bin, on a logarithmic axis
     "Histogram of the importances of every site"
@@ -33,7 +33,8 @@ def spectra(
     values,             # Dict from site to a number per component, e.g. its mean importance
     what='mean causal importance', # The number, for the axis
     log_x:bool=False,   # Logarithmic ranks
-    log_y:bool=True,    # Logarithmic values; those that are 0 are not drawn
+    # Logarithmic values; those that are 0 are not drawn, and a site that has no other is in the legend only
+    log_y:bool=True,
     title='',           # Above the figure
 )->'go.Figure':         # One curve per site
     "Numbers of components, sorted from the largest to the smallest, for every site"
@@ -46,8 +47,11 @@ def spectra(
     df = pd.concat(parts, ignore_index=True)
     if log_y: df = df[df.value>0]
     if not len(df): raise ValueError("all values are 0, so a logarithmic axis shows none of them; say `log_y=False`")
-    return lines(df, 'rank', 'value', color='site', log_x=log_x, log_y=log_y, title=title,
+    fig = lines(df, 'rank', 'value', color='site', log_x=log_x, log_y=log_y, title=title,
         x_title='component, by rank', y_title=what)
+    for s in values:  # a trace without a point, as plotly leaves an empty one out of the legend
+        if s not in set(df.site): fig.add_scatter(x=[None], y=[None], name=plotly_text(f'{s} (none above 0)'))
+    return fig.update_layout(showlegend=len(values)>1)
 
 # %% ../nbs/01c_spectra.ipynb #3c3b3a2a
 def by_group(
@@ -58,7 +62,11 @@ def by_group(
     globs = {name:[g] if isinstance(g, str) else list(g) for name,g in groups.items()}
     sums = dict.fromkeys(globs, 0.)
     for s,v in l0.items():
-        name = next((name for name,some in globs.items() if any(fnmatchcase(s, g) for g in some)), 'other')
+        name = next((name for name,some in globs.items() if any(fnmatchcase(s, g) for g in some)), None)
+        if name is None and 'other' in globs:
+            raise ValueError(f"{s!r} is in no group, and would be added to 'other', which is a group of its own; "
+                "name that group otherwise")
+        name = 'other' if name is None else name
         sums[name] = sums.get(name, 0.)+float(v)
     for name,some in globs.items():
         if not any(fnmatchcase(s, g) for s in l0 for g in some):
@@ -70,7 +78,7 @@ def activation_scatter(
     acts,            # `*batch C`, activations of the components of a site
     ci,              # The same shape, their importances
     components:Iterable[int], # Which of them
-    most:int=2000,   # Points of each component, at most: evenly spaced positions
+    most:int=2000,   # Points of each component, at most: evenly spaced positions; at least 1
     title='',        # Above the figure
 )->'go.Figure':      # One trace per component
     "Importance against activation at many positions, for some components"
@@ -79,6 +87,8 @@ def activation_scatter(
     if a.shape!=g.shape:
         raise ValueError(f"`acts` has shape {tuple(np.shape(acts))} and `ci` {tuple(np.shape(ci))}")
     chosen = list(components)
+    if not chosen or most<1:
+        raise ValueError(f"there is nothing to draw of {len(chosen)} components with `most`={most} points each")
     if wrong := [c for c in chosen if not 0<=c<a.shape[1]]:
         raise ValueError(f"no component {wrong[0]}; there are {a.shape[1]}, 0 to {a.shape[1]-1}")
     some = np.unique(np.linspace(0, len(a)-1, min(most, len(a))).round().astype(int))
@@ -120,6 +130,9 @@ def network_diagram(
         if [W.shape for W in Ws]!=[W.shape for W in whole]:
             raise ValueError(
                 f"{k!r} has matrices of {[W.shape for W in Ws]}, the network of {[W.shape for W in whole]}")
+    if 'network' in found:
+        raise ValueError("'network' is the panel of the whole network; name that component otherwise")
+    if most<0: raise ValueError(f"`most` is a number of components, at least 0, got {most}")
     shown = sorted(found, key=lambda k: -sum((W**2).sum() for W in found[k]))[:most]
     panels = {'network':whole}|{k:found[k] for k in found if k in shown}
     cols = min(len(panels), 4)

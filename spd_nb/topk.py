@@ -6,6 +6,7 @@
 __all__ = ['attributions', 'batch_top_k', 'TopK', 'refuse_weights']
 
 # %% ../nbs/11a_topk.ipynb #40b29aaf
+import math
 from functools import partial
 from typing import Any
 import torch
@@ -46,6 +47,8 @@ def attributions(
 )->Float[Tensor, "B n"]: # In squared units of the output
     "How much each output would change without a component, to first order, squared and summed over outputs (APD)"
     pieces = _pieces(dm, n)
+    if torch.is_inference_mode_enabled():
+        raise ValueError("attributions are gradients, which `torch.inference_mode()` forbids; use `torch.no_grad()`")
     out,zeros,inputs = _leaves(dm, x, of_components)
     if out.ndim!=2 or any(z.ndim!=2 for z in zeros.values()):
         shapes = tuple(out.shape),*(tuple(z.shape) for z in zeros.values())
@@ -65,15 +68,25 @@ def attributions(
         return total.square().sum(-1)
 
 # %% ../nbs/11a_topk.ipynb #76717451
+def _rows_for_one(k):
+    "The fewest rows with `int(k*rows)` at least 1; one more than `1/k` where that is rounded down"
+    rows = math.ceil(1/k)
+    return rows+(int(k*rows)<1)
+
 def batch_top_k(
-    a:Float[Tensor, "B n"], # Attributions
+    a:Float[Tensor, "B n"], # Attributions, finite
     k:float,                # Components in use per row, on average, in (0,n]
 )->Float[Tensor, "B n"]:    # 1 for those that are kept, else 0; `ValueError` if that is none at all
     "Keep the `int(k*B)` largest attributions of a batch (APD)"
     B,n = a.shape
     if not 0<k<=n: raise ValueError(f"`k` is a number of components in (0,{n}], got {k}")
     if not (keep := int(k*B)):
-        raise ValueError(f"{k:g} components per row are less than one for {B} rows; give at least {int(1/k)+1} rows")
+        raise ValueError(
+            f"{k:g} components per row are less than one for {B} rows; give at least {_rows_for_one(k)} rows "
+            "(`drop_last=True` in a `DataLoader` leaves out a shorter last batch)")
+    if not a.isfinite().all():
+        row = int((~a.isfinite()).any(1).nonzero()[0])
+        raise ValueError(f"the attributions of row {row} are not finite, so none is the largest; is its input finite?")
     on = torch.zeros_like(a).flatten()
     on[a.flatten().topk(keep).indices] = 1
     return on.view_as(a)

@@ -17,10 +17,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from .compute import out_of_memory, stoppable, with_gradients
 from .core import Run, as_json, atomic, recover, restore_rng, rng_state, seeded
-from .learner import COLUMNS, Learner, MEMORY_ADVICE, initial_losses, warm_up
+from .learner import COLUMNS, Learner, MEMORY_ADVICE, initial_losses, refuse_below, warm_up
 from .lms import is_lm
 from .losses import anneal, cosine
-from .model import Decomposed, write_description
+from .model import Decomposed, described_otherwise, write_description
 from .objectives import smooth_sparse, sparse
 from .storage import tensors_of
 
@@ -85,6 +85,16 @@ def _check_arguments(learner, then, path):
             f"the run in {path} has done {learner.step} steps; `steps` is the number in all, so give at least "
             f"{learner.step}")
 
+def _check_decomposition(dm, path):
+    "Refuse a run of another decomposition"
+    found = described_otherwise(dm, path)
+    if 'fingerprint' in found: raise ValueError(f"the run in {path} is of a target with other weights")
+    then,now = ({k:v[i] for k,v in found.items()} for i in (0, 1))
+    if changed := list(_differences(then, now)):
+        raise ValueError(
+            f"the run in {path} is of another decomposition: {'; '.join(changed)}. Make it as then, or give another "
+            "`path`")
+
 def _note_extension(learner, then, path):
     "Record another number of steps than planned, and warn of what jumps"
     if before := then.get('extended', []): learner.args['extended'] = before
@@ -104,6 +114,8 @@ def _restore_optimiser(opt, tensors):
         i,_,name = k.partition('/')
         state.setdefault(int(i), {})[name] = v
     opt.load_state_dict(dict(state=state, param_groups=opt.state_dict()['param_groups']))
+    for p,s in opt.state.items():  # the fused step walks through memory, so moments lie there as parameters do
+        s |= {k:torch.empty_like(p).copy_(v) for k,v in s.items() if v.shape==p.shape}
 
 # %% ../nbs/15_train.ipynb #6fa78b73
 def load_checkpoint(
@@ -118,6 +130,7 @@ def load_checkpoint(
     then,folder = json.loads(meta['args']),Path(path).parent
     learner.step = int(meta['step'])
     _check_arguments(learner, then, folder)
+    if (folder/'decomposition.json').exists(): _check_decomposition(learner.dm, folder)
     _note_extension(learner, then, folder)
     learner.dm.components.load_state_dict(part('components'))
     learner.dm.ci_fn.load_state_dict(part('ci'))
@@ -217,6 +230,12 @@ def _measured(learner, evaluate):
             f"`evaluate` gives a number called {taken!r}, which the history has already; call it otherwise")
     return numbers
 
+def _refuse_broken(learner, run):
+    "`RuntimeError` for parameters that are not finite, which no checkpoint should have"
+    if not all(p.isfinite().all() for p in learner.dm.trainable_parameters()):
+        raise RuntimeError(
+            f"parameters are not finite after {learner.step} steps; try a lower `lr` or a `clip`. {_way_out(run)}")
+
 def _train(learner, run, callbacks, bar, due):
     "Take steps until the end or a stop, with rows of the history and checkpoints"
     while learner.step<learner.steps and not learner.stop_signals:
@@ -232,6 +251,7 @@ def _train(learner, run, callbacks, bar, due):
             bar.set_postfix({k:f'{v:.3g}' for k,v in row.items() if k!='step'}, refresh=False)
             for f in callbacks: f(learner)
         if learner.step%due.save_every==0 or done or learner.stop_signals:
+            _refuse_broken(learner, run)
             save_checkpoint(learner, run/'checkpoint.safetensors')
         bar.update()
 
@@ -278,8 +298,9 @@ def fit(
 )->Learner:                        # The run: `.history`, `.frame()`, `.step`, `.path`
     "Train components and importance function; stop at any time, and `resume=True` goes on as if never stopped"
     from tqdm.auto import tqdm
-    learner = Learner(dm, batches, losses or initial_losses(dm, batches), steps, lr, schedule, clip, weight_decay, seed,
-        view, autocast, recompute, compile)
+    refuse_below(1, every=every, save_every=save_every, evaluate_every=evaluate_every)
+    learner = Learner(dm, batches, initial_losses(dm, batches) if losses is None else losses, steps, lr, schedule, clip,
+        weight_decay, seed, view, autocast, recompute, compile)
     run = Run(path)
     checkpoint,callbacks = run/'checkpoint.safetensors',list(callbacks)
     if (run/'components.safetensors').exists():

@@ -243,7 +243,7 @@ def test_a_function_without_a_name_is_passed_to_load(f, toy, tmp_path):
 
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match='no decomposition in'): load(tmp_path/'nothing')
-    with pytest.raises(FileNotFoundError, match='by name there are apd_5-2, induction, resid_1, story'): load('storry')
+    with pytest.raises(FileNotFoundError, match='there are apd_5-2, induction, resid_1, spd_5-2, story'): load('storry')
 
 @pytest.mark.parametrize('file,change,error', [
     ('components.safetensors', lambda b,folder: b[:-1], 'components.safetensors is missing or damaged'),

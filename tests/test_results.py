@@ -6,6 +6,7 @@ from spd_nb.autointerp import evidence_label
 from spd_nb.edit import ablated, u_replaced
 from spd_nb.learn import write_token
 from spd_nb.eval import without_masks
+from spd_nb.ground_truth import columns
 from spd_nb.harvest import Harvest
 from spd_nb.lms import by_role
 from spd_nb.model import load
@@ -17,7 +18,7 @@ sys.path.insert(0, str(ROOT/'tools'))
 import apd, editing, story, toys
 
 TABLE = pd.read_csv(ROOT/'data'/'results'/'toys.csv')
-SHIPPED = sorted(p.name for p in (ROOT/'data'/'toys').iterdir() if p.name!='apd_5-2')
+SHIPPED = sorted({p.name for p in (ROOT/'data'/'toys').iterdir()}-{'apd_5-2','spd_5-2','vpd_5-2'})
 
 @pytest.mark.parametrize('name', SHIPPED)
 def test_a_shipped_decomposition_gives_the_numbers_of_its_row(name):
@@ -33,6 +34,41 @@ def test_the_shipped_apd_gives_the_numbers_of_its_row():
     now = apd.figures(load(ROOT/'data'/'toys'/'apd_5-2'), 0)
     for k,v in now.items(): assert v==pytest.approx(row[k], rel=2e-3, abs=1e-6), k
     assert now['mmcs']>=.998 and abs(now['ml2r']-.893)<=.02
+
+def test_a_wrong_number_of_components_in_use_is_wrong():
+    k = pd.read_csv(ROOT/'data'/'results'/'apd_k.csv').set_index(['k','seed'])
+    assert (k.loc[.211].off<.13).all() and (k.loc[.211].ml2r.sub(.893).abs()<.02).all() and len(k.loc[.211])==3
+    assert k.off.drop(.211).min()>.3 and len(k.loc[.25])==3
+
+@pytest.mark.parametrize('method', ['SPD','VPD'])
+def test_the_shipped_runs_of_two_methods_give_the_numbers_of_their_rows(method):
+    course = pd.read_csv(ROOT/'data'/'results'/'apd_methods.csv')
+    row = course[(course.method==method)&(course.seed==0)].iloc[-1]
+    dm,other = load(ROOT/'data'/'toys'/f'{method.lower()}_5-2'),load(ROOT/'data'/'toys'/'apd_5-2')
+    assert torch.equal(dm.target.linear1.weight, other.target.linear1.weight)
+    found = columns(dm.target.linear1.weight, dm.at('linear1'), above=.1)
+    assert (found.cos.mean(), found.ratio.mean(), found.off.max())==pytest.approx(tuple(row[['live_mmcs','live_ml2r',
+        'off']]), rel=2e-3)
+
+def test_the_three_methods_find_the_five_features():
+    course = pd.read_csv(ROOT/'data'/'results'/'apd_methods.csv')
+    last = course.groupby(['method','seed']).tail(1).set_index('method')
+    assert len(last)==9 and (last.alive==5).all() and (last.distinct==5).all() and last.least_cos.min()>.99
+    assert last.off['VPD'].max()<.025 and last.off['APD'].min()>.1 and last.live_ml2r['VPD'].sub(1).abs().max()<.002
+
+def test_which_price_of_importances_keeps_components_to_their_column():
+    found = TABLE.set_index('experiment')
+    cheap = found.loc['tms_5-2_later_b2e-03']
+    assert len(cheap)==5 and cheap.off.max()<=.05 and cheap.mmcs.min()>.9999 and (cheap['alive/linear1']==5).all()
+    assert cheap.identity_error.sum()<=1 and found.off['tms_5-2_later'].min()>.045
+    assert found.off['tms_5-2_later_then_1e-03'].max()<.012 and found['alive/linear1']['tms_5-2_later_b1e-03'].min()>5
+
+def test_facts_have_components_and_are_lost_without_them():
+    facts = TABLE[TABLE.experiment=='memorising'].set_index('seed')
+    assert len(facts)==2 and (facts.recalled==24).all() and (facts['own/linear2']==24).all()
+    assert (facts['own/linear1']>=19).all() and (facts['facts/kept']<=2/24+1e-6).all()
+    assert (facts['facts/others_kept']==1).all() and (facts['facts/random_kept']==1).all()
+    assert (facts['facts/others_change']<.05*facts['facts/change']).all()
 
 def test_rows_are_of_known_experiments_and_have_figures():
     assert not TABLE.duplicated(['experiment','seed']).any()

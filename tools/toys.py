@@ -19,7 +19,7 @@ from spd_nb.masks import ci_masks, stochastic_masks
 from spd_nb.measures import kl
 from spd_nb.model import decompose, load, save
 from spd_nb.objectives import Adversarial, faithful, sparse, spd_losses, stochastic
-from spd_nb.toys import InductionHead, ResidMLP, TMS, fit_toy
+from spd_nb.toys import InductionHead, KeyValueMLP, ResidMLP, TMS, fit_toy
 from spd_nb.train import fit
 
 root = Path(__file__).resolve().parent.parent
@@ -47,6 +47,11 @@ def induction_losses(toy):
         stochastic=(1., partial(stochastic, measure=predictable, delta=True)),
         adversarial=(.5, Adversarial(PersistentPGD(steps=1, lr=.03, scope=shared), predictable)))
 
+def memorising(C, seeds, **kw):
+    return dict(seeds=seeds, target=lambda seed: KeyValueMLP(seed=seed), recipe=dict(steps=4000, batch=256, lr=3e-3,
+        cosine=True), sites={'linear1':C, 'linear2':C}, tied={}, init=gaussian, warm=200, lower=lower_leaky, batch=64,
+        merge={}, losses=lambda toy: spd_losses(1e-3, 1.), steps=15_000, lr=3e-3)|kw
+
 def spd(sparsity, p): return lambda toy: spd_losses(sparsity, p)
 
 small,large = dict(steps=40_000, losses=spd(3e-3, 1.)),dict(steps=20_000, losses=spd(1e-4, 2.))
@@ -67,17 +72,31 @@ EXPERIMENTS = {
     'tms_40-10-id_later_C100': tms(40, 10, True, 100, range(2), **later | dict(batch=1024, losses=spd(1e-4, 2.))),
     'tms_5-2-id_later_C20': tms(5, 2, True, 20, range(2), **later),
     'tms_5-2-id_later_C80': tms(5, 2, True, 80, range(2), **later),
+    # off-column mass: other coefficients, and a last third with another one than the rest
+    **{f'tms_5-2_later_b{b:.0e}': tms(5, 2, False, 40, range(5), **later|dict(losses=spd(b, 1.)))
+        for b in (3e-4, 1e-3, 2e-3, 5e-3)},
+    **{f'tms_5-2_later_then_{b:.0e}': tms(5, 2, False, 40, range(5), then=dict(steps=4_000, lr=2e-3,
+        losses=spd(b, 1.)), **later) for b in (3e-4, 1e-3)},
     'resid_1': resid(1, 100, range(3), steps=30_000, lr=2e-3, losses=spd(1e-5, 2.)),
+    'resid_1_C150': resid(1, 150, [2], steps=30_000, lr=2e-3, losses=spd(1e-5, 2.)),
     'resid_2': resid(2, 150, range(2), steps=25_000, lr=1e-3, losses=spd(1e-5, 2.)),
     'resid_3': resid(3, 150, range(1), n=102, d_mlp=51, recipe_steps=10_000, steps=15_000, batch=512, lr=1e-3,
+        losses=spd(.5e-5, 2.)),
+    'resid_3_long': resid(3, 150, range(1), n=102, d_mlp=51, recipe_steps=10_000, steps=25_000, lr=1e-3,
         losses=spd(.5e-5, 2.)),
     'induction': dict(seeds=range(2), target=lambda seed: InductionHead(seed=seed),
         recipe=dict(steps=600, batch=128, lr=1e-2, cosine=True), sites={'blocks.*':64}, tied={},
         ci=partial(SharedCI, hidden=64),
         init=gaussian, warm=200, lower=lower_leaky, steps=3_000, lr=2e-3, schedule=cosine, batch=16, merge={},
         losses=induction_losses),
+    'memorising': memorising(64, range(2)),
     **{f'resid_1_b{b:.0e}': resid(1, 100, range(1), steps=10_000, batch=512, lr=2e-3, losses=spd(b, 2.))
         for b in (1e-6, 3e-6, 1e-5, 1e-4, 1e-3)},
+    # the same with the sigmoid that does not go negative: does `mlp_out` still fall into pieces?
+    **{f'resid_1_b{b:.0e}_ste': resid(1, 100, range(1), steps=10_000, batch=512, lr=2e-3, losses=spd(b, 2.),
+        lower=lower_leaky) for b in (1e-4, 1e-3)},
+    # and with a price that does not favour two halves over a whole
+    'resid_1_b1e-04_p1': resid(1, 100, range(1), steps=10_000, batch=512, lr=2e-3, losses=spd(1e-4, 1.)),
 }
 
 def start(e, seed):
@@ -113,10 +132,41 @@ def induction_evidence(dm, seed, often=.005, draws=5):
     return dict(heads=len(keys), others=len(rest)) | {f'{what}/{k}':r[what]
         for what in ('accuracy','previous','induction') for k,r in row.items()}
 
+@torch.no_grad()
+def fact_evidence(dm, seed, draws=20):
+    """Facts that have components of their own, and what is recalled without the components that fire on a fact and on
+    no other; without as many of other facts, drawn at random, for comparison"""
+    toy,facts = dm.target,torch.arange(dm.target.spec['n'])
+    fires = {s:g>.1 for s,g in dm.ci(toy.keys).lower.items()}  # facts components
+    own = {s:f&(f.sum(0)==1) for s,f in fires.items()}
+    def recalled(keys):
+        with dm.masked(without_masks(dm, keys)): return toy(toy.keys),toy.recalled(toy.keys)==facts
+    ref,gen = toy(toy.keys),torch.Generator().manual_seed(seed)
+    def of(i, where=own): return [Key(s, c) for s,f in where.items() for c in f[i].nonzero()[:,0].tolist()]
+    rows = []
+    for i in facts.tolist():
+        keys,others = of(i),[k for j in facts.tolist() if j!=i for k in of(j)]
+        rest = facts!=i
+        def lost(keys):
+            out,right = recalled(keys)
+            change = (out-ref).norm(dim=1)
+            return dict(kept=right[i].item(), others_kept=right[rest].float().mean().item(), change=change[i].item(),
+                others_change=change[rest].mean().item(), others_most=change[rest].max().item())
+        some = [[others[j] for j in torch.randperm(len(others), generator=gen)[:len(keys)].tolist()]
+            for _ in range(draws)]
+        rows.append(lost(keys) | {f'random_{k}':v for k,v in pd.DataFrame(map(lost, some)).mean().items()})
+    return dict(recalled=(toy.recalled(toy.keys)==facts).sum().item(),
+        **{f'own/{s}':int(f.any(1).sum()) for s,f in own.items()},
+        own_both=int(torch.stack([f.any(1) for f in own.values()]).all(0).sum()),
+        **{f'fires/{s}':int(f.any(0).sum()) for s,f in fires.items()},
+        **{f'per_fact/{s}':f.sum(1).float().mean().item() for s,f in fires.items()},
+        **{f'facts/{k}':v for k,v in pd.DataFrame(rows).astype(float).mean().items()})
+
 def measured(dm, seed):
     "Every number of the table, for one decomposition"
     toy,spec = dm.target,dm.target.spec
     if isinstance(toy, InductionHead): return induction_evidence(dm, seed)
+    if isinstance(toy, KeyValueMLP): return fact_evidence(dm, seed)
     ci = dm.ci(one_hots(spec['n'])).lower
     evals = evaluate(dm, toy.batches(4096, seed=seed+77), 4)
     living = alive(spectrum(evals))
@@ -138,8 +188,8 @@ def measured(dm, seed):
 def figures(dm, path):
     "Importances on one-hot probes as bytes, and for residual MLPs the neuron contributions"
     if isinstance(dm.target, InductionHead): return
-    arrays = {f'ci/{s}':(g.clamp(0, 1)*255).round().byte().numpy()
-        for s,g in dm.ci(one_hots(dm.target.spec['n'])).lower.items()}
+    probes = dm.target.keys if isinstance(dm.target, KeyValueMLP) else one_hots(dm.target.spec['n'])
+    arrays = {f'ci/{s}':(g.clamp(0, 1)*255).round().byte().numpy() for s,g in dm.ci(probes).lower.items()}
     if isinstance(dm.target, ResidMLP):
         n = neuron_contributions(dm)
         arrays |= dict(target=n.target.half().numpy(), parts=n.parts.half().numpy())
@@ -158,6 +208,9 @@ def run(name, seed, out):
         fit(dm, dm.target.batches(e['batch'], seed=seed+1000, **e.get('merge', dict(merge=True))),
             e['losses'](dm.target), e['steps'], e['lr'], e.get('schedule', quarter_cosine), e.get('warm', 0),
             seed=seed, path=path, resume=True, every=500, save_every=2000, view=e.get('view'))
+        if t := e.get('then'): fit(dm, dm.target.batches(e['batch'], seed=seed+2000, merge=True),
+            t['losses'](dm.target), t['steps'], t['lr'], cosine, seed=seed, path=path/'then', resume=True, every=500,
+            save_every=2000)
         dm.training_run |= dict(target_loss=loss, cpu_minutes=(time.process_time()-clock)/60,
             init={k:init[k] for k in ('mmcs','mmcs_sd','ml2r','ml2r_sd','off') if k in init})
         save(dm, path/'saved')
