@@ -95,6 +95,9 @@ EXPERIMENTS = {
     # the same with the sigmoid that does not go negative: does `mlp_out` still fall into pieces?
     **{f'resid_1_b{b:.0e}_ste': resid(1, 100, range(1), steps=10_000, batch=512, lr=2e-3, losses=spd(b, 2.),
         lower=lower_leaky) for b in (1e-4, 1e-3)},
+    # and all that the authors changed later: start, warm-up and sigmoid
+    'resid_1_b1e-04_later': resid(1, 100, range(1), steps=10_000, batch=512, lr=2e-3, losses=spd(1e-4, 2.),
+        init=gaussian, warm=200, lower=lower_leaky),
     # and with a price that does not favour two halves over a whole
     'resid_1_b1e-04_p1': resid(1, 100, range(1), steps=10_000, batch=512, lr=2e-3, losses=spd(1e-4, 1.)),
 }
