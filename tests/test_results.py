@@ -63,6 +63,11 @@ def test_which_price_of_importances_keeps_components_to_their_column():
     assert cheap.identity_error.sum()<=1 and found.off['tms_5-2_later'].min()>.045
     assert found.off['tms_5-2_later_then_1e-03'].max()<.012 and found['alive/linear1']['tms_5-2_later_b1e-03'].min()>5
 
+def test_components_in_use_do_not_depend_on_the_sigmoid():
+    used = TABLE.set_index('experiment')['fires/layers.0.mlp_out']
+    assert used['resid_1_b1e-04']==used['resid_1_b1e-04_ste']==84 and used['resid_1_b1e-04_later']==87
+    assert used[['resid_1_b1e-03','resid_1_b1e-03_ste']].tolist()==[86,88] and used['resid_1_b1e-04_p1']==70
+
 def test_facts_have_components_and_are_lost_without_them():
     facts = TABLE[TABLE.experiment=='memorising'].set_index('seed')
     assert len(facts)==2 and (facts.recalled==24).all() and (facts['own/linear2']==24).all()
