@@ -56,6 +56,13 @@ def test_the_three_methods_find_the_five_features():
     assert len(last)==9 and (last.alive==5).all() and (last.distinct==5).all() and last.least_cos.min()>.99
     assert last.off['VPD'].max()<.025 and last.off['APD'].min()>.1 and last.live_ml2r['VPD'].sub(1).abs().max()<.002
 
+def test_scrubbing_a_residual_mlp_is_as_harmless_as_in_the_paper():
+    row = pd.read_csv(ROOT/'data'/'results'/'apd_resid.csv').iloc[0]
+    read_off = dict(mse_top_k=1.2e-4, mse_scrubbed=2.6e-4, mse_anti_scrubbed=1.35e-3, mse_half_of_the_features=8.5e-4)
+    for name,paper in read_off.items(): assert row[name]==pytest.approx(paper, rel=.25), name
+    counts = pd.read_csv(ROOT/'data'/'results'/'apd_resid_scrub.csv')
+    assert (counts[['top_k','scrubbed','anti_scrubbed','half_of_the_features']].sum()==16*256).all()
+
 def test_which_price_of_importances_keeps_components_to_their_column():
     found = TABLE.set_index('experiment')
     cheap = found.loc['tms_5-2_later_b2e-03']
