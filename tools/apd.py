@@ -41,6 +41,9 @@ TOYS = {
         losses=dict(minimality=10., simplicity=20., p=.9)),
     # their code's settings differ from their text's: as many components in use as features are active
     'tms_40-10_config': dict(n=40, d=10, target=dict(steps=2000, batch=2048), components=50, k=2., lr=1e-3,
+        schedule=cosine, losses=dict(minimality=10., simplicity=15., p=.9)),
+    # as many as get through the ReLU
+    'tms_40-10_through': dict(n=40, d=10, target=dict(steps=2000, batch=2048), components=50, k=1.41, lr=1e-3,
         schedule=cosine, losses=dict(minimality=10., simplicity=15., p=.9))}
 
 def tms(name, seed, steps=20_000, batch=2048, tag='', **other):
@@ -81,13 +84,14 @@ def figures(dm, seed, on=2048):
         cpu_minutes=dm.training_run['cpu_minutes'])
 
 def all_tms():
-    for name,seeds in (('tms_5-2', range(3)), ('tms_40-10', range(1)), ('tms_40-10_config', range(2))):
+    of_components()
+    for name,seeds in (('tms_5-2', range(3)), ('tms_40-10', range(1)), ('tms_40-10_through', range(2)),
+            ('tms_40-10_config', range(2))):
         for seed in seeds:
             dm = tms(name, seed)
             write('apd.csv', [dict(toy=name, seed=seed)|figures(dm, seed)], ['toy','seed'])
             if (name,seed)==('tms_5-2',0):
                 shutil.copytree(RUNS/f'{name}-0'/'saved', root/'data'/'toys'/'apd_5-2', dirs_exist_ok=True)
-    of_components()
 
 def of_components():
     "TMS 5-2 with attributions of the components' own run, as the paper has it there"
