@@ -7,16 +7,16 @@ __all__ = ['Patch', 'Edit', 'u_replaced', 'v_replaced', 'scaled', 'ablated', 'on
 
 # %% ../nbs/30_edit.ipynb #c7865825
 from collections.abc import Iterable
-from contextlib import ExitStack
 from functools import partial
 from math import isfinite
 from pathlib import Path
+from threading import get_ident
 from typing import TYPE_CHECKING, Literal, NamedTuple
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from .display import as_html, brief, html_table
-from .hooks import open_sites
+from .hooks import Block, open_blocks, open_sites, undivided
 from .keys import Key, get_site, keys_of, weight_of
 from .model import Decomposed, chosen_sites
 from .layouts import batch_of
@@ -142,34 +142,37 @@ class _InForce:
     patches:dict[str,Patch]
     ci_threshold:float|None
     positions:Tensor|slice|list[int]|None
-    _on:dict[str,Tensor]|None = None  # site to where importances are above the threshold, during a forward
+    _on:dict[int,dict[str,Tensor]]  # by thread, during a forward: site to where importances are above the threshold
+    _blocks:list[Block]             # its open blocks, perhaps in several threads
 
     @property
     def local(self)->bool: # True if it has a `ci_threshold` or `positions`
         "Whether the edit acts at some positions only"
         return self.ci_threshold is not None or self.positions is not None
 
+    @undivided
     def __enter__(self)->Decomposed: # The model, whose forward now includes the edit
         _check_free(self)
         hooks = {s:partial(self._add, s) for s in self.patches}
         around = (self._gate, self._ungate) if self.local else ()
-        with ExitStack() as stack:
-            stack.enter_context(self.dm.hooked(hooks, *around))
-            self._leave = stack.pop_all()
-        self.dm.edits.append(self)
-        return self.dm
+        block = self.dm.hooked(hooks, *around, owner=self, gives=self.dm)
+        self._blocks.append(block)
+        return block.__enter__()
 
+    @undivided
     def __exit__(self, *error):
-        self.dm.edits.remove(self)
-        self._leave.close()
+        here = [b for b in open_blocks(self.dm.target) if b in self._blocks]
+        block = (here or self._blocks)[-1]
+        self._blocks.remove(block)
+        block.__exit__(*error)
 
     def _gate(self, args, kw):
         _check_whole_text(args, kw)
         if self.ci_threshold is None: return
         with torch.no_grad(): ci = self.dm.ci(batch_of(self.dm.target, args, kw)).lower
-        self._on = {s:ci[s][...,list(p.cs)]>self.ci_threshold for s,p in self.patches.items()}
+        self._on[get_ident()] = {s:ci[s][...,list(p.cs)]>self.ci_threshold for s,p in self.patches.items()}
 
-    def _ungate(self): self._on = None
+    def _ungate(self): self._on.pop(get_ident(), None)
 
     def _add(self, site, x, out):
         p = self.patches[site]
@@ -179,11 +182,11 @@ class _InForce:
     def _allowed(self, site, acts):
         "Activations, zero where the edit does not act"
         if self.ci_threshold is not None:
-            if self._on is None:
+            if (on := self._on.get(get_ident())) is None:
                 raise RuntimeError(
                     f"an edit gated by importance needs the whole {type(self.dm.target).__name__} to be "
                     "called, not a part of it")
-            acts = acts*self._on[site]
+            acts = acts*on[site]
         if self.positions is not None:
             _check_positions(self.dm, site)
             acts = acts*_where(self.positions, acts.shape[:-1], acts.device)[...,None]
@@ -213,6 +216,7 @@ class Edit(_InForce):
         self.about = about
         self.ci_threshold = ci_threshold
         self.positions = _positions(positions)
+        self._on,self._blocks = {},[]
 
     @property
     def by_row(self)->bool: # True for a bool tensor with more than one row

@@ -15,6 +15,7 @@ from .attribution import prompt_of
 from .circuits import on_nodes, question, rest_masks
 from .edit import ablated
 from .graphs import nodes_of
+from .hooks import Block
 from .keys import Key
 from .model import Decomposed
 from .texts import ids_named, names_of
@@ -42,7 +43,6 @@ def _at_first(dm, site, mask, x, out):
     S = mask.mask.shape[1]
     return torch.cat([dm._stand_in(site, mask, None, x[:,:S], out[:,:S]), out[:,S:]], 1)
 
-@contextmanager
 def kept(
     dm:Decomposed,          # A decomposed language model
     prompt,                 # A text, or token ids; inside, run it, or a text that begins with it
@@ -53,11 +53,11 @@ def kept(
     seed:int=0,             # Of random numbers
     tokenizer=None,         # As for `graph`
     bos:int|bool|None=None, # As for `graph`
-):                          # Yields the model
+)->Block:                   # For `with`, which gives the model
     "Run a model with nothing but some nodes: the rest is removed, random, or set by an adversary to do harm"
     q = question(dm, prompt, says, position, tokenizer=tokenizer, bos=bos)
     masks = rest_masks(q, on_nodes(q, nodes), rest, seed)
-    with dm.hooked({s:partial(_at_first, dm, s, m) for s,m in masks.items()}): yield dm
+    return dm.hooked({s:partial(_at_first, dm, s, m) for s,m in masks.items()}, gives=dm)
 
 # %% ../nbs/30d_interventions.ipynb #ae8f8530
 def _patch(dm, chosen, x, out):
@@ -72,7 +72,6 @@ def _patch(dm, chosen, x, out):
         changed[:,t] += ((other-a[:,t,c])@cs.U[c].detach()).to(out)
     return changed
 
-@contextmanager
 def patched(
     dm:Decomposed, # A decomposed language model
     nodes,         # As for `nodes_of`, each with its position
@@ -80,7 +79,7 @@ def patched(
     shift:int=0,   # The other prompt's position is this much later
     tokenizer=None, # As for `graph`
     bos:int|bool|None=None, # As for `graph`
-):                 # Yields the model
+)->Block:          # For `with`, which gives the model
     "Activation patching: run a model with nodes at the activations that their components have on another prompt"
     p = prompt_of(dm, source, tokenizer, bos)
     acts = {s:with_positions(a.detach(), len(p.names))[0] for s,a in dm.acts(p.x).items()}
@@ -92,7 +91,7 @@ def patched(
             if not 0<=t+shift<len(p.names):
                 raise ValueError(f"the other prompt has {len(p.names)} tokens, so no position {t+shift} for {k}@{t}")
             wanted.setdefault(k.site, {}).setdefault(t, {})[k.c] = acts[k.site][t+shift,k.c].item()
-    with dm.hooked({s:partial(_patch, dm, (s, at)) for s,at in wanted.items()}): yield dm
+    return dm.hooked({s:partial(_patch, dm, (s, at)) for s,at in wanted.items()}, gives=dm)
 
 # %% ../nbs/30d_interventions.ipynb #b81fb9b3
 def _check_opens(interventions):

@@ -9,10 +9,10 @@ __all__ = ['Clean', 'Decomposed', 'decompose', 'chosen_sites', 'take_components'
 # %% ../nbs/14_model.ipynb #c76004d2
 import json
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
+from threading import get_ident
 from typing import Any, NamedTuple
 import torch
 from einops import EinopsError
@@ -27,7 +27,7 @@ from .initialisation import components_like, gaussian
 from .compute import unrounded
 from .core import as_json, atomic, existing, opened_from, provenance, recover, seeded
 from .display import html_table
-from .hooks import cached, hooked, without_hooks
+from .hooks import Block, cached, hooked, open_blocks, without_hooks
 from .keys import SiteError, get_site, match_sites, scale_of, weight_of
 from .lms import sample_batch
 from .masks import Mask, everywhere
@@ -100,10 +100,10 @@ class _Audited(nn.Module):
         _refuse(self.target, seats)
         lead = _lead(x)
         self.sample = two_rows(x)
-        self.seats = seats
         self._one_position = lead[1:]==(1,)
         self._has_rows = lead!=()
         self._rearranged = _rearranged_sites(seats)
+        self.seats = seats  # last, since another thread takes it for the end of the audit
         return seats
 
     def _check_batch(self, x):
@@ -152,36 +152,40 @@ class _Run(_Audited):
         hooks:dict[str,Callable],   # Site to `f(x, out) -> new out`, as for `hooks.hooked`
         first:Callable|None=None,   # As for `hooks.hooked`
         last:Callable|None=None,    # As for `hooks.hooked`
-    ):                              # A context that yields the target
+        **more,                     # As for `hooks.hooked`
+    )->Block:                       # For `with`, which gives the target, or else `gives`
         "Change what sites return while the block runs; hooks see and return tensors laid out as the batch is"
         if self.seats is not None and not self._one_position and self._rearranged.isdisjoint(hooks):
-            return hooked(self.target, hooks, first, last)
-        lead = []
+            return hooked(self.target, hooks, first, last, **more)
+        lead = {}  # of the newest run, by thread; `None` is the newest of all
         def note_lead(args, kw):
             if self.seats is None or self._one_position: self._check_batch(batch_of(self.target, args, kw))
-            lead[:] = [lead_of(args, kw)]
+            lead[get_ident()] = lead[None] = lead_of(args, kw)
             if first is not None: first(args, kw)
         placed = {s:partial(self._call_laid_out, s, f, lead) for s,f in hooks.items()}
-        return hooked(self.target, placed, note_lead, last)
+        return hooked(self.target, placed, note_lead, last, **more)
 
     def _call_laid_out(self, site, f, lead, x, out):
         "Call a hook on tensors laid out as the batch is"
         # `lora` also hooks modules that are no sites
         if not self.seats or site not in self.seats or self.seats[site].layout in _BATCH_ORDER: return f(x, out)
-        at = lead[0] if lead else ()
+        at = lead.get(get_ident(), lead.get(None, ()))
         new = f(self._rearrange(site, x, at), self._rearrange(site, out, at))
         return new if new is None else self._rearrange(site, new, at, back=True)
 
 # %% ../nbs/14_model.ipynb #8907e724
 class _Masked(_Run):
     "The part of `Decomposed` that runs with components in place of weights"
-    edits:list
+    @property
+    def edits(self)->list: # Outermost first
+        "The edits whose blocks are open in this thread or task"
+        owners = [b.owner for b in open_blocks(self.target)]
+        return [e for e in owners if getattr(e, 'dm', None) is self]
 
-    @contextmanager
     def masked(self,
         masks:dict[str,Mask],      # Site to mask
         route:Callable=everywhere, # Where components stand in: `everywhere`, `one_site(site)`, `subset`, or your own
-    ):                             # Yields the model
+    )->Block:                      # For `with`, which gives the model
         "Run with components in place of weights, each multiplied by its mask"
         if wrong := next((s for s,m in masks.items() if not isinstance(m, Mask)), None):
             raise TypeError(
@@ -191,7 +195,7 @@ class _Masked(_Run):
             raise RuntimeError(
                 f"{edited[0]!r} is being edited, and masked components would stand in for its original weight; "
                 "leave the edit's block first, or remove components by an edit too")
-        with self.hooked({s:partial(self._stand_in, s, masks[s], at) for s,at in where.items()}): yield self
+        return self.hooked({s:partial(self._stand_in, s, masks[s], at) for s,at in where.items()}, gives=self)
 
     def _stand_in(self, site, m, where, x, out):
         "The output of a site with its components in place of its weight"
@@ -244,7 +248,6 @@ class Decomposed(_Masked):
         self.history:list[dict] = []      # filled by `fit`, kept by `save`
         self.training_run:dict = {}       # the same
         self.report:dict = {}             # filled by `report`, kept by `save`
-        self.edits = []                   # the edits whose blocks are open
         self.source = opened_from(target) # now, since a relative folder depends on the working folder
         self._ci_factory:Callable = type(ci_fn)  # of a class of your own; `decompose` also knows its arguments
 

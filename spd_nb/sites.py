@@ -6,8 +6,9 @@
 __all__ = ['SiteAudit', 'two_rows', 'refuse_row', 'audit', 'matrices']
 
 # %% ../nbs/05_sites.ipynb #aec0d0ff
+import copy
 from collections.abc import Iterable, Mapping
-from functools import partial
+from functools import cached_property, partial
 from itertools import chain
 from typing import Any, NamedTuple
 import torch
@@ -116,13 +117,26 @@ class _Probe:
     "A model and two rows of a batch"
     def __init__(self, model, rows, output): self.model,self.rows,self.output = model,rows,output
 
+    @cached_property
+    def twin(self)->nn.Module:
+        "The model with modules of its own but the same tensors: its weights change while other threads run the model"
+        kept = {id(t):t for t in (*self.model.parameters(), *self.model.buffers())}
+        try: twin = copy.deepcopy(self.model, kept)
+        except Exception: return self.model  # it holds what cannot be copied
+        return twin if self._same(twin) else self.model
+
+    def _same(self, twin):
+        with torch.no_grad():
+            try: return torch.equal(_Probe(twin, self.rows, self.output)(), self())
+            except Exception: return False
+
     def __call__(self, rows=None, weights=None)->Tensor:
         "The answer, from copies of what the model reads, and with some weights changed"
         rows = self.rows if rows is None else rows
         named,given = isinstance(rows, dict),_as_dict(rows)
         copies = {k:v.clone() if isinstance(v, Tensor) else v for k,v in given.items()}
         args,kw = ((), copies) if named else (tuple(copies.values()), {})
-        out = functional_call(self.model, weights, args, kw) if weights else self.model(*args, **kw)
+        out = functional_call(self.twin, weights, args, kw) if weights else self.model(*args, **kw)
         if any(isinstance(v, Tensor) and not torch.equal(v, given[k]) for k,v in copies.items()):
             raise ValueError(
                 f"{type(self.model).__name__} writes into the batch it is given, so the next run would read "
@@ -177,8 +191,8 @@ def _gradients(run, weights, sites, held):
         y = out if out.requires_grad else out.detach().requires_grad_(not blind)
         calls.append((site, x.detach(), y))
         return y.clone()  # the model may change it in place
-    with torch.enable_grad(), hooked(run.model, {n:partial(keep, n) for n in sites}):
-        fixed = {n:p.detach() for n,p in run.model.named_parameters() if p not in held}
+    with torch.enable_grad(), hooked(run.twin, {n:partial(keep, n) for n in sites}):
+        fixed = {n:p.detach() for n,p in run.twin.named_parameters() if p not in held}
         out = run(weights=fixed|weights)
         over.append(True)
         if not out.requires_grad: return out,[None]*len(weights),[],blind

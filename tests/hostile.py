@@ -142,7 +142,8 @@ def tables(h, dm, names):
     edit,by_name = named_edit(dm, names),dict.fromkeys(names, .5)
     run,model = object.__new__(Learner),copy.copy(dm)
     run.__dict__.update(history=[dict.fromkeys(names, 1.)], step=1, steps=2)
-    model.report,model.edits = dict(verdict=names[0], checks=[dict(name=n, verdict='warn') for n in names]),[edit]
+    model.report = dict(verdict=names[0], checks=[dict(name=n, verdict='warn') for n in names])
+    model.__class__ = type('Decomposed', (type(dm),), dict(edits=[edit]))
     return dict(harvest=h, component=h.component(QUOTE), other=h.component('model.layers.1.mlp.down_proj:130'),
         directions=h.lens(QUOTE), edit=edit, decomposed=model,
         report=Report([Check(n, 'pass', .5, n) for n in names], {}),

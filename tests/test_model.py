@@ -31,20 +31,22 @@ def saved(dm, tmp_path): return save(dm, tmp_path/'toy')
 
 # ---- what is shown
 
+def opened(dm, text):
+    "A block of something that looks like an edit with this description"
+    edit = type('Looks', (), dict(dm=dm, __repr__=lambda self: text))()
+    return dm.hooked({}, owner=edit)
+
 def test_names_and_verdicts_are_shown_as_text():
     site = HOSTILE.replace('/', '')
     odd = decompose(nn.Sequential(OrderedDict({site:nn.Linear(3, 2)})).eval(), '*', C=4)
     odd.training_run = dict(stopped_at=HOSTILE, steps=9)
     odd.report = dict(verdict=HOSTILE, checks=[dict(name=HOSTILE, verdict='<b>')])
-    odd.edits.append(HOSTILE)
-    html = odd._repr_html_()
+    with opened(odd, HOSTILE): html = odd._repr_html_()
     assert set(re.findall('<([a-z]+)', html))=={'table','thead','tbody','tr','th','td','span'} and '$' not in html
     assert [html.count(as_html(h)) for h in (HOSTILE, site)]==[4,1]
 
 def test_an_edit_is_shown_while_it_is_open(dm):
-    dm.edits.append('an edit')
-    assert '>open edit<' in dm._repr_html_()
-    dm.edits.clear()
+    with opened(dm, 'an edit'): assert '>open edit<' in dm._repr_html_()
     assert 'open edit' not in dm._repr_html_()
 
 # ---- audits and layouts
