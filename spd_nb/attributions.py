@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from .batches import Feed
 from .compute import stoppable, with_gradients
-from .core import as_json, atomic, provenance, recover
+from .core import as_json, atomic, path_of, provenance, standing
 from .count import data_hash, ids_of
 from .display import html_table
 from .flows import Flow, flow, unembedding
@@ -88,7 +88,7 @@ class FlowSums:
         path:str|Path, # From `save`
     )->'FlowSums':     # `ValueError` for a damaged file
         "Load saved sums"
-        path = recover(path)
+        path = path_of(path)
         try:
             with safe_open(path, 'pt') as f:
                 about = json.loads(f.metadata()['about'])
@@ -127,7 +127,7 @@ def sum_flows(
     if not 0<=rank<world: raise ValueError(f"`rank` must be 0 to world-1={world-1}, got {rank}")
     if not is_lm(dm.target):
         raise TypeError(f"attributions are summed over tokens, and {type(dm.target).__name__} is not a language model")
-    feed,path = Feed(batches),recover(path)
+    feed,path = Feed(batches),path_of(path)
     n = feed.how_many(n)
     first = ids_of(feed[0], dm.target, dm.device)
     head = unembedding(dm, first)
@@ -172,7 +172,7 @@ def write_attributions(
     with atomic(path, folder=True) as tmp:
         save_file({k:v.float().contiguous() for k,v in tensors.items()}, tmp/'attributions.safetensors')
         (tmp/'manifest.json').write_text(as_json(manifest, 1), encoding='utf-8')
-    return recover(path)
+    return path_of(path)
 
 def _reads_ids(dm, site): return isinstance(get_site(dm.target, site), torch.nn.Embedding)
 
@@ -191,7 +191,7 @@ class Attributions:
         dm:Decomposed|None=None, # The decomposition, for attributions to tokens
         tokenizer=None,          # Of `transformers`, for texts; `None` takes `tokenizer_of` the target
     ):
-        self.path,self.dm,self._tokenizer = recover(path),dm,tokenizer
+        self.path,self.dm,self._tokenizer = standing(path),dm,tokenizer
         file = self.path/'manifest.json'
         if not file.exists(): raise FileNotFoundError(f"no attributions in {self.path}: there is no manifest.json")
         try:
@@ -322,7 +322,7 @@ def attributions(
     progress:bool=True,     # Show a progress bar?
 )->Attributions:
     "Which component usually feeds which, over a corpus (VPD, dataset attributions)"
-    path = recover(path)
+    path = path_of(path)
     file = path.with_name(f'.{path.name}.sums')
     sums = sum_flows(dm, batches, file, n, absolute, progress=progress)
     write_attributions(dm, sums, path)

@@ -17,7 +17,7 @@ from torch import Tensor
 from .adversary import source_gradients
 from .attribution import Prompt, prompt_of
 from .compute import AdamW, stoppable, with_gradients
-from .core import as_json, atomic, recover
+from .core import as_json, atomic, path_of
 from .display import brief, html_table, visible
 from .graphs import node_name, nodes_of
 from .keys import Key
@@ -333,7 +333,7 @@ def circuit(
     made,gen = _Learned(q, lr),torch.Generator().manual_seed(seed)
     about = dict(decomposition=fingerprint(dm), ids=q.prompt.ids, wanted=q.wanted, position=q.position)
     about |= dict(sparsity=sparsity, adversary=adversary, kl=kl, lr=lr, p=p, seed=seed)
-    path = None if path is None else recover(path)
+    path = None if path is None else path_of(path)
     if path is not None and path.exists(): _resume(path, made, gen, about)
     with stoppable() as stop, tqdm(total=steps, initial=made.step, disable=not progress, unit='step') as bar:
         while made.step<steps and not stop:

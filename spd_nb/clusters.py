@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from .compute import stoppable
-from .core import as_json, atomic, check_kind, recover
+from .core import as_json, atomic, check_kind, path_of
 from .display import brief, html_table
 from .keys import Key
 from .mechanisms import Mechanism, Mechanisms
@@ -388,7 +388,7 @@ def load_merges(
     path:str|Path, # From `Merges.save`
 )->Merges:         # `ValueError` for a damaged file, or one of another kind
     "Open a saved history"
-    path = recover(path)
+    path = path_of(path)
     try:
         with safe_open(path, 'numpy') as f:
             about,arrays = json.loads(f.metadata()['about']),{k:f.get_tensor(k) for k in f.keys()}

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from .batches import Feed, unpacked
 from .compute import out_of_memory, stoppable
-from .core import recover
+from .core import path_of
 from .keys import Key, SiteError, keys_of
 from .lms import is_lm, vocab_of
 from .measures import FIRES
@@ -189,7 +189,7 @@ def count(
     "Count where components fire, in one pass over batches; a stopped or killed count is resumed by the same call"
     from tqdm.auto import tqdm
     if not 0<=rank<world: raise ValueError(f"`rank` must be 0 to world-1={world-1}, got {rank}")
-    feed,path = Feed(batches),recover(path)
+    feed,path = Feed(batches),path_of(path)
     n = feed.how_many(n)
     if not is_lm(dm.target):
         raise TypeError(

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from safetensors.torch import save_file
 from .batches import unpacked
-from .core import as_json, atomic, provenance, recover
+from .core import as_json, atomic, path_of, provenance
 from .edit import Edit
 from .hooks import open_sites
 from .keys import as_stored, get_site, scale_of
@@ -265,7 +265,7 @@ def export(
     untie:bool=False,  # As for `baked`; with `form='hf'` only
 )->Path:               # The folder
     "Write the edited model for others to open"
-    path,target = recover(path),edit.dm.target
+    path,target = path_of(path),edit.dm.target
     _check_exportable(edit, path, form, untie)
     about = dict(schema_version=EDIT_SCHEMA, form=form, untie=untie, edits=edit.about, sites=edit.sizes(),
         figures=figures.figures() if hasattr(figures, 'figures') else figures, target=reference(target),

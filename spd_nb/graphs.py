@@ -12,7 +12,7 @@ from pathlib import Path
 from operator import index
 from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
 import numpy as np
-from .core import as_json, atomic, provenance, recover
+from .core import as_json, atomic, path_of, provenance, standing
 from .display import brief, html_table, visible
 from .keys import Key, nearest
 if TYPE_CHECKING:
@@ -323,7 +323,7 @@ class Graph(_Pruning):
             edges.to_parquet(tmp/'edges.parquet')
             about = dict(schema_version=SCHEMA, made=provenance(), **self.about)
             (tmp/'graph.json').write_text(as_json(about, 1), encoding='utf-8')
-        return recover(path)
+        return path_of(path)
 
     def to_neuronpedia(self,
         path:str|Path, # A `.json` file
@@ -368,7 +368,7 @@ def load_graph(
 )->Graph:          # `ValueError` if it is damaged or from a newer version
     "Read a saved graph"
     import pandas as pd
-    path = recover(path)
+    path = standing(path)
     if not (path/'graph.json').exists(): raise FileNotFoundError(f"no graph in {path}: there is no graph.json")
     try:
         about = json.loads((path/'graph.json').read_text(encoding='utf-8'))

@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 if TYPE_CHECKING: import pandas as pd
 from .batches import Feed
-from .core import recover
+from .core import claimed, clear_leftovers, path_of
 from .count import count, data_hash, grouped
 from .data import prompt_ids
 from .display import as_html, html_table, visible
@@ -435,6 +435,13 @@ def _settings_of(h)->dict[str,Any]:
     of = dict(groups=h.manifest['groups']) if h.groups else dict(sites=h.sites)
     return {k:h.manifest[k] for k in ('threshold','examples','window','seed')}|of
 
+def _finished(dm, batches, path, n, tokenizer, top, options):
+    "The harvest that is asked for, if it is there already; `None` if there is something to count"
+    if not path.exists(): return None
+    h,end = Harvest(path, dm, tokenizer),Feed(batches).how_many(n)
+    _check_extension(h, batches, end, top, options)
+    return h if end==h.manifest['batches'] else None
+
 # %% ../nbs/21_harvest.ipynb #57707feb
 def harvest(
     dm:Decomposed,   # A decomposed language model
@@ -447,18 +454,17 @@ def harvest(
     **options,       # As for `count`, without `rank` and `world`; an extension takes those of the harvest
 )->Harvest:
     "Gather evidence about every component in one pass over text; the same call resumes a stopped or killed harvest"
-    path,tokenizer = recover(path),tokenizer or tokenizer_of(dm.target)  # before the work, so that it is not in vain
+    path,tokenizer = path_of(path),tokenizer or tokenizer_of(dm.target)  # before the work, so that it is not in vain
     if {'rank','world'}&set(options):
         raise ValueError(
             "`harvest` counts in one process, without `rank` and `world`; let each process `count` its share, and "
             "`write` the sum")
-    counts,exists = path.with_name(f'{path.name}.counts'),path.exists()
-    if exists:
-        h,end = Harvest(path, dm, tokenizer),Feed(batches).how_many(n)
-        _check_extension(h, batches, end, top, options)
-        if end==h.manifest['batches']: return h
-        options = _settings_of(h)|options
-    h = write(count(dm, batches, counts, n, keep=keep, **options), dm, path, tokenizer, top, replace=exists)
-    if not keep: counts.unlink(missing_ok=True)
-    for killed in path.parent.glob(f'.{counts.name}.*'): shutil.rmtree(killed)  # half-written counts of earlier tries
+    counts = path.with_name(f'{path.name}.counts')
+    if (done := _finished(dm, batches, path, n, tokenizer, top, options)) is not None: return done
+    with claimed(path.with_name(f'.{path.name}.lock'), f'a harvest of {path.name}'):
+        exists = path.exists()
+        if exists: options = _settings_of(Harvest(path, dm, tokenizer))|options
+        h = write(count(dm, batches, counts, n, keep=keep, **options), dm, path, tokenizer, top, replace=exists)
+        if not keep: counts.unlink(missing_ok=True)
+        clear_leftovers(counts)
     return h

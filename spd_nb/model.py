@@ -25,7 +25,7 @@ from .ci import ScalarCI
 from .components import Components, SiteDict, TiedComponents, TwiceTied, delta
 from .initialisation import components_like, gaussian
 from .compute import unrounded
-from .core import as_json, atomic, existing, opened_from, provenance, recover, seeded
+from .core import as_json, atomic, existing, opened_from, path_of, provenance, seeded
 from .display import html_table
 from .hooks import Block, cached, hooked, open_blocks, without_hooks
 from .keys import SiteError, get_site, match_sites, scale_of, weight_of
@@ -487,7 +487,7 @@ def save(
     """Save a decomposition: components, importance function, a reference to the target model, training arguments and
     report"""
     import pandas as pd
-    path = recover(path)
+    path = path_of(path)
     if path.is_dir() and (other := sorted({f.name for f in path.iterdir()}-_FILES)):
         raise ValueError(
             f"{path} also holds {', '.join(other[:5])}, which a save would delete; give it a folder of its own")

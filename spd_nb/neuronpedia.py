@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 import numpy as np
-from .core import as_json, atomic, provenance, recover
+from .core import as_json, atomic, path_of, provenance
 from .graphs import Graph
 
 # %% ../nbs/24c_neuronpedia.ipynb #20fc8ae3
@@ -83,4 +83,4 @@ def to_neuronpedia(
 )->Path:
     "Write an attribution graph as Neuronpedia's JSON"
     with atomic(path) as new: new.write_text(as_json(neuronpedia_json(g, slug, model, **more)), encoding='utf-8')
-    return recover(path)
+    return path_of(path)

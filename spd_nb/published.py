@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
-from .core import as_json, atomic, recover
+from .core import as_json, atomic, path_of
 from .display import html_table
 from .measures import kl_pq
 from .model import Decomposed
@@ -79,7 +79,7 @@ def read_comparison(
     path:str|Path, # From `Comparison.to_json`
 )->Comparison:     # `ValueError` for a damaged file, or one of another kind
     "Open the data of a comparison"
-    path = recover(path)
+    path = path_of(path)
     try: return Comparison.model_validate_json(path.read_text(encoding='utf-8'))
     except (ValidationError, UnicodeDecodeError) as e:
         why = e.errors()[0]['msg'] if isinstance(e, ValidationError) else str(e)

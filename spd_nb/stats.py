@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from .core import as_json, atomic, recover
+from .core import as_json, atomic, path_of
 from .firings import (
     BINS, BLOCK, Firings, SAMPLE_EVERY, act_bins, carry_over, firing_sums, list_firings, pair_counts, round_to_grid)
 from .hooks import _writes
@@ -445,7 +445,7 @@ def load_stats(
 )->tuple[Stats,dict]: # The counts, and what else was stored
     "Load saved counts; `ValueError` for a damaged file"
     try:
-        with open(recover(path), 'rb') as f, np.load(f, allow_pickle=False) as z:
+        with open(path_of(path), 'rb') as f, np.load(f, allow_pickle=False) as z:
             about = json.loads(z['about'].tobytes())
             stats = Stats(**about.pop('args'), device=device)
             for name in set(z.files)-{'about'}:  # one at a time, so that nothing large is held twice

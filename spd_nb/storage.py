@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from .ci import GlobalCI, ReverseCI, ScalarCI, SharedCI, TransformerCI, VectorCI
 from .sigmoids import hard, logistic, lower_leaky, lower_leaky_linear, swish_hard, upper_leaky
-from .core import Run, recover, shipped
+from .core import Run, shipped
 from .topk import TopK
 from .targets import find_target, import_object, qualified_name
 
@@ -169,7 +169,7 @@ def read_trained(
     about:dict, # From `read_description`
 )->Trained:
     "The trained tensors of a save, or of the last checkpoint of a run, with their history"
-    if (checkpoint := recover(path/'checkpoint.safetensors')).exists(): return _from_checkpoint(path, checkpoint)
+    if (checkpoint := path/'checkpoint.safetensors').exists(): return _from_checkpoint(path, checkpoint)
     if (path/'run.json').exists():
         raise FileNotFoundError(
             f"the run in {path} ended before its first checkpoint, so it holds no components; `fit` with this path "

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 if TYPE_CHECKING: import pandas as pd
-from .core import as_json, atomic, existing, provenance, recover
+from .core import as_json, atomic, existing, path_of, provenance
 from .firings import BINS, act_edges
 from .keys import Key, SiteError, nearest
 from .labels import Labels, Side, check_side
@@ -131,7 +131,7 @@ def write_tables(
     replace:bool=False, # Replace a harvest at `path` once the new one is complete? Its labels stay
 )->Path:                # The folder
     "Write counts as the tables of a harvest"
-    path,tokenizer = recover(path),tokenizer or tokenizer_of(dm.target)
+    path,tokenizer = path_of(path),tokenizer or tokenizer_of(dm.target)
     if path.exists() and not replace: raise ValueError(f"{path} exists already; give another path, or remove it")
     with atomic(path, folder=True) as new:
         rows = _write_files(stats, new, tokenizer, top)

@@ -16,7 +16,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from .compute import out_of_memory, stoppable, with_gradients
-from .core import Run, as_json, atomic, recover, restore_rng, rng_state, seeded
+from .core import Run, as_json, atomic, path_of, restore_rng, rng_state, seeded
 from .learner import COLUMNS, Learner, MEMORY_ADVICE, initial_losses, refuse_below, warm_up
 from .lms import is_lm
 from .losses import anneal, cosine
@@ -125,7 +125,7 @@ def load_checkpoint(
 )->None:
     "Restore a run to the state of a checkpoint"
     # cloned: the optimiser would keep the file mapped, and Windows replaces no such file
-    with safe_open(recover(path), 'pt') as f: meta,tensors = f.metadata(),{k:f.get_tensor(k).clone() for k in f.keys()}
+    with safe_open(path_of(path), 'pt') as f: meta,tensors = f.metadata(),{k:f.get_tensor(k).clone() for k in f.keys()}
     def part(name): return {k[len(name)+1:]:v for k,v in tensors.items() if k.startswith(name+'/')}
     then,folder = json.loads(meta['args']),Path(path).parent
     learner.step = int(meta['step'])
@@ -312,7 +312,7 @@ def fit(
     if monitored: _show_monitors(callbacks)
     with _announced(learner, callbacks, run.path), seeded(seed), stoppable() as stop_signals:
         learner.stop_signals,learner.path = stop_signals,run.path.absolute()
-        if resume and recover(checkpoint).exists():
+        if resume and checkpoint.exists():
             load_checkpoint(learner, checkpoint)
             _resume(learner, run)
         elif checkpoint.exists():

@@ -6,7 +6,8 @@ from itertools import count
 from pathlib import Path
 from unittest.mock import patch
 import pytest, torch
-from spd_nb.core import Run, atomic, recover, restore_rng, rng_state
+from spd_nb import core
+from spd_nb.core import Run, atomic, restore_rng, rng_state, standing
 
 unix = pytest.mark.skipif(sys.platform=='win32', reason='forks')
 forks = pytest.mark.filterwarnings('ignore:.*fork:DeprecationWarning')  # from Python 3.12 where there are threads
@@ -21,8 +22,8 @@ def write_file(path, text):
     with atomic(path) as f: f.write_text(text, encoding='utf-8')
 
 def content(path):
-    return {f.relative_to(path).as_posix():f.read_text(encoding='utf-8') for f in recover(path).rglob('*')
-        if f.is_file()}
+    path = standing(path)
+    return {f.relative_to(path).as_posix():f.read_text(encoding='utf-8') for f in path.rglob('*') if f.is_file()}
 def both(text): return {'deep/x':text, 'deep/y':text}
 
 def forked(f):
@@ -97,11 +98,14 @@ def test_a_write_that_fails_half_way_leaves_the_old_version(tmp_path):
 def synced(write, path):
     "Calls of `os.fsync` and `os.replace` that `write` makes, with the file's number (inode)"
     log = []
+    def exchanged(a, b, swap=core._exchange):
+        log.append(('exchange', None))
+        return swap(a, b)
     def logged(name, g):
         return lambda to,*a: (log.append((name, os.fstat(to).st_ino if name=='fsync' else None)), g(to, *a))[1]
     write(path, 'old')
     with patch.object(os, 'fsync', logged('fsync', os.fsync)), patch.object(os, 'replace',
-            logged('replace', os.replace)):
+            logged('replace', os.replace)), patch.object(core, '_exchange', exchanged):
         write(path, 'new')
     return log
 
@@ -110,8 +114,9 @@ def test_data_reaches_the_disk_before_the_rename(tmp_path):
     "A rename may reach the disk first, and after a power cut the new name would hold nothing"
     p = tmp_path/'result'
     names,inodes = zip(*synced(write_folder, p))
-    assert names[-3:]==('replace','replace','fsync')
-    assert set(inodes[:-3])=={f.stat().st_ino for f in [p, *p.rglob('*')]} and inodes[-1]==tmp_path.stat().st_ino
+    first = names.index('exchange')  # everything before it is flushed
+    assert names[first+1:] in (('fsync',), ('replace','replace','fsync'))
+    assert set(inodes[:first])=={f.stat().st_ino for f in [p, *p.rglob('*')]} and inodes[-1]==tmp_path.stat().st_ino
     assert synced(write_file, tmp_path/'file')==[('fsync',(tmp_path/'file').stat().st_ino), ('replace',None),
         ('fsync',inodes[-1])]
 
@@ -139,7 +144,7 @@ def test_files_are_flushed_where_folders_cannot_be(tmp_path):
 def test_recover_and_atomic_read_the_home_folder(tmp_path, monkeypatch):
     for name in ('HOME','USERPROFILE'): monkeypatch.setenv(name, str(tmp_path))
     write_folder('~/result', 'new')
-    assert recover('~/result')==tmp_path/'result' and content(tmp_path/'result')==both('new')
+    assert standing('~/result')==tmp_path/'result' and content(tmp_path/'result')==both('new')
     write_file('~/home.txt', 'mine')
     assert (tmp_path/'home.txt').read_text(encoding='utf-8')=='mine'
 
