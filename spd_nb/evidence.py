@@ -7,8 +7,9 @@ __all__ = ['ShortText', 'Evidence']
 
 # %% ../nbs/32a_evidence.ipynb #ba653d9f
 from typing import Annotated, Any, TypeVar
+from weakref import ref
 from pydantic import Field
-from traitlets import CUnicode, link, validate
+from traitlets import CUnicode, validate
 from .attributions import Attributions
 from .display import visible
 from .harvest import Component, Harvest
@@ -67,6 +68,14 @@ def _lens_tokens(lens):
 ShortText = Annotated[str, Field(max_length=400)]
 _View = TypeVar('_View', bound='Evidence')
 
+# %% ../nbs/32a_evidence.ipynb #004a9dde
+def _passed_on(view):
+    "An observer that gives another view the same component, as long as there is that view"
+    view = ref(view)
+    def pick(change):
+        if (v := view()) is not None and not v._closed: v.key = change.new
+    return pick
+
 # %% ../nbs/32a_evidence.ipynb #89fe433a
 class Evidence(View):
     "Base class of views that show components of a harvest, one of which can be picked"
@@ -110,7 +119,9 @@ class Evidence(View):
         *views:'Evidence', # Views of the same model
     )->_View:
         "From now on, what is picked here is picked in other views, and the other way round"
-        for v in views: link((self, 'key'), (v, 'key'))
+        for v in views:
+            v.key = self.key
+            for a,b in ((self, v), (v, self)): a.observe(_passed_on(b), 'key')
         return self
 
     @browser_callable

@@ -17,7 +17,7 @@ from traitlets import Dict
 from .display import visible
 from .measures import FIRES
 from .pages import jsonable
-from .widgets import View, browser_callable
+from .widgets import View, browser_callable, forget_on_rerun
 
 # %% ../nbs/07_monitor.ipynb #57074820
 def thinned(
@@ -106,7 +106,8 @@ class _RunData(View):
         rows:int=10,      # Newest rows of the history in which a component must matter to count as alive
     ):
         self.seconds,self.points,self.rows = seconds,points,rows
-        self.learner:Any = None # What `fit` calls it with
+        self.learner:Any = None # What `fit` calls it with, while the run lasts
+        self.record:Any = None  # What is remembered of the run, while it lasts
         self.handle:Any = None  # Display of `show`
         self.state,self.note = 'starting',''
         self.stop_requested = False
@@ -124,6 +125,11 @@ class _RunData(View):
         self.state,self.note = 'running',''
         self.drawn,self.sites = -float('inf'),[]
 
+    def _let_go(self):
+        "Keep only what is shown, and not the model, importances and firings of a run that has ended"
+        self.learner = self.record = None
+        self.sites = []
+
     def _draw(self, now):
         self.drawn = now
         self.sites = [self.record.site(s, ci, self.learner.l0[s]) for s,ci in self.learner.ci.items()]
@@ -132,14 +138,14 @@ class _RunData(View):
     def _data(self)->dict[str,Any]:
         state = 'stopping' if self.stop_requested and self.state=='running' else self.state
         about = dict(state=state, note=visible(self.note), live=True)
-        if self.learner is None: return about
+        if self.learner is None: return dict(self.data)|about
         return jsonable(about|_progress(self.learner, self.record, self.sites, self.points))
 
 # %% ../nbs/07_monitor.ipynb #029308e3
 class TrainingMonitor(_RunData):
     "Live view of a training run: losses, L0, importances, and a stop button; a callback for `fit`"
     front = 'monitor'
-    height = property(lambda self: 480 if self.learner else 90)
+    height = property(lambda self: 480 if 'x' in self.data else 90)
 
     @browser_callable
     def stop(self)->bool:
@@ -154,10 +160,13 @@ class TrainingMonitor(_RunData):
         state:str,   # `finished`, `stopped` or `failed`
         note:str='', # A message about the end, such as an error
     ):
-        "Show how a run ended, and replace the display of `show` by a page that needs no kernel"
+        "Show how a run ended, replace the display of `show` by a page that needs no kernel, and let go of the learner"
         self.state,self.note = state,note
         self.stop_requested = False
-        if self.learner: self._draw(time.monotonic())
+        if self.learner:
+            self._draw(time.monotonic())
+            forget_on_rerun(self.learner)
+            self._let_go()
         else: self.data = self._data()
         handle,self.handle = self.handle,None
         if handle: handle.update({'text/plain':repr(self), 'text/html':self._repr_html_()}, raw=True)
@@ -165,7 +174,9 @@ class TrainingMonitor(_RunData):
     def show(self)->'TrainingMonitor':
         "Display the monitor below the cell for as long as the run lasts"
         from IPython.display import display
-        self.handle = display(self, display_id=True)
+        self._kept_by_cells = False # `fit` keeps it while it runs, and then its page takes its place
+        try: self.handle = display(self, display_id=True)
+        finally: self._kept_by_cells = True
         return self
 
     def snapshot_state(self)->dict:
@@ -182,5 +193,5 @@ class TrainingMonitor(_RunData):
             +_table(['site','components alive','in use per position'], sites))
 
     def __repr__(self):
-        at = f'step {self.learner.step} of {self.learner.steps}, ' if self.learner else ''
+        at = f"step {self.data['step']} of {self.data['steps']}, " if 'step' in self.data else ''
         return f"TrainingMonitor({at}{self.state})"

@@ -37,6 +37,7 @@ export function echoTraits(model, names) {
 export function mountView(el, model, name) {
   const body = h('div', { class: 'spd-body' }), note = h('div', { class: 'spd-note', role: 'status' })
   const gone = h('div', { class: 'spd-gone' }, 'The kernel is gone: what is shown stays, but nothing new can be asked. Run the cell again.')
+  const ended = 'This view is closed: what is shown stays, but nothing new can be asked. Run the cell again.'
   // Notebooks have keys of their own. Most of them listen where keys bubble to. Jupyter Notebook 7 listens before the view does, and passes over an element that has this attribute itself
   const frame = h('div', { class: `spd spd-${name}`, onkeydown: e => e.stopPropagation(), onfocusin: e => e.target.setAttribute('data-lm-suppress-shortcuts', '') }, gone, body, note)
   el.replaceChildren(frame)
@@ -59,9 +60,19 @@ export function mountView(el, model, name) {
     note.textContent = text
     note.classList.toggle('spd-error', wrong)
   }
+  function end() {
+    if (!model.get('_closed')) return
+    gone.textContent = ended
+    frame.classList.add('spd-lost')
+    for (const w of waiting.values()) { clearTimeout(w.late); w.reject(new Error(ended)) }
+    waiting.clear()
+  }
   model.on('msg:custom', hear)
+  model.on('change:_closed', end)
+  end()
   function ask(what, args = {}) {
     return new Promise((resolve, reject) => {
+      if (model.get('_closed')) { reject(new Error(ended)); return }
       const id = `${me}-${++count}`
       const late = setTimeout(() => say('Waiting for Python: it is running a cell, or the kernel is gone.', what, false), 3000)
       waiting.set(id, { what, resolve, reject, late })
@@ -70,6 +81,7 @@ export function mountView(el, model, name) {
   }
   function close() {
     model.off('msg:custom', hear)
+    model.off('change:_closed', end)
     unwatch()
     for (const w of waiting.values()) clearTimeout(w.late)
     waiting.clear()

@@ -113,6 +113,20 @@ test('what an answer changed is set to the same again, for notebooks that follow
   close()
 })
 
+test('a view that Python has closed says so, and asks no more', async () => {
+  globalThis.document = { createElement: () => new Element() }
+  const state = { _closed: false }, hears = new Map(), sent = []
+  const model = { get: k => state[k], on: (name, f) => hears.set(name, f), off() {}, send: q => sent.push(q) }
+  const { ask, close } = mountView(new Element(), model, 'test')
+  const waiting = ask('detail', { key: 'b' })
+  state._closed = true
+  hears.get('change:_closed')()
+  await assert.rejects(waiting, /is closed/) // its answer will not come
+  await assert.rejects(ask('detail', { key: 'c' }), /is closed/)
+  assert.equal(sent.length, 1)
+  close()
+})
+
 test('a kernel that has ended is noticed, in front ends that say so', () => {
   const signal = () => ({ slots: [], connect(f) { this.slots.push(f) }, disconnect(f) { this.slots = this.slots.filter(g => g !== f) }, emit(v) { this.slots.forEach(f => f(null, v)) } })
   const sessionContext = { kernelChanged: signal(), statusChanged: signal() }
