@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 import torch
 from einops import EinopsError
 from jaxtyping import Float
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from .batches import padding
 from .sigmoids import CI, lower_leaky, upper_leaky
@@ -35,7 +34,7 @@ from .sites import SiteAudit, audit, refuse_row, two_rows
 from .layouts import batch_of, laid_out, lead_of, output_of
 from .storage import (
     SCHEMA, open_target, opened_function, read_description, read_trained, relative_reference, restore_state,
-    saved_function, saved_output, tensors_of)
+    saved_function, saved_output, tensors_of, write_tensors)
 from .targets import fingerprint, recipe, reference
 from .topk import TopK
 
@@ -470,7 +469,7 @@ def write_description(
     about = dict(schema_version=SCHEMA, target=relative_reference(reference(dm.target, dm.source), at), **_fixed(dm),
         training=dm.training_run, report=dm.report, **provenance())
     if recipe(dm.target):
-        with atomic(folder/'target.safetensors') as f: save_file(tensors_of(dm.target), f)
+        with atomic(folder/'target.safetensors') as f: write_tensors(tensors_of(dm.target), f)
     with atomic(folder/'decomposition.json') as f:
         f.write_text(as_json(about, indent=1, default=repr), encoding='utf-8')
 
@@ -491,7 +490,7 @@ def save(
     with atomic(path, folder=True) as new:
         write_description(dm, new, path)
         for name,m in dict(components=dm.components, ci=dm.ci_fn).items():
-            save_file(tensors_of(m), new/f'{name}.safetensors')
+            write_tensors(tensors_of(m), new/f'{name}.safetensors')
         pd.DataFrame(dm.history).to_parquet(new/'history.parquet')
     return path
 
