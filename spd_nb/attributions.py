@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from .batches import Feed
 from .compute import stoppable, with_gradients
@@ -23,6 +22,7 @@ from .flows import Flow, flow, unembedding
 from .keys import Key, SiteError, weight_of, get_site
 from .lms import is_lm, vocab_of
 from .model import Decomposed
+from .storage import write_tensors
 from .targets import fingerprint
 from .texts import ids_named, texts_of
 from .tokenizers import tokenizer_of
@@ -81,7 +81,7 @@ class FlowSums:
     ):
         "Save the sums, so that they can be continued"
         about = as_json(dict(about=self.about, seen=sorted(self.seen), n=self.n))
-        with atomic(path) as new: save_file({k:v.contiguous() for k,v in self.totals.items()}, new, dict(about=about))
+        with atomic(path) as new: write_tensors(self.totals, new, dict(about=about))
 
     @classmethod
     def load(cls,
@@ -170,7 +170,7 @@ def write_attributions(
     tensors |= {f'rms|{t}':(total/sums.n).sqrt() for (t,),total in sums.sums('square').items()}
     manifest = dict(schema_version=SCHEMA, positions=sums.n, batches=len(sums.seen), made=provenance(), **sums.about)
     with atomic(path, folder=True) as tmp:
-        save_file({k:v.float().contiguous() for k,v in tensors.items()}, tmp/'attributions.safetensors')
+        write_tensors({k:v.float() for k,v in tensors.items()}, tmp/'attributions.safetensors')
         (tmp/'manifest.json').write_text(as_json(manifest, 1), encoding='utf-8')
     return path_of(path)
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from .adversary import source_gradients
 from .attribution import Prompt, prompt_of
@@ -23,6 +22,7 @@ from .graphs import node_name, nodes_of
 from .keys import Key
 from .masks import Mask, ci_masks
 from .model import Decomposed
+from .storage import write_tensors
 from .targets import fingerprint
 from .texts import ids_named
 from .traces import with_positions
@@ -289,7 +289,7 @@ class Circuit:
 def _save(path, made, gen, about):
     state = made.state()|dict(rng=gen.get_state())
     meta = dict(about=as_json(about|dict(step=made.step, history=made.history)))
-    with atomic(path) as new: save_file({k:v.detach().cpu().contiguous() for k,v in state.items()}, new, meta)
+    with atomic(path) as new: write_tensors(state, new, meta)
 
 def _resume(path, made, gen, about):
     "Continue from a file, if it is of the same circuit"

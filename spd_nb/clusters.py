@@ -22,6 +22,7 @@ from .display import brief, html_table
 from .keys import Key
 from .mechanisms import Mechanism, Mechanisms
 from .memberships import Memberships, unpacked_bits
+from .storage import share
 if TYPE_CHECKING: import pandas as pd
 
 # %% ../nbs/27b_clusters.ipynb #0d303477
@@ -296,7 +297,9 @@ class Merges(_Cuts):
         "Save the history"
         about = dict(version=VERSION, keys=[str(k) for k in self.keys], n=self.n, alpha=self.alpha, of=self.of)
         arrays = dict(firings=self.firings, pairs=self.pairs, union=self.union)
-        with atomic(path) as new: save_file(arrays, new, dict(about=as_json(about)))
+        with atomic(path) as new:
+            save_file(arrays, new, dict(about=as_json(about)))
+            share(new)
 
     def _repr_html_(self)->str:
         groups,bits = self.zero(),self.bits()

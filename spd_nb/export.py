@@ -15,7 +15,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
-from safetensors.torch import save_file
 from .batches import unpacked
 from .core import as_json, atomic, path_of, provenance
 from .edit import Edit
@@ -24,6 +23,7 @@ from .keys import as_stored, get_site, scale_of
 from .lms import vocab_of
 from .model import Decomposed
 from .layouts import output_of
+from .storage import share, write_tensors
 from .targets import fingerprint, reference
 
 # %% ../nbs/30c_export.ipynb #557780b7
@@ -280,6 +280,7 @@ def export(
         if tokenizer is not None: tokenizer.save_pretrained(new)
         (new/'edit').mkdir()  # a loader may take every .safetensors of the folder itself for weights
         parts = {f'{s}.{k}':getattr(p, k) for s,p in edit.patches.items() for k in ('reads','writes')}
-        save_file({k:t.detach().cpu().contiguous() for k,t in parts.items()}, new/'edit'/'edit.safetensors')
+        write_tensors(parts, new/'edit'/'edit.safetensors')
+        share(new)
         (new/'edit.json').write_text(as_json(about, indent=1), encoding='utf-8')
     return path

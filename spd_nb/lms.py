@@ -113,13 +113,14 @@ def pretrained(
     source:str|PathLike, # A name on the hub, or a local folder
     dtype=torch.float32, # Of the weights; half precision opens exactly in float32
     revision:str|None=None, # Commit, tag or branch on the hub
+    pickled:bool=True,   # Read a `pytorch_model.bin` where there is no `model.safetensors`?
 )->nn.Module:            # In evaluation mode
-    "Open a model of `transformers`; `ValueError` if its checkpoint lacks a weight"
+    "Open a model of `transformers`, never with code of its own; `ValueError` if its checkpoint lacks a weight"
     from safetensors import SafetensorError
     source = located(source)
     try:
         model,info = made.from_pretrained(source, dtype=dtype, revision=revision, output_loading_info=True,
-            ignore_mismatched_sizes=True)
+            ignore_mismatched_sizes=True, trust_remote_code=False, use_safetensors=None if pickled else True)
     except (OSError, ValueError, SafetensorError) as e:
         raise OSError(
             f"cannot open {source!r} ({str(e).splitlines()[0]}); without network give a local folder with "
@@ -150,7 +151,7 @@ def load_lm(
         from transformers import AutoModelForCausalLM, AutoTokenizer
         model,source = pretrained(AutoModelForCausalLM, source, dtype),located(source)
         if tokenizer is None and Path(source).is_dir() and not list(Path(source).glob('tokenizer*')): pass
-        elif tokenizer is None: tokenizer = AutoTokenizer.from_pretrained(source)
+        elif tokenizer is None: tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     model = model.to(device=device, dtype=dtype).eval().requires_grad_(False)
     for name,p in model.named_parameters():
         if not p.isfinite().all():

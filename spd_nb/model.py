@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 import torch
 from einops import EinopsError
 from jaxtyping import Float
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from .batches import padding
 from .sigmoids import CI, lower_leaky, upper_leaky
@@ -26,16 +25,17 @@ from .components import Components, SiteDict, TiedComponents, TwiceTied, delta
 from .initialisation import components_like, gaussian
 from .compute import unrounded
 from .core import as_json, atomic, existing, opened_from, path_of, provenance, seeded
-from .display import html_table
+from .display import html_table, visible
 from .hooks import Block, cached, hooked, open_blocks, without_hooks
 from .keys import SiteError, get_site, match_sites, scale_of, weight_of
 from .lms import sample_batch
 from .masks import Mask, everywhere
+from .received import refuse_links
 from .sites import SiteAudit, audit, refuse_row, two_rows
 from .layouts import batch_of, laid_out, lead_of, output_of
 from .storage import (
-    SCHEMA, open_target, opened_function, read_description, read_trained, relative_reference, restore_state,
-    saved_function, saved_output, tensors_of)
+    SCHEMA, check_components, fitting, open_target, opened_function, read_description, read_trained, relative_reference,
+    restore_state, saved_function, saved_output, tensors_of, write_tensors)
 from .targets import fingerprint, recipe, reference
 from .topk import TopK
 
@@ -473,12 +473,13 @@ def write_description(
     about = dict(schema_version=SCHEMA, target=relative_reference(reference(dm.target, dm.source), at), **_fixed(dm),
         training=dm.training_run, report=dm.report, **provenance())
     if recipe(dm.target):
-        with atomic(folder/'target.safetensors') as f: save_file(tensors_of(dm.target), f)
+        with atomic(folder/'target.safetensors') as f: write_tensors(tensors_of(dm.target), f)
     with atomic(folder/'decomposition.json') as f:
         f.write_text(as_json(about, indent=1, default=repr), encoding='utf-8')
 
 # %% ../nbs/14_model.ipynb #788febc3
 _FILES = {'decomposition.json','components.safetensors','ci.safetensors','target.safetensors','history.parquet'}
+_READ = {*_FILES,'checkpoint.safetensors','.checkpoint.safetensors.old','run.json','history.jsonl'}  # by `load`
 
 def save(
     dm:Decomposed, # What to keep
@@ -494,7 +495,7 @@ def save(
     with atomic(path, folder=True) as new:
         write_description(dm, new, path)
         for name,m in dict(components=dm.components, ci=dm.ci_fn).items():
-            save_file(tensors_of(m), new/f'{name}.safetensors')
+            write_tensors(tensors_of(m), new/f'{name}.safetensors')
         pd.DataFrame(dm.history).to_parquet(new/'history.parquet')
     return path
 
@@ -503,15 +504,19 @@ def load(
     # From `save`, or the folder of a run of `fit`; or the name of a decomposition that comes with the package, such as
     # `story` or `tms_5-2`
     path:str|Path,
-    target:nn.Module|None=None,   # The original model; `None` finds it by the saved reference
-    trust:bool=False,             # Import classes and functions that the save names and that are not part of spd_nb?
+    target:nn.Module|None=None,   # The original model; `None` builds a toy or story model, and finds others if `trust`
+    # Open the model that the save names, in a folder or on the hub, and import classes and functions that it names and
+    # that are not part of spd_nb? For folders of your own and of people you trust
+    trust:bool=False,
     ci:Callable|None=None,        # Your own causal-importance function, as for `decompose`; `None` takes the saved one
     lower:Callable|None=None,     # Your own sigmoid for masks; `None` takes the saved one
     output:Callable|None=None,    # Your own function that chooses the output; `None` takes what was saved
     upper:Callable|None=None,     # Your own sigmoid for the sparsity loss; `None` takes the saved one
 )->Decomposed:                    # On the CPU or where `target` is
-    "Open a decomposition; nothing is unpickled, and the target must be the model that was decomposed"
+    """Open a decomposition: nothing is unpickled, nothing outside the folder is opened without `trust`, and the target
+    must be the model that was decomposed"""
     path = existing(path)
+    if not trust: refuse_links(path, _READ, ', or say `trust=True` if the links are your own')
     about = read_description(path)
     ci = opened_function('ci', about['ci'], ci, trust, path)
     lower = opened_function('lower', about['lower'], lower, trust, path)
@@ -523,15 +528,17 @@ def load(
     if target is None: target = open_target(about, path, trust)
     if fingerprint(target)!=about['fingerprint']:
         raise ValueError(
-            f"the target's weights are not those that {path} decomposes ({about['target']}); pass the original model "
-            "as `target`, or decompose this one anew")
-    dm = decompose(target, about['sites'], ci, tied=about['tied'], lower=lower, output=chosen, upper=upper,
-        twice=about.get('twice', False))
+            f"the target's weights are not those that {visible(path)} decomposes ({repr(about['target'])[:300]}); pass "
+            "the original model as `target`, or decompose this one anew")
+    check_components(about, trained.components, target, path)
+    dm = decompose(target, about['sites'], fitting(ci, trained.ci, path), tied=about['tied'], lower=lower,
+        output=chosen, upper=upper, twice=about.get('twice', False))
     device = dm.device
     try:
         restore_state(dm.components, trained.components)
         restore_state(dm.ci_fn, trained.ci)
     except RuntimeError as e:
-        raise ValueError(f"the tensors in {path} do not fit its decomposition.json: {e}") from e
+        why = ' '.join(str(e).split())[:500]
+        raise ValueError(f"the tensors in {visible(path)} do not fit its decomposition.json: {why}") from e
     dm.history,dm.training_run,dm.report = trained.history,trained.args,about['report']
     return dm.to(device)

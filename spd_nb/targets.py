@@ -8,10 +8,12 @@ __all__ = ['fingerprint', 'recipe', 'qualified_name', 'import_object', 'referenc
 # %% ../nbs/13a_targets.ipynb #be2cb3f0
 import hashlib, importlib, io, sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 import torch
 from torch import Tensor, nn
 from .core import opened_from
+from .display import visible
 
 # %% ../nbs/13a_targets.ipynb #ab681f00
 def _tensor_bytes(name, t):
@@ -108,10 +110,15 @@ def _transformers_class(name):
     raise ValueError(
         f"{name!r} is not a model of transformers {transformers.__version__}; pass the model itself as `target`")
 
+def _dtype(name):
+    "The number type of torch with this name"
+    if isinstance(found := getattr(torch, name, None), torch.dtype): return found
+    raise ValueError(f"{name!r} is not a number type of torch")
+
 def _from_checkpoint(made, name, revision, dtype):
-    "A model of `transformers` from its checkpoint"
+    "A model of `transformers` from its checkpoint, without running code from it"
     from spd_nb.lms import pretrained
-    try: return pretrained(made, name, getattr(torch, dtype), revision)
+    try: return pretrained(made, name, _dtype(dtype), revision, pickled=False)
     except (OSError, ValueError) as e:
         raise type(e)(f"the target was not found: {e}. Pass the original model as `target`") from e
 
@@ -124,14 +131,15 @@ def _from_recipe(spec, dtype):
     else:
         from spd_nb.toys import toy_from
         model = toy_from(spec)
-    return model.to(getattr(torch, dtype)).eval()
+    return model.to(_dtype(dtype)).eval()
 
 def _from_class(ref, trust):
     "A model of a class that is neither ours nor of `transformers`"
     name = ref['name']
     if not trust:
         raise ValueError(
-            f"this decomposition is of {name}, which is not part of spd_nb or transformers; pass the model itself as "
+            f"this decomposition is of {visible(name)}, which is not part of spd_nb or transformers; pass the model "
+            "itself as "
             "`target`. If a call without arguments builds it with the same weights, `trust=True` imports and calls it")
     made = import_object(name)
     if 'pretrained' in ref: return _from_checkpoint(made, **ref['pretrained'])
@@ -140,14 +148,27 @@ def _from_class(ref, trust):
         raise ValueError(f"cannot build {name} without arguments ({e}); pass the model itself as `target`") from e
 
 # %% ../nbs/13a_targets.ipynb #1516fb0a
+def _refuse_place(made, name, revision, dtype):
+    "Refuse to look for a model at a place that a file names"
+    at = f', revision={revision!r}' if revision else ''
+    hub = not Path(name).is_absolute()
+    raise ValueError(
+        f"this decomposition is of a {made.__name__} from {name!r}, {'on the Hugging Face hub' if hub else 'a folder'};"
+        f" nothing was opened there. Pass the model itself, `load(path, target={made.__name__}.from_pretrained({name!r}"
+        f"{at}, dtype={_dtype(dtype)}).eval())`, or, if the decomposition is your own or you trust who sent it, "
+        "`load(path, trust=True)`, which opens that model without running code from it")
+
 def find_target(
     ref:dict,         # From `reference`
-    trust:bool=False, # Import and call the class that an `import` reference names?
+    # Open the folder or the name on the hub that an `hf` reference names; import and call the class that an `import`
+    # reference names?
+    trust:bool=False,
 )->nn.Module:         # In evaluation mode; a toy or story model has the weights of its seed
-    "The model that a reference names"
+    "The model that a reference names; without `trust`, only what this package can build"
     if ref['kind']=='import': return _from_class(ref, trust)
     if ref['kind']!='hf':
         spec = {k:v for k,v in ref.items() if k!='dtype'}
         return _from_recipe(spec, ref.get('dtype', 'float32'))
     made = _transformers_class(ref.get('model', 'AutoModelForCausalLM'))
+    if not trust: _refuse_place(made, ref['name'], ref['revision'], ref['dtype'])
     return _from_checkpoint(made, ref['name'], ref['revision'], ref['dtype'])

@@ -23,7 +23,7 @@ def tokenizer_of(
             f"no tokenizer is known for {type(target).__name__}; pass `tokenizer`, such as "
             "`load_lm(...).tokenizer`")
     from transformers import AutoTokenizer
-    return AutoTokenizer.from_pretrained(name)
+    return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
 
 # %% ../nbs/19a_tokenizers.ipynb #94201af7
 def tokenizer_hash(

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import NamedTuple
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from .compute import out_of_memory, stoppable, with_gradients
 from .core import Run, as_json, atomic, path_of, restore_rng, rng_state, seeded
 from .learner import COLUMNS, Learner, MEMORY_ADVICE, initial_losses, refuse_below, warm_up
@@ -22,7 +21,7 @@ from .lms import is_lm
 from .losses import anneal, cosine
 from .model import Decomposed, described_otherwise, write_description
 from .objectives import smooth_sparse, sparse
-from .storage import tensors_of
+from .storage import tensors_of, write_tensors
 
 # %% ../nbs/15_train.ipynb #70725838
 # with `fit` these write a whole run: its losses and its plan come from this module too
@@ -43,7 +42,7 @@ def save_checkpoint(
     tensors |= {f'rng/{k}':v for k,v in rng_state().items()}
     tensors |= {f'loss/{name}/{k}':torch.as_tensor(v) for name,state in states.items() for k,v in state.items()}
     meta = dict(schema_version='1', step=str(learner.step), args=as_json(learner.args))
-    with atomic(path) as f: save_file({k:v.contiguous() for k,v in tensors.items()}, f, metadata=meta)
+    with atomic(path) as f: write_tensors(tensors, f, meta)
 
 # %% ../nbs/15_train.ipynb #1afead63
 # what a run may change on its way: its length, and how the same numbers are computed

@@ -1,5 +1,5 @@
 "What is written to disk: `~` in every path, and JSON that every reader accepts"
-import json, math
+import json, math, os
 import pytest, torch
 from spd_nb.core import Run, atomic
 from spd_nb.data import tokens
@@ -84,3 +84,26 @@ def test_every_json_is_strict(tmp_path):
     for f in found:
         for part in f.read_text(encoding='utf-8').splitlines() if f.suffix=='.jsonl' else [f.read_text(encoding='utf-8')]:  # noqa: E501
             strict(part)
+
+@pytest.mark.skipif(os.name!='posix', reason='permissions of POSIX')
+@pytest.mark.parametrize('umask', [0o022, 0o027, 0o077], ids=oct)
+def test_saved_files_have_the_permissions_of_a_new_file(umask, tmp_path):
+    "A colleague on a shared disk can open what the `umask` lets them open; safetensors alone writes 0600"
+    from spd_nb.attributions import FlowSums
+    from spd_nb.clusters import cluster
+    from spd_nb.memberships import Memberships
+    dm,lm = toy(),StoryLM(d=8, d_mlp=16, layers=1)
+    before = os.umask(umask)
+    try:
+        save(dm, tmp_path/'saved')
+        fit(dm, dm.target.batches(8), steps=2, path=tmp_path/'run', progress=False)
+        edited = ablated(decompose(lm, '*up_proj', C=9), 'model.layers.0.mlp.up_proj:1')
+        edited.export(tmp_path/'hf', tokenizer=story_tokenizer())
+        FlowSums({}).save(tmp_path/'sums.safetensors')
+        m = Memberships(['a:0','a:1','a:2'], torch.rand(64, 3).numpy()<.5)
+        cluster(m, 1., progress=False).save(tmp_path/'merges.safetensors')
+    finally: os.umask(before)
+    files = [f for f in tmp_path.rglob('*') if f.is_file()]
+    wrong = {str(f.relative_to(tmp_path)):oct(f.stat().st_mode&0o777) for f in files
+        if f.stat().st_mode&0o777!=0o666&~umask}
+    assert len(files)>12 and not wrong

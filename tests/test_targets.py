@@ -1,5 +1,5 @@
 "Targets other than causal language models: what a save names is what `load` opens"
-import json, subprocess, sys
+import json, re, subprocess, sys
 from functools import partial
 import pytest, torch
 import transformers as hf
@@ -44,7 +44,7 @@ def made(cls, config, folder):
 def test_a_save_opens_with_the_class_it_was_made_of(cls, config, sites, dtype, tmp_path):
     model = made(cls, config, tmp_path/'model').to(dtype)
     dm = decompose(model, sites, C=4)
-    back = load(save(dm, tmp_path/'saved'))
+    back = load(save(dm, tmp_path/'saved'), trust=True)
     assert type(back.target) is cls and fingerprint(back.target)==fingerprint(model)
     assert back.C==dm.C and not back.target.training
 
@@ -54,7 +54,7 @@ def test_a_head_that_the_checkpoint_lacks_is_not_drawn_at_random(tmp_path):
     folder = save(decompose(model, 'classifier', C=2), tmp_path/'saved')
     with pytest.raises(ValueError,
             match='has no weights for classifier.bias, classifier.weight.*Pass the original model as `target`'):
-        load(folder)
+        load(folder, trust=True)
     assert load(folder, target=model).sites==['classifier']
     model.save_pretrained(tmp_path/'whole')
     assert load(folder,
@@ -80,9 +80,11 @@ def test_a_model_of_the_hub_is_found_at_the_commit_it_was_opened_at(monkeypatch)
     model.config.name_or_path,model.config._commit_hash = 'someone/bert','abc123'
     ref = reference(model)
     assert (ref['name'], ref['revision'])==('someone/bert', 'abc123')
-    monkeypatch.setattr(lms, 'pretrained', lambda *a: asked.append(a) or model)
-    assert find_target(ref) is model
-    assert asked==[(hf.BertModel, 'someone/bert', torch.float32, 'abc123')]
+    monkeypatch.setattr(lms, 'pretrained', lambda *a, **kw: asked.append((*a, kw)) or model)
+    assert find_target(ref, trust=True) is model
+    assert asked==[(hf.BertModel, 'someone/bert', torch.float32, 'abc123', dict(pickled=False))]
+    call = "BertModel.from_pretrained('someone/bert', revision='abc123', dtype=torch.float32).eval()"
+    with pytest.raises(ValueError, match=re.escape(call)): find_target(ref)
 
 def test_a_reference_of_an_earlier_save_opens_a_causal_model(tmp_path):
     model = made(hf.LlamaForCausalLM, hf.LlamaConfig(vocab_size=37, hidden_size=16, intermediate_size=20,
@@ -91,7 +93,7 @@ def test_a_reference_of_an_earlier_save_opens_a_causal_model(tmp_path):
     about = json.loads((folder/'decomposition.json').read_text(encoding='utf-8'))
     del about['target']['model'], about['output']
     (folder/'decomposition.json').write_text(json.dumps(about), encoding='utf-8')
-    assert type(load(folder).target) is hf.LlamaForCausalLM
+    assert type(load(folder, trust=True).target) is hf.LlamaForCausalLM
 
 def test_a_part_of_a_model_is_handed_to_load(tmp_path):
     model = made(hf.BertModel, hf.BertConfig(**BERT), tmp_path/'model')
