@@ -13,16 +13,16 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
-from .batches import Feed
+from .batches import Feed, data_hash
 from .compute import stoppable, with_gradients
-from .core import as_json, atomic, path_of, provenance, standing
-from .count import data_hash, ids_of
+from .core import as_json, atomic, path_of, provenance, sealed, standing
+from .integrity import check_file, file_about, read_sealed, read_tensors, steady, write_tensors
+from .count import ids_of
 from .display import html_table
 from .flows import Flow, flow, unembedding
 from .keys import Key, SiteError, weight_of, get_site
 from .lms import is_lm, vocab_of
 from .model import Decomposed
-from .storage import write_tensors
 from .targets import fingerprint
 from .texts import ids_named, texts_of
 from .tokenizers import tokenizer_of
@@ -31,6 +31,8 @@ if TYPE_CHECKING: import pandas as pd
 
 # %% ../nbs/24b_attributions.ipynb #2e71b9b5
 _UNIT = dict(signed=2.**-32, absolute=2.**-32, ci=2.**-32, square=2.**-16)
+
+_TENSORS = 'attributions.safetensors'
 
 class FlowSums:
     "Flows added up over batches, exactly: the same for any order of batches and any number of processes"
@@ -90,11 +92,11 @@ class FlowSums:
         "Load saved sums"
         path = path_of(path)
         try:
-            with safe_open(path, 'pt') as f:
-                about = json.loads(f.metadata()['about'])
-                sums = cls(about['about'])
-                sums.totals = {k:f.get_tensor(k) for k in f.keys()}
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as e:
+            totals,meta = read_tensors(path, 'sum again')
+            about = json.loads(meta['about'])
+            sums = cls(about['about'])
+            sums.totals = totals
+        except (KeyError, TypeError, ValueError) as e:
             raise ValueError(f"{path} is missing or damaged ({e}); remove it and sum again") from e
         sums.seen,sums.n = set(about['seen']),about['n']
         return sums
@@ -168,10 +170,11 @@ def write_attributions(
     tensors |= {f'absolute|{t}|{s}':total for (t,s),total in sums.sums('absolute').items()}
     tensors |= {f'ci|{s}':total for (s,),total in sums.sums('ci').items()}
     tensors |= {f'rms|{t}':(total/sums.n).sqrt() for (t,),total in sums.sums('square').items()}
-    manifest = dict(schema_version=SCHEMA, positions=sums.n, batches=len(sums.seen), made=provenance(), **sums.about)
+    about = dict(schema_version=SCHEMA, positions=sums.n, batches=len(sums.seen), made=provenance(), **sums.about)
     with atomic(path, folder=True) as tmp:
-        write_tensors({k:v.float() for k,v in tensors.items()}, tmp/'attributions.safetensors')
-        (tmp/'manifest.json').write_text(as_json(manifest, 1), encoding='utf-8')
+        write_tensors({k:v.float() for k,v in tensors.items()}, tmp/_TENSORS)
+        manifest = about|dict(files={_TENSORS:file_about(tmp/_TENSORS)})
+        (tmp/'manifest.json').write_text(sealed(manifest), encoding='utf-8')
     return path_of(path)
 
 def _reads_ids(dm, site): return isinstance(get_site(dm.target, site), torch.nn.Embedding)
@@ -195,7 +198,7 @@ class Attributions:
         file = self.path/'manifest.json'
         if not file.exists(): raise FileNotFoundError(f"no attributions in {self.path}: there is no manifest.json")
         try:
-            self.manifest = json.loads(file.read_text(encoding='utf-8'))
+            self.manifest = steady(file, self._read_manifest)
             with self._file() as f: self._names = {tuple(k.split('|')) for k in f.keys()}
         except (ValueError, SafetensorError, OSError) as e:
             raise ValueError(f"{self.path} is damaged ({e}); copy the folder again, or sum again") from e
@@ -204,13 +207,18 @@ class Attributions:
         if dm is not None and fingerprint(dm)!=self.manifest['decomposition']:
             raise ValueError(f"{self.path} is of another decomposition; open the one it belongs to, or sum again")
 
+    def _read_manifest(self):
+        manifest = read_sealed(self.path/'manifest.json')
+        for name,about in manifest.get('files', {}).items(): check_file(self.path/name, about)
+        return manifest
+
     def _one_id(self, token)->int:
         "The id of a token, as text or id"
         ids = ids_named(self._texts(), token)
         if len(ids)>1: raise ValueError(f"{len(ids)} tokens read {token!r}; give one of their ids, {ids[:8]}")
         return ids[0]
 
-    def _file(self): return safe_open(self.path/'attributions.safetensors', 'pt')
+    def _file(self): return safe_open(self.path/_TENSORS, 'pt')
 
     def _texts(self):
         if self.dm is None: raise RuntimeError("this needs the model: open as `Attributions(path, dm)`")

@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from .adversary import source_gradients
 from .attribution import Prompt, prompt_of
@@ -19,10 +18,10 @@ from .compute import AdamW, stoppable, with_gradients
 from .core import as_json, atomic, path_of
 from .display import brief, html_table, visible
 from .graphs import node_name, nodes_of
+from .integrity import read_tensors, write_tensors
 from .keys import Key
 from .masks import Mask, ci_masks
 from .model import Decomposed
-from .storage import write_tensors
 from .targets import fingerprint
 from .texts import ids_named
 from .traces import with_positions
@@ -294,10 +293,9 @@ def _save(path, made, gen, about):
 def _resume(path, made, gen, about):
     "Continue from a file, if it is of the same circuit"
     import json
-    try:
-        with safe_open(path, 'pt') as f:
-            state,saved = {k:f.get_tensor(k) for k in f.keys()},json.loads(f.metadata()['about'])
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as e:
+    state,meta = read_tensors(path, 'remove it, and learn the circuit again')
+    try: saved = json.loads(meta['about'])
+    except (KeyError, ValueError) as e:
         raise ValueError(f"{path} is damaged ({e}); remove it, and learn the circuit again") from e
     if wrong := [k for k in about if saved.get(k)!=about[k]]:
         raise ValueError(f"{path} holds a circuit with another {' and '.join(wrong)}; give another path, or remove it")

@@ -14,15 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 from .compute import stoppable
 from .core import as_json, atomic, check_kind, path_of
 from .display import brief, html_table
+from .integrity import read_tensors, write_tensors
 from .keys import Key
 from .mechanisms import Mechanism, Mechanisms
 from .memberships import Memberships, unpacked_bits
-from .storage import share
 if TYPE_CHECKING: import pandas as pd
 
 # %% ../nbs/27b_clusters.ipynb #0d303477
@@ -297,9 +295,8 @@ class Merges(_Cuts):
         "Save the history"
         about = dict(version=VERSION, keys=[str(k) for k in self.keys], n=self.n, alpha=self.alpha, of=self.of)
         arrays = dict(firings=self.firings, pairs=self.pairs, union=self.union)
-        with atomic(path) as new:
-            save_file(arrays, new, dict(about=as_json(about)))
-            share(new)
+        tensors = {k:torch.from_numpy(np.ascontiguousarray(v)) for k,v in arrays.items()}
+        with atomic(path) as new: write_tensors(tensors, new, dict(about=as_json(about)))
 
     def _repr_html_(self)->str:
         groups,bits = self.zero(),self.bits()
@@ -392,14 +389,14 @@ def load_merges(
 )->Merges:         # `ValueError` for a damaged file, or one of another kind
     "Open a saved history"
     path = path_of(path)
+    if not path.exists(): raise FileNotFoundError(f"there is no {path}")
     try:
-        with safe_open(path, 'numpy') as f:
-            about,arrays = json.loads(f.metadata()['about']),{k:f.get_tensor(k) for k in f.keys()}
+        tensors,meta = read_tensors(path, 'cluster again')
+        about,arrays = json.loads(meta['about']),{k:v.numpy() for k,v in tensors.items()}
         if about['version']!=VERSION: raise ValueError(f"it is of version {about['version']}, this reads {VERSION}")
         return Merges([Key.parse(k) for k in about['keys']], arrays['firings'], about['n'], arrays['pairs'],
             arrays['union'], about['alpha'], about['of'])
-    except FileNotFoundError: raise
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as e:
+    except (OSError, KeyError, TypeError, ValueError) as e:
         raise ValueError(f"{path} is no saved clustering, or is damaged ({e}); cluster again") from e
 
 # %% ../nbs/27b_clusters.ipynb #d9eadb78

@@ -6,13 +6,13 @@
 __all__ = ['SCHEMA', 'node_name', 'influences', 'Scores', 'Comparison', 'Graph', 'load_graph', 'nodes_of']
 
 # %% ../nbs/23a_graphs.ipynb #54f2db59
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from operator import index
 from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
 import numpy as np
-from .core import as_json, atomic, path_of, provenance, standing
+from .core import atomic, path_of, provenance, sealed, standing
+from .integrity import check_file, file_about, read_sealed
 from .display import brief, html_table, visible
 from .keys import Key, nearest
 if TYPE_CHECKING:
@@ -321,8 +321,9 @@ class Graph(_Pruning):
             self.nodes.to_parquet(tmp/'nodes.parquet')
             edges = pd.DataFrame(dict(source=self._src, target=self._dst, weight=self._size))
             edges.to_parquet(tmp/'edges.parquet')
-            about = dict(schema_version=SCHEMA, made=provenance(), **self.about)
-            (tmp/'graph.json').write_text(as_json(about, 1), encoding='utf-8')
+            about = dict(schema_version=SCHEMA, made=provenance(), **self.about,
+                files={f.name:file_about(f) for f in sorted(tmp.iterdir())})
+            (tmp/'graph.json').write_text(sealed(about), encoding='utf-8')
         return path_of(path)
 
     def to_neuronpedia(self,
@@ -371,7 +372,8 @@ def load_graph(
     path = standing(path)
     if not (path/'graph.json').exists(): raise FileNotFoundError(f"no graph in {path}: there is no graph.json")
     try:
-        about = json.loads((path/'graph.json').read_text(encoding='utf-8'))
+        about = read_sealed(path/'graph.json')
+        for name,f in about.pop('files', {}).items(): check_file(path/name, f)
         nodes,edges = (pd.read_parquet(path/f'{name}.parquet') for name in ('nodes','edges'))
         version = about.pop('schema_version')
     except (ValueError, OSError, KeyError) as e: raise _damaged(path, e) from e

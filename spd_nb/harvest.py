@@ -6,7 +6,6 @@
 __all__ = ['Lens', 'Component', 'Harvest', 'write', 'harvest']
 
 # %% ../nbs/21_harvest.ipynb #d29f1aa3
-import shutil
 from collections.abc import Iterable, Iterator
 from itertools import zip_longest
 from pathlib import Path
@@ -16,9 +15,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 if TYPE_CHECKING: import pandas as pd
-from .batches import Feed
+from .batches import Feed, data_hash
 from .core import claimed, clear_leftovers, path_of
-from .count import count, data_hash, grouped
+from .count import count, grouped
 from .data import prompt_ids
 from .display import as_html, html_table, visible
 from .keys import Key, keys_of

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 if TYPE_CHECKING: import pandas as pd
-from .batches import Feed, unpacked
+from .batches import Feed, data_hash, unpacked
 from .compute import AdamW, unrounded
 from .core import as_json
 from .display import html_table
@@ -174,6 +174,11 @@ class Learner(_RunState):
         "The next step's batch, on the model's device, checked"
         try: return unpacked(self.feed[self.step], self.dm.target, self.dm.device)
         except (TypeError, ValueError) as e: raise type(e)(f"batch {self.step}: {e}") from e
+
+    def first_batch(self)->str: # Hexadecimal digits
+        "What says later whether the data are the same: a hash of the first batch, before it is used"
+        try: return data_hash(self.feed[0], self.dm.target)[:16]
+        except (TypeError, ValueError) as e: raise type(e)(f"batch 0: {e}") from e
 
     def observe(self)->Step:
         "The target's run and the importances on the next batch: the argument of every loss in the next step"

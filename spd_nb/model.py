@@ -24,8 +24,9 @@ from .ci import ScalarCI
 from .components import Components, SiteDict, TiedComponents, TwiceTied, delta
 from .initialisation import components_like, gaussian
 from .compute import unrounded
-from .core import as_json, atomic, existing, opened_from, path_of, provenance, seeded
+from .core import as_json, atomic, existing, opened_from, path_of, provenance, sealed, seeded
 from .display import html_table, visible
+from .integrity import file_about, held_files, steady, write_tensors
 from .hooks import Block, cached, hooked, open_blocks, without_hooks
 from .keys import SiteError, get_site, match_sites, scale_of, weight_of
 from .lms import sample_batch
@@ -35,7 +36,7 @@ from .sites import SiteAudit, audit, refuse_row, two_rows
 from .layouts import batch_of, laid_out, lead_of, output_of
 from .storage import (
     SCHEMA, check_components, fitting, open_target, opened_function, read_description, read_trained, relative_reference,
-    restore_state, saved_function, saved_output, tensors_of, write_tensors)
+    restore_state, saved_function, saved_output, tensors_of)
 from .targets import fingerprint, recipe, reference
 from .topk import TopK
 
@@ -448,6 +449,8 @@ def take_components(
     return dm
 
 # %% ../nbs/14_model.ipynb #6e0dd844
+_FILES = {'decomposition.json','components.safetensors','ci.safetensors','target.safetensors','history.parquet'}
+
 def _fixed(dm):
     "What makes a decomposition this one before any training"
     return dict(fingerprint=fingerprint(dm.target), sites=dm.C, tied=_tied_sites(dm),
@@ -467,19 +470,19 @@ def write_description(
     dm:Decomposed,   # What to describe
     folder:Path,     # Where to write
     at:Path,         # Where that folder will be in the end
+    **more,          # More to write, as JSON
 ):
-    """Write everything about a decomposition that training does not change: `decomposition.json`, and the weights of a
-    toy"""
-    about = dict(schema_version=SCHEMA, target=relative_reference(reference(dm.target, dm.source), at), **_fixed(dm),
-        training=dm.training_run, report=dm.report, **provenance())
+    """Write everything about a decomposition that training does not change: `decomposition.json` with hashes of the other
+    files, and the weights of a toy"""
     if recipe(dm.target):
         with atomic(folder/'target.safetensors') as f: write_tensors(tensors_of(dm.target), f)
-    with atomic(folder/'decomposition.json') as f:
-        f.write_text(as_json(about, indent=1, default=repr), encoding='utf-8')
+    about = dict(schema_version=SCHEMA, target=relative_reference(reference(dm.target, dm.source), at), **_fixed(dm),
+        training=dm.training_run, report=dm.report, **provenance(), **more,
+        files={n:file_about(folder/n) for n in sorted(_FILES) if (folder/n).exists() and n!='decomposition.json'})
+    with atomic(folder/'decomposition.json') as f: f.write_text(sealed(about, default=repr), encoding='utf-8')
 
 # %% ../nbs/14_model.ipynb #788febc3
-_FILES = {'decomposition.json','components.safetensors','ci.safetensors','target.safetensors','history.parquet'}
-_READ = {*_FILES,'checkpoint.safetensors','.checkpoint.safetensors.old','run.json','history.jsonl'}  # by `load`
+_READ = {*_FILES,'checkpoint.safetensors','run.json','history.jsonl'}  # by `load`
 
 def save(
     dm:Decomposed, # What to keep
@@ -493,10 +496,10 @@ def save(
         raise ValueError(
             f"{path} also holds {', '.join(other[:5])}, which a save would delete; give it a folder of its own")
     with atomic(path, folder=True) as new:
-        write_description(dm, new, path)
         for name,m in dict(components=dm.components, ci=dm.ci_fn).items():
             write_tensors(tensors_of(m), new/f'{name}.safetensors')
         pd.DataFrame(dm.history).to_parquet(new/'history.parquet')
+        write_description(dm, new, path)
     return path
 
 # %% ../nbs/14_model.ipynb #2af608fe
@@ -512,20 +515,24 @@ def load(
     lower:Callable|None=None,     # Your own sigmoid for masks; `None` takes the saved one
     output:Callable|None=None,    # Your own function that chooses the output; `None` takes what was saved
     upper:Callable|None=None,     # Your own sigmoid for the sparsity loss; `None` takes the saved one
+    verify:bool=False,            # Compare large files as a whole with their hash, and not only some blocks of them?
 )->Decomposed:                    # On the CPU or where `target` is
     """Open a decomposition: nothing is unpickled, nothing outside the folder is opened without `trust`, and the target
     must be the model that was decomposed"""
     path = existing(path)
     if not trust: refuse_links(path, _READ, ', or say `trust=True` if the links are your own')
-    about = read_description(path)
+    def read():
+        about = read_description(path)
+        return about,held_files(path, about.get('files', {}), verify)
+    about,held = steady(path/'decomposition.json', read)
     ci = opened_function('ci', about['ci'], ci, trust, path)
     lower = opened_function('lower', about['lower'], lower, trust, path)
     upper = opened_function('upper', about.get('upper', 'upper_leaky'), upper, trust, path)
     chosen = about.get('output')
     if isinstance(chosen, dict): chosen = opened_function('output', chosen, output, trust, path)
     elif output is not None: chosen = output
-    trained = read_trained(path, about)
-    if target is None: target = open_target(about, path, trust)
+    trained = read_trained(path, about, held)
+    if target is None: target = open_target(about, path, trust, held)
     if fingerprint(target)!=about['fingerprint']:
         raise ValueError(
             f"the target's weights are not those that {visible(path)} decomposes ({repr(about['target'])[:300]}); pass "

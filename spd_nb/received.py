@@ -78,13 +78,20 @@ def check_fields(
 # %% ../nbs/00g_received.ipynb #045259fe
 SWELL = 1000 # Most bytes in memory for a byte of a file
 
+def _source(path, data):
+    "What pyarrow reads, and its size"
+    import pyarrow as pa
+    return (path, path.stat().st_size) if data is None else (pa.BufferReader(data), len(data))
+
 def check_table(
     path:Path,       # A Parquet file
     swell:int=SWELL, # Most bytes in memory for each of its bytes
+    data:bytes|None=None, # Its bytes, if they were read already
 ):                   # Its metadata
     "`ValueError` for a table that is much larger in memory than its file, or has more rows than its file has bytes"
     import pyarrow.parquet as pq
-    size,meta = path.stat().st_size,pq.read_metadata(path)
+    source,size = _source(path, data)
+    meta = pq.read_metadata(source)
     groups = [meta.row_group(i) for i in range(meta.num_row_groups)]
     columns = [g.column(j) for g in groups for j in range(g.num_columns)]
     most = sum(max(c.total_uncompressed_size, 8*c.num_values) for c in columns)
@@ -98,21 +105,23 @@ def read_table(
     path:Path,                      # A Parquet file
     columns:list[str]|None=None,    # Some columns; `None` takes all
     swell:int=SWELL,                # As for `check_table`
+    data:bytes|None=None,           # As for `check_table`
     **how,                          # More arguments of `pyarrow.parquet.read_table`
 ):                                  # A table of pyarrow
     "A table whose size in memory is bounded by the size of its file; `ValueError` for one that is much larger"
     import pyarrow as pa, pyarrow.parquet as pq
     from pyarrow.compute import call_function
-    check_table(path, swell)
-    schema = pq.read_schema(path)
+    check_table(path, swell, data)
+    schema = pq.read_schema(_source(path, data)[0])
     texts = [f.name for f in schema if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)]
-    t = pq.read_table(path, columns=columns, read_dictionary=texts, **how)
+    source,size = _source(path, data)
+    t = pq.read_table(source, columns=columns, read_dictionary=texts, **how)
     for i,name in enumerate(t.column_names):
         if name not in texts: continue
         parts = [c for c in t.column(name).chunks if pa.types.is_dictionary(c.type)]
         lengths = [call_function('binary_length', [c.dictionary]).take(c.indices) for c in parts]
         most = sum(call_function('sum', [n]).as_py() or 0 for n in lengths)
-        if most>swell*path.stat().st_size:
+        if most>swell*size:
             raise ValueError(
                 f"the texts of {name!r} in {visible(path)} would take {most:,} bytes in memory; it was not written by "
                 "spd_nb, or is damaged")

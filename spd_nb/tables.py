@@ -6,13 +6,14 @@
 __all__ = ['HARVEST_SCHEMA', 'COLUMNS', 'write_tables', 'Example', 'Tables']
 
 # %% ../nbs/20e_tables.ipynb #4be49d76
-import hashlib, json, os, shutil, zipfile, zlib
+import os, shutil, threading, zipfile, zlib
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 if TYPE_CHECKING: import pandas as pd
-from .core import as_json, atomic, existing, path_of, provenance
+from .core import atomic, existing, path_of, provenance, sealed
+from .integrity import check_file, file_about, read_sealed, steady
 from .firings import BINS, act_edges
 from .keys import Key, SiteError, nearest
 from .labels import Labels, Side, check_side
@@ -103,8 +104,7 @@ def _write_files(stats, folder, tokenizer, top)->dict[str,int]:
 
 def _manifest(stats, dm, folder, tokenizer, top, rows):
     "What a harvest was made from, and the size and hash of each of its files"
-    def about(f): return dict(bytes=f.stat().st_size, sha256=hashlib.sha256(f.read_bytes()).hexdigest())
-    files = {f.name:about(f) for f in sorted(folder.iterdir())}
+    files = {f.name:file_about(f) for f in sorted(folder.iterdir())}
     for name,n in rows.items(): files[f'{name}.parquet']['rows'] = n
     made_from = dict(decomposition=fingerprint(dm))|stats.args['of']
     settings = {k:v for k,v in stats.args.items() if k not in ('C','of')}
@@ -135,7 +135,7 @@ def write_tables(
     if path.exists() and not replace: raise ValueError(f"{path} exists already; give another path, or remove it")
     with atomic(path, folder=True) as new:
         rows = _write_files(stats, new, tokenizer, top)
-        manifest = as_json(_manifest(stats, dm, new, tokenizer, top, rows), indent=1)
+        manifest = sealed(_manifest(stats, dm, new, tokenizer, top, rows))
         (new/'manifest.json').write_text(manifest, encoding='utf-8')
         if path.exists(): _keep_other_files(path, new)
     return path
@@ -143,13 +143,11 @@ def write_tables(
 # %% ../nbs/20e_tables.ipynb #0ac9fa46
 def _read_manifest(path):
     "The manifest of a harvest, if it is complete and can be read"
-    try: m = json.loads((path/'manifest.json').read_text(encoding='utf-8'))
+    try: m = read_sealed(path/'manifest.json', 'copy the folder again, or harvest again')
     except FileNotFoundError as e:
         raise FileNotFoundError(
             f"no harvest in {path}: there is no manifest.json; `harvest(dm, batches, path)` makes one, "
             "and goes on with one that was stopped") from e
-    except ValueError as e:
-        raise ValueError(f"{path/'manifest.json'} is damaged ({e}); copy the folder again, or harvest again") from e
     if m['schema_version']>HARVEST_SCHEMA:
         raise ValueError(
             f"{path} has schema version {m['schema_version']}, this spd_nb reads up to {HARVEST_SCHEMA}; "
@@ -163,29 +161,50 @@ def _read_manifest(path):
     return m
 
 # %% ../nbs/20e_tables.ipynb #81a3aebb
+_READING = threading.RLock()  # pyarrow crashes where several threads read with one footer
+
+def _stamp(file):
+    "What changes when a file is replaced"
+    s = file.stat() if file.exists() else None
+    return s and (s.st_ino, s.st_mtime_ns, s.st_size)
+
 class _Folder:
     "Files of a harvest, verified when they are opened and when they are read"
     def __init__(self, path:str|Path):
         self.path,self._name = existing(path),str(path)
-        self.manifest = _read_manifest(self.path)
+        manifest = self.path/'manifest.json'
+        self._opened,self.manifest = steady(manifest, lambda: (_stamp(manifest), _read_manifest(self.path)))
+        self._whole = set()  # the files that were compared with their hashes
         self.labels = Labels(self.path/'labels.jsonl')
 
     def _file(self, name):
-        "A file of this harvest, if it is still the one that was opened"
-        f = self.path/name
-        if f.exists() and f.stat().st_size!=self.manifest['files'][name]['bytes']:
+        "A file of this harvest, if it is whole and still the one that was opened"
+        self._check_current()
+        if name not in self._whole:
+            try: check_file(self.path/name, self.manifest['files'][name], way='copy the folder again, or harvest again')
+            finally: self._check_current()
+            self._whole.add(name)
+        return self.path/name
+
+    def _check_current(self):
+        "Refuse to read on when another harvest has taken the place of this one"
+        if _stamp(self.path/'manifest.json')!=self._opened:
             raise ValueError(
-                f"{f} has changed since the harvest was opened; open it again with `Harvest({str(self.path)!r})`")
-        return f
+                f"{self.path} has changed since the harvest was opened; open it again with "
+                f"`Harvest({str(self.path)!r})`")
 
     def _checked(self, name, read):
         "What `read(pyarrow.parquet)` gives, with a helpful error if the table `name` is damaged"
         import pyarrow as pa, pyarrow.parquet as pq
         self._file(f'{name}.parquet')
-        try: return read(pq)
+        try:
+            with _READING: found = read(pq)
         except (pa.ArrowException, OSError) as e:
+            self._check_current()
             raise ValueError(
                 f"{self.path/name}.parquet is damaged ({e}); copy the folder again, or harvest again") from e
+        self._check_current()
+        return found
 
     def _read(self, name, columns=None, **kw):
         "A table, with the names that its columns have now"

@@ -6,22 +6,23 @@
 __all__ = ['save_checkpoint', 'load_checkpoint', 'fit']
 
 # %% ../nbs/15_train.ipynb #3abfb19c
-import inspect, json, signal, sys, warnings
+import inspect, signal, sys, warnings
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager
 from math import isfinite
 from pathlib import Path
 from typing import NamedTuple
+from uuid import uuid4
 import torch
-from safetensors import safe_open
 from .compute import out_of_memory, stoppable, with_gradients
-from .core import Run, as_json, atomic, path_of, restore_rng, rng_state, seeded
+from .core import Run, as_json, atomic, claimed, path_of, restore_rng, rng_state, seeded
 from .learner import COLUMNS, Learner, MEMORY_ADVICE, initial_losses, refuse_below, warm_up
 from .lms import is_lm
 from .losses import anneal, cosine
 from .model import Decomposed, described_otherwise, write_description
 from .objectives import smooth_sparse, sparse
-from .storage import tensors_of, write_tensors
+from .integrity import held_files, write_tensors
+from .storage import check_run, history_about, read_checkpoint, read_description, tensors_of
 
 # %% ../nbs/15_train.ipynb #70725838
 # with `fit` these write a whole run: its losses and its plan come from this module too
@@ -41,7 +42,8 @@ def save_checkpoint(
     tensors |= {f'opt/{i}/{k}':v for i,s in opt.items() for k,v in s.items()}
     tensors |= {f'rng/{k}':v for k,v in rng_state().items()}
     tensors |= {f'loss/{name}/{k}':torch.as_tensor(v) for name,state in states.items() for k,v in state.items()}
-    meta = dict(schema_version='1', step=str(learner.step), args=as_json(learner.args))
+    meta = dict(schema_version='1', step=str(learner.step), args=as_json(learner.args),
+        history=history_about(Path(path).parent), **(dict(run=learner.args['run']) if 'run' in learner.args else {}))
     with atomic(path) as f: write_tensors(tensors, f, meta)
 
 # %% ../nbs/15_train.ipynb #1afead63
@@ -123,13 +125,21 @@ def load_checkpoint(
     path:str|Path,   # From `save_checkpoint`
 )->None:
     "Restore a run to the state of a checkpoint"
+    file = path_of(path)
+    folder = file.parent
+    about = read_description(folder) if (folder/'decomposition.json').exists() else {}
+    saved = read_checkpoint(file, about.get('run'))
+    then = saved.args
     # cloned: the optimiser would keep the file mapped, and Windows replaces no such file
-    with safe_open(path_of(path), 'pt') as f: meta,tensors = f.metadata(),{k:f.get_tensor(k).clone() for k in f.keys()}
-    def part(name): return {k[len(name)+1:]:v for k,v in tensors.items() if k.startswith(name+'/')}
-    then,folder = json.loads(meta['args']),Path(path).parent
-    learner.step = int(meta['step'])
+    def part(name): return {k[len(name)+1:]:v.clone() for k,v in saved.tensors.items() if k.startswith(name+'/')}
+    learner.step = saved.step
     _check_arguments(learner, then, folder)
-    if (folder/'decomposition.json').exists(): _check_decomposition(learner.dm, folder)
+    if 'run' in then:
+        read_description(folder)  # the error if it is missing
+        check_run(folder, then['run'])
+        held_files(folder, about['files'])
+        learner.args['run'] = then['run']
+    if about: _check_decomposition(learner.dm, folder)
     _note_extension(learner, then, folder)
     learner.dm.components.load_state_dict(part('components'))
     learner.dm.ci_fn.load_state_dict(part('ci'))
@@ -183,7 +193,8 @@ def _record(learner, run):
 def _begin(learner, run, warmth):
     "Write what a new run knows before its first step, and warm up"
     tensors_of(learner.dm.ci_fn)  # what cannot be saved says so before the training
-    write_description(learner.dm, run.path, run.path)
+    learner.args['run'] = uuid4().hex  # by which its files know each other
+    write_description(learner.dm, run.path, run.path, run=learner.args['run'])
     _record(learner, run)
     run.rewind(0)
     if warmth['warm']: warm_up(learner.dm, *warmth.values())
@@ -305,11 +316,12 @@ def fit(
     if (run/'components.safetensors').exists():
         raise ValueError(f"{run.path} holds a saved decomposition; give the run another `path`")
     warmth = dict(warm=warm, warm_lr=_or(warm_lr, 1e-3, 1e-2, dm), warm_decay=_or(warm_decay, 0., .1, dm))
-    learner.args |= warmth if warm else dict(warm=0)
+    learner.args |= (warmth if warm else dict(warm=0)) | dict(first_batch=learner.first_batch())
     dm.report = {}  # an earlier report is about an earlier state
     monitored = progress and _in_notebook()
     if monitored: _show_monitors(callbacks)
-    with _announced(learner, callbacks, run.path), seeded(seed), stoppable() as stop_signals:
+    at_work = claimed(run/'run.lock', 'a run of `fit`')
+    with at_work as lock, _announced(learner, callbacks, run.path), seeded(seed), stoppable() as stop_signals:
         learner.stop_signals,learner.path = stop_signals,run.path.absolute()
         if resume and checkpoint.exists():
             load_checkpoint(learner, checkpoint)
@@ -318,7 +330,8 @@ def fit(
             raise ValueError(f"{run.path} already holds a run; give another `path`, or `resume=True` to go on with it")
         else: _begin(learner, run, warmth)
         bar = tqdm(total=steps, initial=learner.step, disable=not progress or monitored, unit='step', mininterval=.5)
-        with bar: _train(learner, run, callbacks, bar, _Due(every, save_every, evaluate, evaluate_every))
+        with bar: _train(learner, run, [*callbacks, lambda _: lock.touch()], bar,
+            _Due(every, save_every, evaluate, evaluate_every))
     dm.training_run = dict(learner.args, stopped_at=learner.step)
     dm.history = learner.history
     if signal.SIGTERM in stop_signals: raise SystemExit(143)

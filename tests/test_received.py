@@ -6,6 +6,7 @@ import numpy as np, pyarrow as pa, pyarrow.parquet as pq
 import pytest, torch
 from safetensors.torch import load_file, save_file
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+from seals import rewritten
 from spd_nb import storage
 from spd_nb.model import decompose, load, save
 from spd_nb.received import MOST_JSON
@@ -20,9 +21,7 @@ class Bomb:
 
 def changed(folder, **fields):
     "Change fields of a description; one that is `...` goes"
-    f = folder/'decomposition.json'
-    about = json.loads(f.read_text(encoding='utf-8'))|fields
-    f.write_text(json.dumps({k:v for k,v in about.items() if v is not ...}), encoding='utf-8')
+    rewritten(folder/'decomposition.json', **fields)
 
 def target(**kw): return lambda d: changed(d, target=json.loads((d/'decomposition.json').read_text())['target']|kw)
 def fields(**kw): return lambda d: changed(d, **kw)
@@ -128,6 +127,7 @@ VARIANTS = dict(
 def sent(tmp_path):
     "A folder as it was sent, beside a folder that is the reader's"
     save(load(TOY), tmp_path/'sent')
+    rewritten(tmp_path/'sent'/'decomposition.json', files=...)  # whoever made it has no hashes, or right ones
     shutil.copytree(tmp_path/'sent', tmp_path/'outside')
     return tmp_path/'sent'
 

@@ -8,6 +8,7 @@ from spd_nb.core import seeded
 from spd_nb.edit import ablated
 from spd_nb.eval import report
 from spd_nb.harvest import Harvest, harvest
+from seals import rewritten
 from spd_nb.model import decompose, load, save
 from spd_nb.objectives import spd_losses
 from spd_nb.stories import stories, story_tokenizer
@@ -90,9 +91,9 @@ def test_a_reference_of_an_earlier_save_opens_a_causal_model(tmp_path):
     model = made(hf.LlamaForCausalLM, hf.LlamaConfig(vocab_size=37, hidden_size=16, intermediate_size=20,
         num_hidden_layers=1, num_attention_heads=2), tmp_path/'model')
     folder = save(decompose(model, '*up_proj', C=4), tmp_path/'saved')
-    about = json.loads((folder/'decomposition.json').read_text(encoding='utf-8'))
-    del about['target']['model'], about['output']
-    (folder/'decomposition.json').write_text(json.dumps(about), encoding='utf-8')
+    ref = json.loads((folder/'decomposition.json').read_text(encoding='utf-8'))['target']
+    del ref['model']
+    rewritten(folder/'decomposition.json', target=ref, output=..., files=...)
     assert type(load(folder, trust=True).target) is hf.LlamaForCausalLM
 
 def test_a_part_of_a_model_is_handed_to_load(tmp_path):
