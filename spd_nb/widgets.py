@@ -12,7 +12,8 @@ from contextlib import suppress
 from typing import Any, TypeVar
 from weakref import WeakMethod, proxy, ref
 import anywidget
-from comm import DummyComm, get_comm_manager
+from comm import DummyComm
+from ipywidgets.comm import get_comm_manager
 from ipywidgets.widgets.widget import _instances
 from pydantic import ConfigDict, ValidationError, validate_call
 from traitlets import Bool, observe
@@ -33,7 +34,7 @@ _shown:dict[str|None,list[tuple[str,Callable]]] = {}
 
 def _running_cell(shell):
     "The cell that is being run, and the id of this run"
-    parent = shell.get_parent()
+    parent = shell.get_parent() if hasattr(shell, 'get_parent') else {} # kernels other than ipykernel may lack it
     return parent.get('metadata', {}).get('cellId'),parent.get('header', {}).get('msg_id')
 
 def _note_shown(get):
