@@ -66,9 +66,9 @@ def _forget_result(shell, x):
         for k in [k for k,v in names.items() if v is x and re.fullmatch(r'_\d+', k)]: del names[k]
     results = shell.user_ns.get('_oh', {})
     for n in [n for n,v in results.items() if v is x]: del results[n]
-    # IPython compares the three, to see whether a user has set one
-    for k in ('_','__','___'):
-        for names in (shell.user_ns, shell.user_ns_hidden, vars(shell.displayhook)):
+    for k in [k for k in ('_','__','___') if getattr(shell.displayhook, k, None) is x]:
+        setattr(shell.displayhook, k, '')
+        for names in (shell.user_ns, shell.user_ns_hidden): # each has one, unless a user has set it
             if names.get(k) is x: names[k] = ''
     _forget_html(shell, getattr(x, 'model_id', None))
 
@@ -126,7 +126,7 @@ class _Releasable(anywidget.AnyWidget):
 
     def close(self):
         "Let go of model and data for good: pages go on showing what they show, and later calls are errors"
-        cls,known = self._class,dict(model_id=self.model_id)
+        cls,known = self._class,dict(model_id=self._model_id)
         self._closed = True
         for w in (self, self._own_layout):
             if w is not None: _hang_up(w)
