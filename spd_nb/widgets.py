@@ -12,7 +12,8 @@ from contextlib import suppress
 from typing import Any, TypeVar
 from weakref import WeakMethod, proxy, ref
 import anywidget
-from comm import DummyComm, get_comm_manager
+from comm import DummyComm
+from ipywidgets.comm import get_comm_manager
 from ipywidgets.widgets.widget import _instances
 from pydantic import ConfigDict, ValidationError, validate_call
 from traitlets import Bool, observe
@@ -33,7 +34,7 @@ _shown:dict[str|None,list[tuple[str,Callable]]] = {}
 
 def _running_cell(shell):
     "The cell that is being run, and the id of this run"
-    parent = shell.get_parent()
+    parent = shell.get_parent() if hasattr(shell, 'get_parent') else {} # kernels other than ipykernel may lack it
     return parent.get('metadata', {}).get('cellId'),parent.get('header', {}).get('msg_id')
 
 def _note_shown(get):
@@ -65,9 +66,9 @@ def _forget_result(shell, x):
         for k in [k for k,v in names.items() if v is x and re.fullmatch(r'_\d+', k)]: del names[k]
     results = shell.user_ns.get('_oh', {})
     for n in [n for n,v in results.items() if v is x]: del results[n]
-    # IPython compares the three, to see whether a user has set one
-    for k in ('_','__','___'):
-        for names in (shell.user_ns, shell.user_ns_hidden, vars(shell.displayhook)):
+    for k in [k for k in ('_','__','___') if getattr(shell.displayhook, k, None) is x]:
+        setattr(shell.displayhook, k, '')
+        for names in (shell.user_ns, shell.user_ns_hidden): # each has one, unless a user has set it
             if names.get(k) is x: names[k] = ''
     _forget_html(shell, getattr(x, 'model_id', None))
 
@@ -125,7 +126,7 @@ class _Releasable(anywidget.AnyWidget):
 
     def close(self):
         "Let go of model and data for good: pages go on showing what they show, and later calls are errors"
-        cls,known = self._class,dict(model_id=self.model_id)
+        cls,known = self._class,dict(model_id=self._model_id)
         self._closed = True
         for w in (self, self._own_layout):
             if w is not None: _hang_up(w)

@@ -677,6 +677,22 @@ def test_text_errors_and_questions_while_a_cell_runs(notebook):
     nb.page.wait_for_timeout(300)
     assert nb.eval('view.updates')==[]  # no second message after an answer that changed something
 
+def test_a_closed_view_says_so_and_stays_readable(notebook):
+    nb = notebook(COUNTER, 'view')
+    nb.cell(0).locator('.add').click()
+    nb.soon('view.n', 2)
+    assert nb.eval('repr(view)', 'view.close()')=='Counter(closed)'
+    for i in (0,1):
+        expect(nb.cell(i).locator('.spd-gone')).to_contain_text('This view is closed')
+        nb.cell(i).locator('.add').click()
+        expect(nb.cell(i).locator('.n')).to_have_text('2')
+    nb.run_cell(0)
+    expect(nb.cell(0).locator('.n')).to_have_text('0')
+    expect(nb.cell(0).locator('.spd-gone')).to_be_hidden()
+    nb.cell(0).locator('.add').click()
+    nb.soon('view.n', 2)
+    nb.quiet()
+
 # Names that try to be markup, scripts or formulas
 
 @pytest.fixture(scope='module')

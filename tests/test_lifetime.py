@@ -5,6 +5,7 @@ from weakref import ref
 import pytest
 from hostile import LABELS, STORY, copied, opened, views
 from spd_nb.model import load
+from spd_nb.pickers import HeatmapPicker
 from spd_nb.widgets import View
 
 ROOT = Path(__file__).parent.parent
@@ -51,6 +52,26 @@ def test_the_last_views_let_go_of_model_and_harvest(made):
     gc.collect()
     assert (dm(), h())==(None, None)
 
+class Foreign:
+    "A connection of a notebook that has a registry of its own, as marimo's"
+    comm_id,ends = 'foreign',0
+    def on_msg(self, f): self.hears = f
+    def send(self, data, **kwargs): self.sent = data
+    def close(self): self.ends += 1
+
+def test_where_nothing_says_what_is_shown_a_view_lives_until_it_is_closed():
+    from ipywidgets.widgets.widget import _instances
+    view = HeatmapPicker([[0.,1.]])
+    comm = view.comm = Foreign()
+    view = ref(view)
+    gc.collect()
+    question = dict(id=1, ask='pick', args=dict(row=0, column=1))
+    comm.hears(dict(content=dict(data=dict(method='custom', content=question)), buffers=[]))
+    assert view().cell==(0, 1) and comm.sent['content']['id']==1
+    view().close()
+    assert repr(view())=='HeatmapPicker(closed)' and comm.ends==1 and 'foreign' not in _instances
+    assert comm.sent['state']==dict(_closed=True)
+
 # A real kernel
 
 class Kernel:
@@ -77,12 +98,13 @@ class Kernel:
             found.append(m)
             if m['msg_type']=='status' and m['content']['execution_state']=='idle': return found
 
-    def run(self, code, cell):
-        "Run a cell; its outputs"
+    def run(self, code, cell, fails=False):
+        "Run a cell, which fails or not; its outputs"
         self.cells.add(cell)
         found = self._send('execute_request', dict(code=code, silent=False, store_history=True, user_expressions={},
             allow_stdin=False, stop_on_error=False), dict(cellId=cell))
-        assert not [m['content']['traceback'] for m in found if m['msg_type']=='error']
+        errors = [m['content']['traceback'] for m in found if m['msg_type']=='error']
+        assert bool(errors)==fails, errors
         return [m['content'] for m in found if m['msg_type'] in ('execute_result','display_data','stream')]
 
     def value(self, expr, cell='value'):
@@ -180,16 +202,21 @@ def test_a_cell_that_trains_twenty_times(last, kernel):
     assert kernel.value('live()')==NOTHING|dict(learners=1, models=1)
     assert kernel.value('resident()')<second+40
 
+def test_runs_that_fail(kernel):
+    "Python keeps the newest in the traceback of its last exception, and nothing keeps the others"
+    for _ in range(4): kernel.run(FIT.replace('warm=0', 'warm=0, callbacks=[lambda run: 1/0]'), 'fit', fails=True)
+    assert kernel.value("live()['learners']")==1
+    kernel.run('1/0', 'fit', fails=True)
+    assert kernel.value("live()['learners']")==0
+
 def test_twenty_views_in_a_cell_that_runs_again(kernel):
-    "The newest is alive, and the only one that IPython's `Out` has"
-    kernel.run('dm,h = story()', 'story')
-    for name in MADE:
-        for i in range(20):
-            kernel.run(name, 'view')
-            if i==1: second = kernel.value('resident()')
-        assert kernel.value('live()')==NOTHING|dict(models=1, harvests=1, views=1, widgets=2, comms=2)
-        assert kernel.value('[type(o).__name__ for o in Out.values() if isinstance(o, View)]')==[name.partition('(')[0]]
-        assert kernel.value('resident()')<second+15
+    "Three kinds, each time of another model: the newest are alive, `Out` has no others, and memory does not grow"
+    for i in range(20):
+        kernel.run(f"dm,h = story()\ndisplay({', '.join(MADE[:2])})\n{MADE[2]}", 'view')
+        if i==1: second = kernel.value('resident()')
+    assert kernel.value('live()')==NOTHING|dict(models=1, harvests=1, views=3, widgets=6, comms=6)
+    assert kernel.value('[type(o).__name__ for o in Out.values() if isinstance(o, View)]')==['EditStudio']
+    assert kernel.value('resident()')<second+40
     for _ in range(4): kernel.run('dm,h = story()\nlast = ComponentBrowser(h)\nlast', 'view')
     assert kernel.value('live()')==NOTHING|dict(models=1, harvests=1, views=1, widgets=2, comms=2)
     kernel.run('last.close()', 'close')
