@@ -209,7 +209,7 @@ class Attributions:
 
     def _read_manifest(self):
         manifest = read_sealed(self.path/'manifest.json')
-        for name,about in manifest.get('files', {}).items(): check_file(self.path/name, about)
+        for name,about in manifest.get('files', {}).items(): check_file(self.path/name, about, by='manifest.json')
         return manifest
 
     def _one_id(self, token)->int:

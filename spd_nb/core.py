@@ -108,9 +108,9 @@ def seal_of(
 def sealed(
     data:dict,                  # For `as_json`
     default:Callable|None=None, # As for `as_json`
-)->str:                         # JSON, with a last entry `seal`
+)->str:                         # JSON, with two more entries, `sealed` and `seal`
     "Data as JSON together with a hash of it"
-    plain = json.loads(as_json(data, default=default))
+    plain = json.loads(as_json(data, default=default))|dict(sealed=True)  # or a damaged seal would be taken for none
     return as_json(plain|dict(seal=seal_of(plain)), indent=1)
 
 # %% ../nbs/00_core.ipynb #3cd6340f

@@ -295,7 +295,7 @@ def verify_export(
     except FileNotFoundError as e: raise FileNotFoundError(f"{path} is no export: there is no edit.json") from e
     files = about.pop('files', {})
     if not files: raise ValueError(f"{path/'edit.json'} has no hashes, so it cannot be verified; export the edit again")
-    for name,f in files.items(): check_file(path/name, f, whole=True)
+    for name,f in files.items(): check_file(path/name, f, whole=True, by='edit.json')
     here = {f.relative_to(path).as_posix() for f in path.rglob('*') if f.is_file()}
     if others := sorted(here-{*files, 'edit.json'}):
         raise ValueError(f"{path/others[0]} was not part of the export, and a loader may read it; remove it")

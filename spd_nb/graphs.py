@@ -373,7 +373,7 @@ def load_graph(
     if not (path/'graph.json').exists(): raise FileNotFoundError(f"no graph in {path}: there is no graph.json")
     try:
         about = read_sealed(path/'graph.json')
-        for name,f in about.pop('files', {}).items(): check_file(path/name, f)
+        for name,f in about.pop('files', {}).items(): check_file(path/name, f, by='graph.json')
         nodes,edges = (pd.read_parquet(path/f'{name}.parquet') for name in ('nodes','edges'))
         version = about.pop('schema_version')
     except (ValueError, OSError, KeyError) as e: raise _damaged(path, e) from e

@@ -40,22 +40,28 @@ def file_about(
         if size>WHOLE: about['sampled'] = _sampled(f, size)
     return about
 
+def _other(path, by, way, why=''):
+    "The error for a file that is not the one it should be"
+    of = f'not the one that {by} describes' if by else 'not the one that was written'
+    return ValueError(f"{visible(path)} is damaged, or {of}{f' ({why})' if why else ''}; {way}")
+
 def check_file(
     path:str|Path,         # A file
     about:dict[str,Any],   # From `file_about`
     whole:bool=False,      # Read all of a large file?
     way:str='copy the folder again', # What to do if it is another one, for the error
+    by:str='',             # The name of the file that `about` is from, for the error
 ):
     "`ValueError` with its name if a file is missing, damaged, or another one than `about` says"
     path = Path(path)
     if not path.is_file(): raise ValueError(f"{visible(path)} is missing; {way}")
     size = path.stat().st_size
     if size!=about['bytes']:
-        raise ValueError(f"{visible(path)} has {size:,} bytes where {about['bytes']:,} were written; {way}")
+        raise _other(path, by, way, f"it has {size:,} bytes, and {about['bytes']:,} were written")
     with open(path, 'rb') as f:
         name = 'sampled' if size>WHOLE and not whole else 'sha256'
         found = _sampled(f, size) if name=='sampled' else hashlib.file_digest(f, 'sha256').hexdigest()
-    if found!=about.get(name): raise ValueError(f"{visible(path)} is damaged, or of another save; {way}")
+    if found!=about.get(name): raise _other(path, by, way)
 
 # %% ../nbs/00h_integrity.ipynb #a1136adf
 _T = TypeVar('_T')
@@ -82,17 +88,18 @@ def held_files(
     path:Path,                 # A folder
     files:dict[str,dict],      # Name to `file_about`
     whole:bool=False,          # As for `check_file`
+    by:str='',                 # The name of the file that `files` is from, for the error
     way:str='copy the folder again, or save it again', # What to do if one is damaged
 )->dict[str,bytes|None]:       # Name to the bytes of a small file; `None` for a large one
     "Read and compare the files of a save; `ValueError` with the name of one that is damaged, missing, or of another save"
     def held(name, about):
         file = path/name
         if not file.is_file() or file.stat().st_size>WHOLE:
-            check_file(file, about, whole, way)
+            check_file(file, about, whole, way, by)
             return None
         data = file.read_bytes()
         if len(data)!=about['bytes'] or hashlib.sha256(data).hexdigest()!=about['sha256']:
-            raise ValueError(f"{visible(file)} is damaged, or of another save; {way}")
+            raise _other(file, by, way)
         return data
     return {name:held(name, about) for name,about in files.items()}
 
@@ -103,8 +110,10 @@ def read_sealed(
 )->dict:                             # Without its seal; a file that has none is read as it is
     "The JSON object in a file; `ValueError`, with its name, if it was changed"
     data = read_json(path, way)
-    if 'seal' in data and data.pop('seal')!=seal_of(data):
+    seal = data.pop('seal', None)
+    if data.get('sealed') is not None and seal!=seal_of(data) or seal is not None and 'sealed' not in data:
         raise ValueError(f"{visible(path)} is damaged, or was edited by hand; {way}")
+    data.pop('sealed', None)
     return data
 
 # %% ../nbs/00h_integrity.ipynb #f4cadc84

@@ -523,7 +523,7 @@ def load(
     if not trust: refuse_links(path, _READ, ', or say `trust=True` if the links are your own')
     def read():
         about = read_description(path)
-        return about,held_files(path, about.get('files', {}), verify)
+        return about,held_files(path, about.get('files', {}), verify, 'decomposition.json')
     about,held = steady(path/'decomposition.json', read)
     ci = opened_function('ci', about['ci'], ci, trust, path)
     lower = opened_function('lower', about['lower'], lower, trust, path)

@@ -297,8 +297,8 @@ def read_trained(
         return Trained(part('components/'), part('ci/'), c.history, dict(c.args, stopped_at=c.step))
     if (path/'run.json').exists():
         raise FileNotFoundError(
-            f"the run in {visible(path)} ended before its first checkpoint, so it holds no components; `fit` with this "
-            "path starts it again")
+            f"there is no {visible(file)}, so the run holds no components: it ended before its first checkpoint, or was "
+            "not copied as a whole; `fit` with this path starts it again")
     file = path/'history.parquet'
     history = _read_history(file, held.get(file.name)) if file.exists() or file.name in held else []
     names = [f'{name}.safetensors' for name in ('components','ci')]

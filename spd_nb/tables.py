@@ -156,8 +156,8 @@ def _read_manifest(path):
     for name,f in m['files'].items():
         if not (path/name).exists() or (path/name).stat().st_size!=f['bytes']:
             raise ValueError(
-                f"{path/name} is missing or not of its size, {f['bytes']:,} bytes; copy the folder "
-                "again, or harvest again")
+                f"{path/name} is missing, or not the one that manifest.json describes, of {f['bytes']:,} bytes; copy the "
+                "folder again, or harvest again")
     return m
 
 # %% ../nbs/20e_tables.ipynb #81a3aebb
@@ -181,7 +181,8 @@ class _Folder:
         "A file of this harvest, if it is whole and still the one that was opened"
         self._check_current()
         if name not in self._whole:
-            try: check_file(self.path/name, self.manifest['files'][name], way='copy the folder again, or harvest again')
+            try: check_file(self.path/name, self.manifest['files'][name], way='copy the folder again, or harvest again',
+                by='manifest.json')
             finally: self._check_current()
             self._whole.add(name)
         return self.path/name

@@ -137,7 +137,7 @@ def load_checkpoint(
     if 'run' in then:
         read_description(folder)  # the error if it is missing
         check_run(folder, then['run'])
-        held_files(folder, about['files'])
+        held_files(folder, about['files'], by='decomposition.json')
         learner.args['run'] = then['run']
     if about: _check_decomposition(learner.dm, folder)
     _note_extension(learner, then, folder)
@@ -328,7 +328,10 @@ def fit(
             _resume(learner, run)
         elif checkpoint.exists():
             raise ValueError(f"{run.path} already holds a run; give another `path`, or `resume=True` to go on with it")
-        else: _begin(learner, run, warmth)
+        else:
+            if resume and (run/'run.json').exists():
+                warnings.warn(f"there is no {checkpoint}, so this run begins anew", stacklevel=3)
+            _begin(learner, run, warmth)
         bar = tqdm(total=steps, initial=learner.step, disable=not progress or monitored, unit='step', mininterval=.5)
         with bar: _train(learner, run, [*callbacks, lambda _: lock.touch()], bar,
             _Due(every, save_every, evaluate, evaluate_every))

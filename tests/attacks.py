@@ -2,10 +2,11 @@
 
 `pytest` runs the short forms (tests/test_promises.py). The long ones: python tests/attacks.py threads interrupts,
 or `all`; each prints a line with what it did and what went wrong, which should be nothing."""
-import asyncio, random, signal, sys, threading, time
+import asyncio, hashlib, random, shutil, signal, sys, threading, time, warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from tempfile import TemporaryDirectory
 import torch
 import spd_nb as spd
@@ -145,8 +146,101 @@ def interrupts(times=2500, longest=.002):
     finally: signal.signal(signal.SIGINT, before)
     return dict(interrupts=times, left=left, wrong=wrong)
 
+# ---- damaged files
+
+def damages(data, other, rng, flips):
+    "Name to the bytes of a damaged file; `None` for one that is gone"
+    n = len(data)
+    for cut in (0, 1, n//3, n//2, n-1): yield f'cut at {cut}',data[:cut]
+    for _ in range(flips):
+        i,bit = rng.randrange(n),1<<rng.randrange(8)
+        yield f'bit {bit} of byte {i}',data[:i]+bytes([data[i]^bit])+data[i+1:]
+    yield 'gone',None
+    if other!=data: yield "another's",other
+
+def seen(read, at):
+    "What reading gives, as text that compares: the data, or the error if it names the file"
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter('always')
+        try: found = read()
+        except (ValueError, FileNotFoundError) as e:
+            return 'named' if at.name in str(e) else f'not named: {str(e)[:150]}'
+        except Exception as e: return f'unexplained: {type(e).__name__}: {str(e)[:150]}'
+    return 'warned' if any(at.name in str(w.message) for w in said) else found
+
+def broken(folder, other, read, flips=40, skip=()):
+    "Damage every file of a folder in every way: which damage was silent, or not explained by the name of the file"
+    rng,want,bad,n = random.Random(0),read(),[],0
+    for file in sorted(f for f in folder.rglob('*') if f.is_file() and f.name not in skip):
+        data,name = file.read_bytes(),file.relative_to(folder)
+        for how,new in damages(data, (other/name).read_bytes(), rng, flips):
+            n += 1
+            if new is None: file.unlink()
+            else: file.write_bytes(new)
+            got = seen(read, file)
+            if got not in ('named','warned',want):
+                bad.append((str(name), how, 'silent' if isinstance(got, tuple) else got))
+            file.write_bytes(data)
+    return n,bad
+
+def summary(dm):
+    "Everything that a decomposition is, to compare"
+    def digest(m): return hashlib.sha256(b''.join(v.numpy().tobytes() for v in m.state_dict().values())).hexdigest()
+    parts = (digest(m) for m in (dm.target, dm.components, dm.ci_fn))
+    return *parts,repr(dm.history),repr(dm.training_run),repr(dm.report),repr(dm)
+
+def toy_run(path, seed=0, **kw):
+    "A little run, and its learner"
+    dm = spd.decompose(TMS(5, 2, seed=seed).eval(), 'linear*', C=4, seed=seed)
+    return spd.fit(dm, dm.target.batches(8, seed=seed), steps=12, every=2, save_every=6, path=path, progress=False, **kw)
+
+def flips(flips=40):
+    "Damage the files of a save, a run, a harvest, an exported edit and a graph: how many damages were not noticed"
+    found = {}
+    with TemporaryDirectory() as tmp:
+        tmp = Path(tmp)
+        for name,seed in (('a',0), ('b',1)):
+            run = toy_run(tmp/name/'run', seed)
+            spd.save(run.dm, tmp/name/'save')
+        for kind in ('save','run'):
+            found[kind] = broken(tmp/'a'/kind, tmp/'b'/kind, lambda: summary(spd.load(tmp/'a'/kind)), flips)
+        def resumed():
+            for f in ('a','kept'): shutil.rmtree(tmp/'again'/f, ignore_errors=True)
+            shutil.copytree(tmp/'a'/'run', tmp/'again'/'a')
+            dm = spd.decompose(TMS(5, 2, seed=0).eval(), 'linear*', C=4, seed=0)
+            run = spd.fit(dm, dm.target.batches(8, seed=0), steps=12, every=2, save_every=6, path=tmp/'again'/'a',
+                progress=False, resume=True)
+            return summary(run.dm)
+        found['resume'] = broken(tmp/'a'/'run', tmp/'b'/'run', resumed, flips)
+        found['harvest'] = broken_harvest(tmp, flips)
+        found['export'] = broken_export(tmp, flips)
+    return {k:dict(damages=n, bad=bad) for k,(n,bad) in found.items()}
+
+def broken_harvest(tmp, flips):
+    from spd_nb.harvest import Harvest, harvest
+    from spd_nb.stories import stories
+    dm = spd.load('story')
+    for name,seed in (('a',1), ('b',2)):
+        harvest(dm, stories(2, 32, seed=seed), tmp/name/'harvest', n=1, sites='*.1.mlp.down_proj', examples=4,
+            progress=False)
+    def read():
+        h = Harvest(tmp/'a'/'harvest')
+        key = h.components.index[0]
+        texts = [repr(h.tokens(k)) for k in h.components.index[:3]]
+        more = h.examples(key),h.correlated(key, 1., 0),h.manifest
+        return h.components.to_csv(),h._totals.to_csv(),*texts,*map(repr, more)
+    return broken(tmp/'a'/'harvest', tmp/'b'/'harvest', read, flips)
+
+def broken_export(tmp, flips):
+    import transformers as hf
+    from spd_nb.export import verify_export
+    model = hf.GPT2LMHeadModel(hf.GPT2Config(vocab_size=11, n_positions=8, n_embd=8, n_layer=1, n_head=2)).eval()
+    dm = spd.decompose(model, '*c_fc', C=3, seed=0)
+    for name,c in (('a',0), ('b',1)): ablated(dm, f'transformer.h.0.mlp.c_fc:{c}').export(tmp/name/'export')
+    return broken(tmp/'a'/'export', tmp/'b'/'export', lambda: (repr(verify_export(tmp/'a'/'export')),), flips)
+
 if __name__=='__main__':
-    long = dict(threads=threads, tasks=tasks, interrupts=interrupts)
+    long = dict(threads=threads, tasks=tasks, interrupts=interrupts, flips=flips)
     torch.set_num_threads(1)
     for name in sys.argv[1:] if sys.argv[1:]!=['all'] else long:
         start = time.monotonic()

@@ -17,3 +17,6 @@ def test_tasks_keep_their_blocks_to_themselves():
 def test_interrupts_leave_no_hook():
     found = attacks.interrupts(times=200)
     assert not found['left'] and not found['wrong'], found
+
+def test_damaged_files_are_noticed_and_named():
+    for kind,found in attacks.flips(flips=4).items(): assert not found['bad'] and found['damages']>30, (kind, found)
