@@ -9,10 +9,15 @@ __all__ = ['LABEL_SCHEMA', 'in_label', 'evidence_label', 'label_evidence', 'inpu
 # %% ../nbs/22_autointerp.ipynb #6cfb965d
 import asyncio, hashlib, inspect, json, re
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+from filelock import FileLock, Timeout
+from .core import writing
 from .display import as_html, html_table, visible
 from .harvest import Component, Harvest
 from .keys import Key
+from .labels import CLAIMS
 from .llm import Answer, Chat, Refused, cost, last_json_object, run_in_thread, unfinished_hint
 from .measures import FIRES
 from .texts import marked, marks_for, quoted
@@ -313,6 +318,21 @@ async def _ask_function(ask, prompt, hold):
     return await answer if inspect.isawaitable(answer) else answer
 
 # %% ../nbs/22_autointerp.ipynb #023d59d7
+def _taken(lock):
+    "Take a lock; `False` if another process or thread holds it"
+    try: lock.acquire(blocking=False)
+    except Timeout: return False
+    return True
+
+def _clear_claims(folder):
+    "Remove what labellers left that were killed, and the folder if nobody else is at work"
+    with suppress(OSError):
+        for f in folder.iterdir():
+            if _taken(lock := FileLock(f)):
+                f.unlink()
+                lock.release()
+        folder.rmdir()
+
 class _Labelling:
     "A round of labelling: how labels are asked for, what that cost, and what failed"
     def __init__(self, h, ask, strategy, examples, tries, max_cost):
@@ -320,13 +340,30 @@ class _Labelling:
         self.examples,self.tries = examples,tries
         self.source,self.budget = _source(h),_Budget(ask, max_cost)
         self.failed,self.left = {},[]
+        self.claims = h.path/CLAIMS  # a locked file for each question under way, which others leave alone
 
     async def label_one(self, key):
+        "Ask for a label, unless another process or thread asks for it and gets one"
+        name = _hash(json.dumps([key, _strategy_name(self.strategy), _model_name(self.ask)]))
+        lock = FileLock(self.claims/name, thread_local=False)
+        while not _taken(lock):
+            if self.is_there(key): return
+            await asyncio.sleep(.2)
+        try:
+            if not self.is_there(key): await self.ask_for(key)
+        finally:
+            with suppress(OSError): Path(lock.lock_file).unlink()
+            lock.release()
+
+    def is_there(self, key): return bool(_existing_labels(self.h, [key], self.strategy, self.ask))
+
+    async def ask_for(self, key):
         "Ask for a label until it can be read, `tries` times at most"
         prompt,share = prompt_for(self.h, key, self.strategy, self.examples),_Share(self.budget)
         n_in = n_out = 0
         try:
             for _ in range(self.tries):
+                await asyncio.sleep(0)  # where a stop arrives, if `ask` itself never waits
                 a = await (self.ask(prompt, LABEL_SCHEMA, before=share.hold) if isinstance(self.ask, Chat)
                     else _ask_function(self.ask, prompt, share.hold))
                 n_in,n_out = n_in+a.tokens_in,n_out+a.tokens_out
@@ -383,7 +420,8 @@ def label(
     tries:int=3,                     # Answers asked for if one cannot be read as a label
     progress:bool=True,              # Show a progress bar?
 )->Labelled:
-    "Have a language model label components; repeating a stopped call continues it without asking twice"
+    """Have a language model label components; repeating a stopped call continues it without asking twice, and several
+    processes share the work"""
     import pandas as pd
     from tqdm.auto import tqdm
     _check_limits(ask, max_cost, concurrency, tries)
@@ -395,12 +433,15 @@ def label(
     async def run():
         with tqdm(total=len(chosen), initial=len(there), disable=not progress, unit='label') as bar:
             await work.label_all(todo, bar, concurrency)
+    if todo:
+        with writing(work.claims): work.claims.mkdir(exist_ok=True)
     try: run_in_thread(run)
     except BaseExceptionGroup as e:
         e.exceptions[0].add_note(
             f"{spent.tokens_in:,} tokens read and {spent.tokens_out:,} written, ${spent.cost:.4f}; the labels so far "
             "are saved")
         raise e.exceptions[0] from None
+    finally: _clear_claims(work.claims)
     rows = _existing_labels(h, chosen, strategy, ask)
     labels = pd.DataFrame(rows.values(), columns=['key',*_FIELDS,'cost']).set_index('key')
     lost = spent.lost if spent.lost>1e-9 else 0.

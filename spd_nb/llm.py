@@ -6,8 +6,9 @@
 __all__ = ['Answer', 'Refused', 'Chat', 'cost', 'run_in_thread', 'unfinished_hint', 'last_json_object']
 
 # %% ../nbs/21a_llm.ipynb #0a78d496
-import asyncio, json, os, random, re, threading
+import asyncio, json, os, random, re, threading, time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, Literal, NamedTuple, TypeVar
 
 # %% ../nbs/21a_llm.ipynb #95805fa9
@@ -189,24 +190,38 @@ def cost(
 # %% ../nbs/21a_llm.ipynb #88b1367b
 _T = TypeVar('_T')
 
+_PATIENCE = 10.  # seconds for a cancelled thread; what it waits for then cannot be interrupted, and is its last
+
+def _end(thread, box):
+    "Cancel what a thread does and wait for its end, whatever else interrupts"
+    until = time.monotonic()+_PATIENCE
+    while thread.ident is not None and thread.is_alive() and time.monotonic()<until:
+        with suppress(KeyboardInterrupt, RuntimeError):  # the loop may be closed already
+            if 'cancel' in box: box['cancel']()
+            thread.join(.1)
+
 def run_in_thread(
     make:Callable[[], Awaitable[_T]], # Makes the coroutine
 )->_T:                                # What it returns; what it raises is raised here
-    "Run a coroutine to its end in a thread of its own; an interrupt cancels it"
+    "Run a coroutine to its end in a thread of its own; an interrupt cancels it, and waits until the thread has ended"
     box:dict[str,Any] = {}
+    stopped = threading.Event()
+    async def main():
+        task,loop = asyncio.ensure_future(make()),asyncio.get_running_loop()
+        box['cancel'] = lambda: loop.call_soon_threadsafe(task.cancel)
+        if stopped.is_set(): task.cancel()  # the interrupt came before there was anything to cancel
+        return await task
     def go():
-        async def main():
-            box['loop'],box['task'] = asyncio.get_running_loop(),asyncio.current_task()
-            return await make()
+        if stopped.is_set(): return
         try: box['value'] = asyncio.run(main())
         except BaseException as e: box['error'] = e
     thread = threading.Thread(target=go, daemon=True)
-    thread.start()
     try:
+        thread.start()
         while thread.is_alive(): thread.join(.2)
     except BaseException:
-        if 'task' in box: box['loop'].call_soon_threadsafe(box['task'].cancel)
-        thread.join()
+        stopped.set()
+        _end(thread, box)
         raise
     if 'error' in box: raise box['error']
     return box['value']

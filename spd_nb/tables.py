@@ -16,7 +16,7 @@ from .core import atomic, existing, path_of, provenance, sealed
 from .integrity import check_file, file_about, read_sealed, steady
 from .firings import BINS, act_edges
 from .keys import Key, SiteError, nearest
-from .labels import Labels, Side, check_side
+from .labels import CLAIMS, Labels, Side, check_side
 from .model import Decomposed
 from .targets import fingerprint
 from .pmi import component_table, token_table
@@ -115,7 +115,7 @@ def _manifest(stats, dm, folder, tokenizer, top, rows):
 def _keep_other_files(old, new):
     "Give a new folder what only the old one has, such as labels; as links, since they may still be appended to"
     for f in old.iterdir():
-        if (new/f.name).exists(): continue
+        if (new/f.name).exists() or f.name==CLAIMS: continue
         try: os.link(f, new/f.name)
         except OSError:  # a folder, or a disk without links
             if f.is_dir(): shutil.copytree(f, new/f.name)

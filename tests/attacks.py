@@ -2,7 +2,7 @@
 
 `pytest` runs the short forms (tests/test_promises.py). The long ones: python tests/attacks.py threads interrupts,
 or `all`; each prints a line with what it did and what went wrong, which should be nothing."""
-import asyncio, hashlib, random, shutil, signal, sys, threading, time, warnings
+import asyncio, hashlib, json, os, random, shutil, signal, sys, threading, time, traceback, warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -185,7 +185,8 @@ def broken(folder, other, read, flips=40, skip=()):
 
 def summary(dm):
     "Everything that a decomposition is, to compare"
-    def digest(m): return hashlib.sha256(b''.join(v.numpy().tobytes() for v in m.state_dict().values())).hexdigest()
+    def digest(m):
+        return hashlib.sha256(b''.join(v.numpy().tobytes() for v in m.state_dict().values())).hexdigest()
     parts = (digest(m) for m in (dm.target, dm.components, dm.ci_fn))
     return *parts,repr(dm.history),repr(dm.training_run),repr(dm.report),repr(dm)
 
@@ -239,8 +240,223 @@ def broken_export(tmp, flips):
     for name,c in (('a',0), ('b',1)): ablated(dm, f'transformer.h.0.mlp.c_fc:{c}').export(tmp/name/'export')
     return broken(tmp/'a'/'export', tmp/'b'/'export', lambda: (repr(verify_export(tmp/'a'/'export')),), flips)
 
+# ---- stops and kills
+
+def small_harvest(folder):
+    "A harvest of one site of the shipped story model"
+    from spd_nb.harvest import harvest
+    from spd_nb.stories import stories
+    dm = spd.load('story')
+    return harvest(dm, stories(4, 64, seed=1), folder, n=4, sites='*.1.mlp.down_proj', examples=4, progress=False)
+
+def answering(name, seconds, blocking=False, note=None):
+    "Something to ask, which notes each question"
+    from spd_nb.llm import Answer
+    asked = []
+    def answer(prompt):
+        asked.append(1)
+        if note: os.write(note, b'x')
+        return Answer(json.dumps(dict(input_label=f'a {len(prompt)}', output_label='b')), 1, 1)
+    async def waiting(prompt, shape):
+        found = answer(prompt)
+        await asyncio.sleep(seconds)
+        return found
+    def busy(prompt, shape):
+        found = answer(prompt)
+        time.sleep(seconds)
+        return found
+    ask = busy if blocking else waiting
+    ask.model = name
+    return ask,asked
+
+def stopped_labels(times=500, longest=.12):
+    "Interrupt labelling at random moments: questions after the call has returned, and threads that are still there"
+    from spd_nb.autointerp import label
+    late,alive,unpaid = 0,0,0
+    with TemporaryDirectory() as tmp:
+        h = small_harvest(Path(tmp)/'harvest')
+        keys,threads_before = list(h.components.index[:12]),threading.active_count()
+        before = signal.getsignal(signal.SIGINT)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            for i in range(times):
+                rng = random.Random(i)
+                ask,asked = answering(f'model {i}', .004, blocking=i%2==0)
+                # repeated calls ask for what is left
+                interrupted(lambda: label(h, ask, keys, concurrency=3, progress=False), rng.random()*longest)
+                n = len(asked)
+                time.sleep(.01)
+                late += len(asked)-n
+                alive += threading.active_count()>threads_before
+                rest = label(h, ask, keys, concurrency=3, progress=False)
+                unpaid += len(rest.labels)!=12
+        finally: signal.signal(signal.SIGINT, before)
+        left = [f.name for f in h.path.iterdir() if f.name[0]=='.']
+    return dict(interrupts=times, late=late, alive=alive, missing=unpaid, left=left)
+
+def in_children(n, work):
+    "Run `work(i)` in `n` processes at a time; their exit codes, 0 if nothing went wrong"
+    pids = []
+    for i in range(n):
+        if pid := os.fork():
+            pids.append(pid)
+            continue
+        code = 1
+        try:
+            work(i)
+            code = 0
+        except BaseException: traceback.print_exc()
+        finally: os._exit(code)
+    return [os.waitstatus_to_exitcode(os.waitpid(p, 0)[1]) for p in pids]
+
+def shared_labels(keys=80):
+    "Two processes label the same components: how many questions were asked in all"
+    from spd_nb.autointerp import label
+    with TemporaryDirectory() as tmp:
+        h = small_harvest(Path(tmp)/'harvest')
+        chosen = list(h.components.index[:keys])
+        note = os.open(Path(tmp)/'asked', os.O_CREAT|os.O_APPEND|os.O_WRONLY)
+        def work(i): label(h, answering('model', .01, note=note)[0], chosen, concurrency=4, progress=False)
+        codes = in_children(2, work)
+        left = [f.name for f in h.path.iterdir() if f.name[0]=='.']
+        return dict(codes=codes, asked=(Path(tmp)/'asked').stat().st_size, labels=len(h.labels.frame()), left=left)
+
+def killed(work, rng, longest):
+    "Run `work()` in a process that is killed after a random time; was it?"
+    if pid := os.fork():
+        time.sleep(rng.random()*longest)
+        os.kill(pid, signal.SIGKILL)
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])!=0
+    code = 1
+    try:
+        sys.stderr = open(os.devnull, 'w')
+        work()
+        code = 0
+    except BaseException: traceback.print_exc(file=sys.__stderr__)
+    finally: os._exit(code)
+
+def hidden(folder): return [str(f.relative_to(folder)) for f in folder.rglob('.*')]
+
+def kinds_of_run():
+    "Name to a function that trains in a folder, and goes on there"
+    from torch.utils.data import DataLoader
+    from spd_nb.adversary import PersistentPGD, shared
+    from spd_nb.measures import mse
+    def run(path, batches=None, **losses):
+        dm = spd.decompose(TMS(5, 2, seed=0).eval(), 'linear*', C=4, seed=0)
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')  # what was cut off, and begins anew
+            return spd.fit(dm, dm.target.batches(8, seed=0) if batches is None else batches, steps=150, every=5,
+                save_every=10, path=path, progress=False, resume=True, **losses)
+    def vpd(path): return run(path, losses=spd.vpd_losses(measure=mse, adversary=PersistentPGD(1, .01, scope=shared)))
+    rows = TMS(5, 2, seed=0).batches(160, seed=3)[0]
+    return dict(spd=run, vpd=vpd, loader=lambda path: run(path, DataLoader(rows, batch_size=8, shuffle=True)))
+
+def kills(training=60, others=40, saves=60):
+    "Kill processes at random moments: what differs from work that was left alone, and what is left beside it"
+    from spd_nb.autointerp import label
+    from spd_nb.harvest import Harvest
+    rng,found = random.Random(0),{}
+    with TemporaryDirectory() as tmp:
+        tmp = Path(tmp)
+        for name,run in kinds_of_run().items():
+            whole,n,wrong = summary(run(tmp/name/'whole').dm)[1:4],0,0
+            for i in range(10**6):
+                path = tmp/name/f'{i}'
+                while n<training and killed(lambda: run(path), rng, .8): n += 1
+                wrong += summary(run(path).dm)[1:4]!=whole
+                if n>=training: break
+            found[name] = dict(kills=n, wrong=wrong, left=hidden(tmp/name))
+        want = {f.name:f.read_bytes() for f in small_harvest(tmp/'h'/'whole').path.glob('*.parquet')}
+        n = wrong = 0
+        for i in range(10**6):
+            path = tmp/'h'/f'{i}'
+            def again(): small_harvest(path)
+            with warnings.catch_warnings():
+                warnings.simplefilter('ignore')
+                while n<others and killed(again, rng, 1.): n += 1
+                again()
+            wrong += {f.name:f.read_bytes() for f in path.glob('*.parquet')}!=want
+            if n>=others: break
+        found['harvest'] = dict(kills=n, wrong=wrong, left=hidden(tmp/'h'))
+        h,n,paid = Harvest(tmp/'h'/'whole'),0,0
+        for i in range(10**6):
+            note = os.open(tmp/f'asked {i}', os.O_CREAT|os.O_APPEND|os.O_WRONLY)
+            def work(): label(h, answering(f'model {i}', .02, note=note)[0], list(h.components.index[:40]), concurrency=2,
+                progress=False)
+            lost = 0
+            while n<others and killed(work, rng, .4): n,lost = n+1,lost+2  # answers under way, at most
+            with warnings.catch_warnings():
+                warnings.simplefilter('ignore')  # a torn line
+                work()
+            paid += not 40<=(tmp/f'asked {i}').stat().st_size<=40+lost
+            if n>=others: break
+        found['labels'] = dict(kills=n, paid_twice=paid, left=hidden(tmp/'h'))
+        found |= killed_saves(tmp, saves, rng)
+    return found
+
+def killed_saves(tmp, times, rng):
+    "Kill saves and exports: what is there always opens, and the next one leaves nothing beside it"
+    import transformers as hf
+    from spd_nb.export import verify_export
+    dms = [spd.decompose(TMS(5, 2, seed=i).eval(), 'linear*', C=4, seed=i) for i in (0, 1)]
+    either,path,wrong = [summary(spd.load(spd.save(dm, tmp/f's{i}')))[1] for i,dm in enumerate(dms)],tmp/'saves'/'one',0
+    def saving():
+        for _ in range(1000):
+            for dm in dms: spd.save(dm, path)
+    spd.save(dms[0], path)
+    for _ in range(times):
+        killed(saving, rng, .15)
+        wrong += summary(spd.load(path))[1] not in either
+    piled = len(hidden(path.parent))
+    spd.save(dms[0], path)
+    found = dict(saves=dict(kills=times, wrong=wrong, before_next_save=piled, left=hidden(path.parent)))
+    model = hf.GPT2LMHeadModel(hf.GPT2Config(vocab_size=11, n_positions=8, n_embd=8, n_layer=1, n_head=2)).eval()
+    dm,wrong,out = spd.decompose(model, '*c_fc', C=3, seed=0),0,tmp/'exports'
+    edit = ablated(dm, 'transformer.h.0.mlp.c_fc:0')
+    for i in range(times):
+        killed(lambda: edit.export(out/f'{i%4}'), rng, .3)
+        if (out/f'{i%4}').exists():
+            verify_export(out/f'{i%4}')
+            shutil.rmtree(out/f'{i%4}')
+    for i in range(4): edit.export(out/f'{i}')
+    return found|dict(exports=dict(kills=times, wrong=wrong, left=hidden(out)))
+
+# ---- several processes in one folder
+
+def crowds(loads=300):
+    "Loads beside saves, two savers, two runs and two harvests in one folder: what is mixed, and errors without a reason"
+    from spd_nb.harvest import Harvest
+    found = {}
+    with TemporaryDirectory() as tmp:
+        tmp = Path(tmp)
+        dms = [spd.decompose(TMS(5, 2, seed=i).eval(), 'linear*', C=4, seed=i) for i in (0, 1)]
+        either,path = [summary(spd.load(spd.save(dm, tmp/f's{i}'))) for i,dm in enumerate(dms)],tmp/'one'
+        spd.save(dms[0], path)
+        def work(i):
+            if i<2:
+                while not (tmp/'done').exists(): spd.save(dms[i], path)
+                return
+            bad = sum(summary(spd.load(path)) not in either for _ in range(loads))
+            (tmp/'done').touch()
+            assert not bad, f'{bad} of {loads} loads mixed two saves'
+        found['loads'] = dict(loads=loads, codes=in_children(3, work), left=hidden(tmp))
+        run = kinds_of_run()['spd']
+        def train(i):
+            try: run(tmp/'run')
+            except RuntimeError as e: assert 'is in use: a run of `fit` is under way there (process' in str(e), e
+        codes = in_children(2, train)
+        found['runs'] = dict(codes=codes, same=summary(spd.load(tmp/'run'))[1:4]==summary(run(tmp/'alone').dm)[1:4])
+        def gather(i):
+            try: small_harvest(tmp/'harvest')
+            except RuntimeError as e: assert 'is in use: a harvest of' in str(e), e
+        found['harvests'] = dict(codes=in_children(2, gather), left=hidden(tmp))
+        Harvest(tmp/'harvest')
+    return found
+
 if __name__=='__main__':
-    long = dict(threads=threads, tasks=tasks, interrupts=interrupts, flips=flips)
+    long = dict(threads=threads, tasks=tasks, interrupts=interrupts, flips=flips,
+        stopped_labels=stopped_labels, shared_labels=shared_labels, kills=kills, crowds=crowds)
     torch.set_num_threads(1)
     for name in sys.argv[1:] if sys.argv[1:]!=['all'] else long:
         start = time.monotonic()
