@@ -192,39 +192,53 @@ _T = TypeVar('_T')
 
 _PATIENCE = 10.  # seconds for a cancelled thread; what it waits for then cannot be interrupted, and is its last
 
-def _end(thread, box):
-    "Cancel what a thread does and wait for its end, whatever else interrupts"
-    until = time.monotonic()+_PATIENCE
-    while thread.ident is not None and thread.is_alive() and time.monotonic()<until:
-        with suppress(KeyboardInterrupt, RuntimeError):  # the loop may be closed already
-            if 'cancel' in box: box['cancel']()
-            thread.join(.1)
+class _Worker:
+    "A thread that runs a coroutine, and how it ends; after an interrupt `Thread.is_alive` may say no too early"
+    def __init__(self, make):
+        self.make = make
+        self.begun,self.ended,self.stopped = (threading.Event() for _ in range(3))
+        self.cancel:Callable = lambda: None
+        self.value:Any = None
+        self.error:BaseException|None = None
+
+    def start(self): threading.Thread(target=self._go, daemon=True).start()
+
+    def _go(self):
+        self.begun.set()
+        try:
+            if not self.stopped.is_set(): self.value = asyncio.run(self._main())
+        except BaseException as e: self.error = e
+        finally: self.ended.set()
+
+    async def _main(self):
+        task,loop = asyncio.ensure_future(self.make()),asyncio.get_running_loop()
+        self.cancel = lambda: loop.call_soon_threadsafe(task.cancel)
+        if self.stopped.is_set(): task.cancel()  # the interrupt came before there was anything to cancel
+        return await task
+
+    def stop(self):
+        "Cancel the coroutine and wait for its end, whatever else interrupts"
+        self.stopped.set()
+        start = time.monotonic()
+        def waited(): return time.monotonic()-start
+        while not self.ended.is_set() and waited()<(_PATIENCE if self.begun.is_set() else 1.):
+            with suppress(KeyboardInterrupt, RuntimeError):  # the loop may be closed already
+                self.cancel()
+                self.ended.wait(.1)
 
 def run_in_thread(
     make:Callable[[], Awaitable[_T]], # Makes the coroutine
 )->_T:                                # What it returns; what it raises is raised here
     "Run a coroutine to its end in a thread of its own; an interrupt cancels it, and waits until the thread has ended"
-    box:dict[str,Any] = {}
-    stopped = threading.Event()
-    async def main():
-        task,loop = asyncio.ensure_future(make()),asyncio.get_running_loop()
-        box['cancel'] = lambda: loop.call_soon_threadsafe(task.cancel)
-        if stopped.is_set(): task.cancel()  # the interrupt came before there was anything to cancel
-        return await task
-    def go():
-        if stopped.is_set(): return
-        try: box['value'] = asyncio.run(main())
-        except BaseException as e: box['error'] = e
-    thread = threading.Thread(target=go, daemon=True)
+    worker = _Worker(make)
     try:
-        thread.start()
-        while thread.is_alive(): thread.join(.2)
+        worker.start()
+        while not worker.ended.wait(.2): pass
     except BaseException:
-        stopped.set()
-        _end(thread, box)
+        worker.stop()
         raise
-    if 'error' in box: raise box['error']
-    return box['value']
+    if worker.error is not None: raise worker.error
+    return worker.value
 
 # %% ../nbs/21a_llm.ipynb #2a540b08
 def unfinished_hint(
