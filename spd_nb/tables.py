@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 if TYPE_CHECKING: import pandas as pd
 from .core import as_json, atomic, existing, provenance, recover
+from .display import visible
 from .firings import BINS, act_edges
 from .keys import Key, SiteError, nearest
 from .labels import Labels, Side, check_side
@@ -307,7 +308,7 @@ class Example(NamedTuple):
     act:np.ndarray   # Activation at each token, times the norm of `U`
     at:int           # Index of the token where the component fires
 
-    def __str__(self): return marked(self.texts, [j==self.at for j in range(len(self.texts))]).replace('\n', '⏎')
+    def __str__(self): return visible(marked(self.texts, [j==self.at for j in range(len(self.texts))]))
     def __repr__(self): return f'Example({str(self)!r})'
 
 # %% ../nbs/20e_tables.ipynb #9fdfe8a1
