@@ -6,7 +6,6 @@
 __all__ = ['SCHEMA', 'FlowSums', 'sum_flows', 'write_attributions', 'Attributions', 'attributions']
 
 # %% ../nbs/24b_attributions.ipynb #1c58206b
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 import numpy as np
@@ -22,6 +21,7 @@ from .flows import Flow, flow, unembedding
 from .keys import Key, SiteError, weight_of, get_site
 from .lms import is_lm, vocab_of
 from .model import Decomposed
+from .received import check_fields, parsed_json, read_json, refuse_links
 from .storage import write_tensors
 from .targets import fingerprint
 from .texts import ids_named, texts_of
@@ -91,12 +91,12 @@ class FlowSums:
         path = recover(path)
         try:
             with safe_open(path, 'pt') as f:
-                about = json.loads(f.metadata()['about'])
+                about = parsed_json(f.metadata()['about'], path, 'sum again')
                 sums = cls(about['about'])
                 sums.totals = {k:f.get_tensor(k) for k in f.keys()}
+            sums.seen,sums.n = set(about['seen']),about['n']
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as e:
             raise ValueError(f"{path} is missing or damaged ({e}); remove it and sum again") from e
-        sums.seen,sums.n = set(about['seen']),about['n']
         return sums
 
 # %% ../nbs/24b_attributions.ipynb #45bd539c
@@ -195,7 +195,9 @@ class Attributions:
         file = self.path/'manifest.json'
         if not file.exists(): raise FileNotFoundError(f"no attributions in {self.path}: there is no manifest.json")
         try:
-            self.manifest = json.loads(file.read_text(encoding='utf-8'))
+            refuse_links(self.path, ['manifest.json','attributions.safetensors'])
+            self.manifest = read_json(file)
+            check_fields(self.manifest, dict(schema_version=int, positions=int, batches=int, decomposition=str), file)
             with self._file() as f: self._names = {tuple(k.split('|')) for k in f.keys()}
         except (ValueError, SafetensorError, OSError) as e:
             raise ValueError(f"{self.path} is damaged ({e}); copy the folder again, or sum again") from e

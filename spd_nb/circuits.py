@@ -22,6 +22,7 @@ from .graphs import node_name, nodes_of
 from .keys import Key
 from .masks import Mask, ci_masks
 from .model import Decomposed
+from .received import parsed_json
 from .storage import write_tensors
 from .targets import fingerprint
 from .texts import ids_named
@@ -293,10 +294,10 @@ def _save(path, made, gen, about):
 
 def _resume(path, made, gen, about):
     "Continue from a file, if it is of the same circuit"
-    import json
     try:
         with safe_open(path, 'pt') as f:
-            state,saved = {k:f.get_tensor(k) for k in f.keys()},json.loads(f.metadata()['about'])
+            state = {k:f.get_tensor(k) for k in f.keys()}
+            saved = parsed_json(f.metadata()['about'], path, 'remove it')
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as e:
         raise ValueError(f"{path} is damaged ({e}); remove it, and learn the circuit again") from e
     if wrong := [k for k in about if saved.get(k)!=about[k]]:

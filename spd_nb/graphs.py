@@ -6,7 +6,6 @@
 __all__ = ['SCHEMA', 'node_name', 'influences', 'Scores', 'Comparison', 'Graph', 'load_graph', 'nodes_of']
 
 # %% ../nbs/23a_graphs.ipynb #54f2db59
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from operator import index
@@ -15,6 +14,7 @@ import numpy as np
 from .core import as_json, atomic, provenance, recover
 from .display import brief, html_table, visible
 from .keys import Key, nearest
+from .received import check_fields, read_json, read_table, refuse_links
 if TYPE_CHECKING:
     import networkx as nx
     import pandas as pd
@@ -367,18 +367,20 @@ def load_graph(
     path:str|Path, # A folder from `Graph.save`
 )->Graph:          # `ValueError` if it is damaged or from a newer version
     "Read a saved graph"
-    import pandas as pd
     path = recover(path)
     if not (path/'graph.json').exists(): raise FileNotFoundError(f"no graph in {path}: there is no graph.json")
     try:
-        about = json.loads((path/'graph.json').read_text(encoding='utf-8'))
-        nodes,edges = (pd.read_parquet(path/f'{name}.parquet') for name in ('nodes','edges'))
+        refuse_links(path, ['graph.json','nodes.parquet','edges.parquet'])
+        about = read_json(path/'graph.json')
+        check_fields(about, {'schema_version':int}, path/'graph.json')
+        nodes,edges = (read_table(path/f'{name}.parquet').to_pandas() for name in ('nodes','edges'))
         version = about.pop('schema_version')
-    except (ValueError, OSError, KeyError) as e: raise _damaged(path, e) from e
+        ends = edges.source.to_numpy(),edges.target.to_numpy()
+        why = None if version>SCHEMA else _wrong(nodes, *ends, about)
+    except (AttributeError, KeyError, OSError, TypeError, ValueError) as e: raise _damaged(path, e) from e
     if version>SCHEMA:
         raise ValueError(f"{path} has schema version {version}, this spd_nb reads up to {SCHEMA}; install a newer one")
-    ends = edges.source.to_numpy(),edges.target.to_numpy()
-    if why := _wrong(nodes, *ends, about): raise _damaged(path, why)
+    if why: raise _damaged(path, why)
     about.pop('made', None)
     return Graph(nodes, *ends, edges.weight.to_numpy(), about)
 

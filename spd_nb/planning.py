@@ -34,7 +34,8 @@ class Plan(NamedTuple):
 
     def __repr__(self):
         step,total,memory = self._costs()
-        return '\n'.join([f'{step} per step, {total} in all, {memory}', *(f'warning: {visible(w)}' for w in self.warnings)])
+        warnings = [f'warning: {visible(w)}' for w in self.warnings]
+        return '\n'.join([f'{step} per step, {total} in all, {memory}', *warnings])
 
     def _repr_html_(self):
         cost = html_table([self._costs()], ['per step','in all','memory']) if self.seconds==self.seconds else ''
