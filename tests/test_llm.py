@@ -253,7 +253,8 @@ def test_a_key_that_a_server_repeats_is_masked_in_the_whole_traceback(two, how, 
 
 def test_a_key_does_not_get_into_labels(h, keys, two):
     done = label(h, Chat('echo', two[0].url, key=KEY), keys[:1], progress=False)
-    assert 'key Bearer ***' in done.labels.input_label.iloc[0] and KEY not in (h.path/'labels.jsonl').read_text()
+    assert 'key Bearer ***' in done.labels.input_label.iloc[0]
+    assert KEY not in (h.path/'labels.jsonl').read_text(encoding='utf-8')
 
 def test_the_key_of_openai_is_not_sent_to_this_machine_nor_elsewhere(two, monkeypatch):
     asks(Chat('echo', two[0].url))

@@ -32,7 +32,8 @@ def changed(folder, **fields):
     about = json.loads(f.read_text(encoding='utf-8'))|fields
     f.write_text(json.dumps({k:v for k,v in about.items() if v is not ...}), encoding='utf-8')
 
-def target(**kw): return lambda d: changed(d, target=json.loads((d/'decomposition.json').read_text())['target']|kw)
+def described(d): return json.loads((d/'decomposition.json').read_text(encoding='utf-8'))
+def target(**kw): return lambda d: changed(d, target=described(d)['target']|kw)
 def fields(**kw): return lambda d: changed(d, **kw)
 def linked(name, to):
     def make(d):
@@ -56,7 +57,7 @@ def run_folder(step='1', args='{}', history='{"step": 0}\n'):
     def make(d):
         state = {f'components/{k}':v for k,v in load_file(d/'components.safetensors').items()}
         save_file(state, d/'checkpoint.safetensors', dict(step=step, args=args))
-        (d/'history.jsonl').write_text(history)
+        (d/'history.jsonl').write_text(history, encoding='utf-8')
     return make
 
 def model_inside(name, **files):
@@ -64,7 +65,7 @@ def model_inside(name, **files):
     def make(d):
         GPTNeoXForCausalLM(GPTNeoXConfig(vocab_size=30, hidden_size=8, intermediate_size=16, num_hidden_layers=1,
             num_attention_heads=2)).save_pretrained(d/name)
-        for f,text in files.items(): (d/name/f.replace('_json', '.json')).write_text(text)
+        for f,text in files.items(): (d/name/f.replace('_json', '.json')).write_text(text, encoding='utf-8')
         changed(d, target=HF|dict(name=str(d/name), beside=name))
     return make
 
@@ -230,8 +231,9 @@ def test_a_model_of_a_save_is_opened_when_trusted_and_never_unpickled(tmp_path, 
 def test_a_checkpoint_with_code_asks_no_question(tmp_path, monkeypatch):
     (tmp_path/'model').mkdir()
     (tmp_path/'model'/'config.json').write_text(json.dumps(dict(model_type='mine', auto_map=dict(
-        AutoConfig='code.Config', AutoModelForCausalLM='code.Model'))))
-    (tmp_path/'model'/'code.py').write_text(f'import os; os.mkdir({str(tmp_path/"ran")!r})')
+        AutoConfig='code.Config', AutoModelForCausalLM='code.Model'))), encoding='utf-8')
+    code = f'import os; os.mkdir({str(tmp_path/"ran")!r})'
+    (tmp_path/'model'/'code.py').write_text(code, encoding='utf-8')
     shutil.copytree(TOY, tmp_path/'sent')
     changed(tmp_path/'sent', target={k:v for k,v in HF.items() if k!='model'}|dict(name=str(tmp_path/'model')))
     monkeypatch.setattr(builtins, 'input', lambda *a: 1/0)
@@ -309,10 +311,11 @@ HARVESTS = dict(file_outside=manifest(files={'../secret.json':dict(bytes=9)}), n
 @pytest.mark.parametrize('name', HARVESTS)
 def test_a_hostile_harvest_is_refused(name, watched, tmp_path):
     for d in ('sent','outside'): shutil.copytree(STORY/'harvest', tmp_path/d)
-    (tmp_path/'secret.json').write_text('{"a": 1}\n')
+    (tmp_path/'secret.json').write_text('{"a": 1}\n', encoding='utf-8')
     if name=='no_files':
-        about = json.loads((tmp_path/'sent'/'manifest.json').read_text())
-        (tmp_path/'sent'/'manifest.json').write_text(json.dumps({k:v for k,v in about.items() if k!='files'}))
+        about = json.loads((tmp_path/'sent'/'manifest.json').read_text(encoding='utf-8'))
+        text = json.dumps({k:v for k,v in about.items() if k!='files'})
+        (tmp_path/'sent'/'manifest.json').write_text(text, encoding='utf-8')
     else: HARVESTS[name](tmp_path/'sent')
     watched.clear()
     with pytest.raises(ValueError) as e:
