@@ -6,7 +6,6 @@
 __all__ = ['SCHEMA', 'FlowSums', 'sum_flows', 'write_attributions', 'Attributions', 'attributions']
 
 # %% ../nbs/24b_attributions.ipynb #1c58206b
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 import numpy as np
@@ -23,6 +22,7 @@ from .flows import Flow, flow, unembedding
 from .keys import Key, SiteError, weight_of, get_site
 from .lms import is_lm, vocab_of
 from .model import Decomposed
+from .received import check_fields, parsed_json, refuse_links
 from .targets import fingerprint
 from .texts import ids_named, texts_of
 from .tokenizers import tokenizer_of
@@ -93,12 +93,12 @@ class FlowSums:
         path = path_of(path)
         try:
             totals,meta = read_tensors(path, 'sum again')
-            about = json.loads(meta['about'])
+            about = parsed_json(meta['about'], path, 'sum again')
             sums = cls(about['about'])
             sums.totals = totals
+            sums.seen,sums.n = set(about['seen']),about['n']
         except (KeyError, TypeError, ValueError) as e:
             raise ValueError(f"{path} is missing or damaged ({e}); remove it and sum again") from e
-        sums.seen,sums.n = set(about['seen']),about['n']
         return sums
 
 # %% ../nbs/24b_attributions.ipynb #45bd539c
@@ -198,7 +198,9 @@ class Attributions:
         file = self.path/'manifest.json'
         if not file.exists(): raise FileNotFoundError(f"no attributions in {self.path}: there is no manifest.json")
         try:
+            refuse_links(self.path, ['manifest.json',_TENSORS])
             self.manifest = steady(file, self._read_manifest)
+            check_fields(self.manifest, dict(schema_version=int, positions=int, batches=int, decomposition=str), file)
             with self._file() as f: self._names = {tuple(k.split('|')) for k in f.keys()}
         except (ValueError, SafetensorError, OSError) as e:
             raise ValueError(f"{self.path} is damaged ({e}); copy the folder again, or sum again") from e

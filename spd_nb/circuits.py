@@ -22,6 +22,7 @@ from .integrity import read_tensors, write_tensors
 from .keys import Key
 from .masks import Mask, ci_masks
 from .model import Decomposed
+from .received import parsed_json
 from .targets import fingerprint
 from .texts import ids_named
 from .traces import with_positions
@@ -292,9 +293,8 @@ def _save(path, made, gen, about):
 
 def _resume(path, made, gen, about):
     "Continue from a file, if it is of the same circuit"
-    import json
     state,meta = read_tensors(path, 'remove it, and learn the circuit again')
-    try: saved = json.loads(meta['about'])
+    try: saved = parsed_json(meta['about'], path, 'remove it')
     except (KeyError, ValueError) as e:
         raise ValueError(f"{path} is damaged ({e}); remove it, and learn the circuit again") from e
     if wrong := [k for k in about if saved.get(k)!=about[k]]:

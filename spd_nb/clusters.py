@@ -7,7 +7,7 @@ __all__ = ['VERSION', 'cheapest', 'within', 'by_rank', 'Merges', 'cluster', 'Clu
            'read_history']
 
 # %% ../nbs/27b_clusters.ipynb #655a0e0d
-import json, math, time
+import math, time
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,7 @@ from .integrity import read_tensors, write_tensors
 from .keys import Key
 from .mechanisms import Mechanism, Mechanisms
 from .memberships import Memberships, unpacked_bits
+from .received import SWELL, check_archive, parsed_json
 if TYPE_CHECKING: import pandas as pd
 
 # %% ../nbs/27b_clusters.ipynb #0d303477
@@ -392,7 +393,7 @@ def load_merges(
     if not path.exists(): raise FileNotFoundError(f"there is no {path}")
     try:
         tensors,meta = read_tensors(path, 'cluster again')
-        about,arrays = json.loads(meta['about']),{k:v.numpy() for k,v in tensors.items()}
+        about,arrays = parsed_json(meta['about'], path, 'cluster again'),{k:v.numpy() for k,v in tensors.items()}
         if about['version']!=VERSION: raise ValueError(f"it is of version {about['version']}, this reads {VERSION}")
         return Merges([Key.parse(k) for k in about['keys']], arrays['firings'], about['n'], arrays['pairs'],
             arrays['union'], about['alpha'], about['of'])
@@ -404,11 +405,13 @@ def _their_arrays(path):
     "The partition after each merge, and the components' names, of a history of the authors' code"
     import zipfile
     try:
+        check_archive(Path(path), SWELL*Path(path).stat().st_size)
         with zipfile.ZipFile(path) as z:
             with z.open('merge.group_idxs.npy') as f: rows = np.lib.format.read_array(f, allow_pickle=False)
-            about,labels = json.loads(z.read('metadata.json')),z.read('labels.txt').decode().split()
+            about = parsed_json(z.read('metadata.json'), 'its metadata.json', 'copy it again')
+            labels = z.read('labels.txt').decode().split()
         steps = about['n_iters_current']
-    except (zipfile.BadZipFile, KeyError, ValueError, OSError) as e:
+    except (zipfile.BadZipFile, KeyError, MemoryError, ValueError, OSError) as e:
         if isinstance(e, FileNotFoundError): raise
         raise ValueError(f"{path} is no history of merges, or is damaged ({e})") from e
     if rows.ndim!=2 or rows.shape[1]!=len(labels) or len(rows)<steps:

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from .batches import Feed, unpacked
 from .core import check_kind
-from .display import brief, html_table
+from .display import brief, html_table, visible
 from .edit import ablated
 from .hooks import open_sites
 from .keys import Key, SiteError, get_site, keys_of, weight_of
@@ -178,7 +178,7 @@ def effect(
         some,directions = [unpacked(b, dm.target, dm.device) for b in text()],[]
         with torch.no_grad(): before = _outputs(dm, some, directions)
         def changes(site):
-            for c in tqdm(range(dm.C[site]), disable=not progress, desc=site, unit='component'):
+            for c in tqdm(range(dm.C[site]), disable=not progress, desc=visible(site), unit='component'):
                 with ablated(dm, [Key(site, c)]): yield (_outputs(dm, some, directions)-before).flatten().cpu()
         return _WhenAsked(lambda site: torch.stack([*changes(site)]))
     return Likeness(describe, name='effect')

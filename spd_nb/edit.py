@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from .display import as_html, brief, html_table
+from .display import as_html, brief, html_table, visible
 from .hooks import Block, open_blocks, open_sites, undivided
 from .keys import Key, get_site, keys_of, weight_of
 from .model import Decomposed, chosen_sites
@@ -254,7 +254,7 @@ class Edit(_InForce):
         return Edit(self.dm, {s:joint(s) for s in {**self.patches, **other.patches}}, self.about+other.about)
 
     def __repr__(self):
-        done = '; '.join(f"{a['form']} {_few(a['of'])}" for a in self.about)
+        done = visible('; '.join(f"{a['form']} {_few(a['of'])}" for a in self.about))
         gated = '' if self.ci_threshold is None else f', where the importance is above {self.ci_threshold}'
         return f"Edit({done}{gated}{'' if self.positions is None else ', at some positions'})"
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING: import pandas as pd
 from .batches import Feed, unpacked
 from .compute import full_precision, with_gradients
 from .core import seeded
-from .display import as_html
+from .display import as_html, visible
 from .keys import Key, get_site, weight_of
 from .masks import Mask, ci_masks, constant_masks, everywhere, random_masks, rounded_masks, stochastic_masks
 from .adversary import ascents, shared
@@ -291,7 +291,9 @@ class Report(list):
     def verdict(self)->Verdict: # The worst of all checks
         return min((c.verdict for c in self), key=('fail','warn','pass').index, default='pass')
 
-    def __repr__(self): return '\n'.join(f'{c.verdict:4}  {c.name:32} {c.value:10.3g}  {c.standard}' for c in self)
+    def __repr__(self):
+        rows = (f'{c.verdict:4}  {c.name:32} {c.value:10.3g}  {c.standard}' for c in self)
+        return '\n'.join(map(visible, rows))
 
     def _repr_html_(self):
         def left(text): return f'<td style="text-align:left">{as_html(text)}</td>'

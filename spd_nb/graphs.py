@@ -15,6 +15,7 @@ from .core import atomic, path_of, provenance, sealed, standing
 from .integrity import check_file, file_about, read_sealed
 from .display import brief, html_table, visible
 from .keys import Key, nearest
+from .received import check_fields, read_table, refuse_links
 if TYPE_CHECKING:
     import networkx as nx
     import pandas as pd
@@ -368,19 +369,23 @@ def load_graph(
     path:str|Path, # A folder from `Graph.save`
 )->Graph:          # `ValueError` if it is damaged or from a newer version
     "Read a saved graph"
-    import pandas as pd
     path = standing(path)
     if not (path/'graph.json').exists(): raise FileNotFoundError(f"no graph in {path}: there is no graph.json")
     try:
+        refuse_links(path, ['graph.json','nodes.parquet','edges.parquet'])
         about = read_sealed(path/'graph.json')
-        for name,f in about.pop('files', {}).items(): check_file(path/name, f, by='graph.json')
-        nodes,edges = (pd.read_parquet(path/f'{name}.parquet') for name in ('nodes','edges'))
+        check_fields(about, {'schema_version':int, 'files?':dict}, path/'graph.json')
+        for name in ('nodes.parquet','edges.parquet'):
+            if name in about.get('files', {}): check_file(path/name, about['files'][name], by='graph.json')
+        about.pop('files', None)
+        nodes,edges = (read_table(path/f'{name}.parquet').to_pandas() for name in ('nodes','edges'))
         version = about.pop('schema_version')
-    except (ValueError, OSError, KeyError) as e: raise _damaged(path, e) from e
+        ends = edges.source.to_numpy(),edges.target.to_numpy()
+        why = None if version>SCHEMA else _wrong(nodes, *ends, about)
+    except (AttributeError, KeyError, OSError, TypeError, ValueError) as e: raise _damaged(path, e) from e
     if version>SCHEMA:
         raise ValueError(f"{path} has schema version {version}, this spd_nb reads up to {SCHEMA}; install a newer one")
-    ends = edges.source.to_numpy(),edges.target.to_numpy()
-    if why := _wrong(nodes, *ends, about): raise _damaged(path, why)
+    if why: raise _damaged(path, why)
     about.pop('made', None)
     return Graph(nodes, *ends, edges.weight.to_numpy(), about)
 

@@ -86,12 +86,13 @@ class Component(NamedTuple):
     def __repr__(self):
         def tokens(side): return '  '.join(f'{t!r} {p:.0%}' for t,p in self._tops()[side])
         lines = [
-            f"{self.key}  fires on {self.stats['density']:.2%} of positions ({self.stats['firings']:,})",
+            f"{visible(self.key)}  fires on {self.stats['density']:.2%} of positions ({self.stats['firings']:,})",
             f"  fires on   {tokens('input')}", f"  predicts   {tokens('output')}"]
         if self.writes is not None and len(self.writes):
             lines.append('  writes     '+'  '.join(map(repr, self.writes.index[:8])))
         if self.stability: lines.append(f'  {_in_other_runs(self.stability)}')
-        if self.label: lines.append(f"  label      {self.label['input_label']} | {self.label['output_label']}")
+        if self.label:
+            lines.append('  label      '+visible(f"{self.label['input_label']} | {self.label['output_label']}"))
         return '\n'.join([*lines, *(f'  {e}' for e in self.examples[:4])])
 
     def _repr_html_(self):

@@ -13,6 +13,7 @@ from fnmatch import fnmatchcase
 from typing import Any, NamedTuple, cast
 from jaxtyping import Float
 from torch import Tensor, nn
+from .display import visible
 
 # %% ../nbs/00b_keys.ipynb #655d0b5b
 class Key(NamedTuple):
@@ -53,7 +54,7 @@ def nearest(
 )->str:                  # The end of an error message; empty when no name is similar
     "Suggest the name that was probably meant"
     hint = get_close_matches(name, list(names), 1)
-    return f'; did you mean {hint[0]}?' if hint else ''
+    return f'; did you mean {visible(hint[0])}?' if hint else ''
 
 # %% ../nbs/00b_keys.ipynb #dc3730a2
 def get_site(

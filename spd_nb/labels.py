@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 if TYPE_CHECKING: import pandas as pd
 from .core import as_json, path_of
+from .display import visible
 from .keys import Key
+from .received import check_fields
 
 # %% ../nbs/20b_labels.ipynb #ec24f2e0
 Side = Literal['input','output'] # The tokens it fires on, or those the model predicts there
@@ -31,16 +33,21 @@ def check_side(
 # %% ../nbs/20b_labels.ipynb #b4555362
 LABEL_SCHEMA = 1
 CLAIMS = '.labelling'  # a folder beside the labels, with a file for each question under way
-_HALF_CHARACTER = re.compile(rb'\\u[dD][89a-fA-F]') # Half of a character, which pandas refuses; JSON can hold it
 _READING = threading.Lock()  # a view may read while `label` writes in a thread of its own
 
 def _json_or_none(line):
     try: return json.loads(line)
     except ValueError: return None
 
-def _whole_characters(value):
-    "A text with half characters replaced by �"
-    return value.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace') if isinstance(value, str) else value
+_FIELDS = {'key':str, 'strategy':str, **dict.fromkeys(
+    ('input_label?','output_label?','description?','reasoning?'), (str,type(None)))}
+
+def _shown(name, value):
+    "A text whose lines, but for those of a description, and controls cannot be taken for those of a terminal"
+    if not isinstance(value, str) or value.isprintable(): return value
+    # half characters, which JSON can hold and pandas refuses
+    whole = value.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')
+    return '\n'.join(map(visible, whole.split('\n'))) if name in ('description','reasoning') else visible(whole)
 
 def _parsed_label(line, where)->dict|None:
     "The label in a line; `None`, with a warning, if the line is incomplete"
@@ -48,11 +55,13 @@ def _parsed_label(line, where)->dict|None:
     if row is None:
         warnings.warn(f"{where} is incomplete and was left out", stacklevel=2)
         return None
+    check_fields(row if isinstance(row, dict) else {}, {'schema_version':int}, where, 'remove that line')
     if row['schema_version']>LABEL_SCHEMA:
         raise ValueError(
             f"{where} has schema version {row['schema_version']}, this spd_nb reads up to "
             f"{LABEL_SCHEMA}; install a newer spd_nb")
-    return {k:_whole_characters(v) for k,v in row.items()} if _HALF_CHARACTER.search(line) else row
+    check_fields(row, _FIELDS, where, 'remove that line')
+    return {visible(k):_shown(k, v) for k,v in row.items()}
 
 # %% ../nbs/20b_labels.ipynb #1a808390
 class _LabelFile:
@@ -166,7 +175,7 @@ class Labels(_LabelRows):
         self._frame = None  # the last table, behind the rows and the strategy it was made from
 
     def __repr__(self):
-        counts = ', '.join(f'{n:,} {s}' for s,n in self.counts().items())
+        counts = ', '.join(f'{n:,} {visible(s)}' for s,n in self.counts().items())
         return f"Labels({str(self.path)!r}: {counts or 'none'})"
 
     def frame(self,

@@ -17,7 +17,7 @@ if TYPE_CHECKING: import pandas as pd
 from .batches import Feed, data_hash, unpacked
 from .compute import AdamW, unrounded
 from .core import as_json
-from .display import html_table
+from .display import html_table, visible
 from .losses import faithfulness
 from .measures import l0
 from .model import Decomposed
@@ -114,7 +114,7 @@ class _RunState:
     def _newest(self): return self.history[-1] if self.history else {}
 
     def __repr__(self):
-        row = ', '.join(f'{k} {v:.3g}' for k,v in self._newest().items() if k!='step')
+        row = ', '.join(f'{visible(k)} {v:.3g}' for k,v in self._newest().items() if k!='step')
         return f'Learner(step {self.step} of {self.steps}, {row})'
 
     def _repr_html_(self):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import nn
 from .compute import full_precision
-from .display import html_table
+from .display import html_table, visible
 from .edit import Edit, Patch
 from .keys import Key, SiteError, get_site, match_sites, weight_of
 from .learn import fit_edit
@@ -56,7 +56,7 @@ class Projection(NamedTuple):
     def _parts(self): return [(s, 1-u, self.chance[s]) for s,u in self.unexplained.items()]
 
     def __repr__(self):
-        parts = ', '.join(f'{s} explained {e:.3g}, by chance {c:.3g}' for s,e,c in self._parts())
+        parts = ', '.join(f'{visible(s)} explained {e:.3g}, by chance {c:.3g}' for s,e,c in self._parts())
         return f'Projection({len(self.table):,} components: {parts})'
 
     def _repr_html_(self):

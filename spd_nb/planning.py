@@ -13,7 +13,7 @@ import torch
 from .components import TiedComponents
 from .compute import out_of_memory, peak_memory, with_gradients
 from .core import seeded
-from .display import as_html, html_table
+from .display import as_html, html_table, visible
 from .keys import SiteError, get_site, weight_of
 from .learner import Learner, MEMORY_ADVICE, initial_losses
 from .losses import cosine
@@ -34,7 +34,8 @@ class Plan(NamedTuple):
 
     def __repr__(self):
         step,total,memory = self._costs()
-        return '\n'.join([f'{step} per step, {total} in all, {memory}', *(f'warning: {w}' for w in self.warnings)])
+        warnings = [f'warning: {visible(w)}' for w in self.warnings]
+        return '\n'.join([f'{step} per step, {total} in all, {memory}', *warnings])
 
     def _repr_html_(self):
         cost = html_table([self._costs()], ['per step','in all','memory']) if self.seconds==self.seconds else ''

@@ -75,11 +75,15 @@ class Comparison(_Strict):
         return about+html_table(list(self.measures.items()), ('measure','meaning'))
 
 # %% ../nbs/32c_published.ipynb #1e4b1928
+_MOST = 64<<20 # Bytes of a file of a comparison
+
 def read_comparison(
     path:str|Path, # From `Comparison.to_json`
 )->Comparison:     # `ValueError` for a damaged file, or one of another kind
     "Open the data of a comparison"
     path = path_of(path)
+    if (size := path.stat().st_size)>_MOST:
+        raise ValueError(f"{path} has {size:,} bytes, and at most {_MOST:,} are read, since a page embeds them")
     try: return Comparison.model_validate_json(path.read_text(encoding='utf-8'))
     except (ValidationError, UnicodeDecodeError) as e:
         why = e.errors()[0]['msg'] if isinstance(e, ValidationError) else str(e)

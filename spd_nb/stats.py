@@ -7,7 +7,7 @@ __all__ = ['NO_TICKET', 'INT32_MAX', 'EXACT_MASS', 'MAX_POSITIONS', 'tickets', '
            'save_stats', 'load_stats']
 
 # %% ../nbs/20_stats.ipynb #82937376
-import json, zipfile
+import zipfile
 from pathlib import Path
 from typing import Any
 import numpy as np
@@ -18,6 +18,7 @@ from .core import as_json, atomic, path_of
 from .firings import (
     BINS, BLOCK, Firings, SAMPLE_EVERY, act_bins, carry_over, firing_sums, list_firings, pair_counts, round_to_grid)
 from .hooks import _writes
+from .received import check_archive, parsed_json
 from .measures import FIRES, check_finite
 
 # %% ../nbs/20_stats.ipynb #2e9795ee
@@ -445,14 +446,15 @@ def load_stats(
 )->tuple[Stats,dict]: # The counts, and what else was stored
     "Load saved counts; `ValueError` for a damaged file"
     try:
+        check_archive(path_of(path), 2*path_of(path).stat().st_size)  # nothing in it is compressed
         with open(path_of(path), 'rb') as f, np.load(f, allow_pickle=False) as z:
-            about = json.loads(z['about'].tobytes())
+            about = parsed_json(z['about'].tobytes(), path, 'remove it and harvest again')
             stats = Stats(**about.pop('args'), device=device)
             for name in set(z.files)-{'about'}:  # one at a time, so that nothing large is held twice
                 kind,k = name.split('.', 1)
                 if kind=='examples': stats.examples.arrays[k] = z[name]
                 else: getattr(stats, kind)[k] = torch.from_numpy(z[name]).to(stats.device)
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as e:
+    except (OSError, ValueError, EOFError, AttributeError, KeyError, MemoryError, TypeError, zipfile.BadZipFile) as e:
         raise ValueError(f"{path} is missing or damaged ({e}); remove it and harvest again") from e
     stats.seen = set(about.pop('seen'))
     return stats,about

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 if TYPE_CHECKING: import pandas as pd
 from .core import atomic, existing, path_of, provenance, sealed
+from .display import visible
 from .integrity import check_file, file_about, read_sealed, steady
 from .firings import BINS, act_edges
 from .keys import Key, SiteError, nearest
 from .labels import CLAIMS, Labels, Side, check_side
 from .model import Decomposed
 from .targets import fingerprint
+from .received import check_archive, check_fields, check_table, read_table, refuse_links
 from .pmi import component_table, token_table
 from .stats import Stats
 from .texts import assembled, marked, texts_of
@@ -141,19 +143,32 @@ def write_tables(
     return path
 
 # %% ../nbs/20e_tables.ipynb #0ac9fa46
+_FIELDS = {'files':dict, 'decomposition':str, 'tokenizer':str, 'tokens':int, 'batches':int, 'examples':int,
+    'threshold':(int,float), 'groups?':list}
+
 def _read_manifest(path):
     "The manifest of a harvest, if it is complete and can be read"
-    try: m = read_sealed(path/'manifest.json', 'copy the folder again, or harvest again')
+    file = path/'manifest.json'
+    refuse_links(path, ['manifest.json','labels.jsonl','stability.parquet'])
+    try: m = read_sealed(file, 'copy the folder again, or harvest again')
     except FileNotFoundError as e:
         raise FileNotFoundError(
             f"no harvest in {path}: there is no manifest.json; `harvest(dm, batches, path)` makes one, "
             "and goes on with one that was stopped") from e
+    check_fields(m, {'schema_version':int, 'complete':bool}, file)
     if m['schema_version']>HARVEST_SCHEMA:
         raise ValueError(
             f"{path} has schema version {m['schema_version']}, this spd_nb reads up to {HARVEST_SCHEMA}; "
             "install a newer spd_nb")
     if not m['complete']: raise ValueError(f"{path} is not complete; harvest again")
+    check_fields(m, _FIELDS, file)
+    names = 'components.parquet tokens.parquet token_totals.parquet examples.parquet cofiring.npz'.split()
+    check_fields(m['files'], dict.fromkeys([*names, *m['files']], dict), f"'files' in {file}")
+    if away := [name for name in m['files'] if name in ('', '.', '..') or any(c in name for c in '/\\:\0')]:
+        raise ValueError(f"{file} is damaged: {away[0]!r} is no name of a file in its folder; copy the folder again")
+    refuse_links(path, m['files'])
     for name,f in m['files'].items():
+        check_fields(f, {'bytes':int}, f'{name!r} in {file}')
         if not (path/name).exists() or (path/name).stat().st_size!=f['bytes']:
             raise ValueError(
                 f"{path/name} is missing, or not the one that manifest.json describes, of {f['bytes']:,} bytes; copy the "
@@ -211,8 +226,8 @@ class _Folder:
         "A table, with the names that its columns have now"
         then = COLUMNS.get(self.manifest['schema_version'], {}).get(name, {})
         columns = columns and [then.get(c, c) for c in columns]
-        how = dict(columns=columns, page_checksum_verification=True)|kw
-        t = self._checked(name, lambda pq: pq.read_table(self.path/f'{name}.parquet', **how))
+        how:dict[str,Any] = dict(columns=columns, page_checksum_verification=True)|kw
+        t = self._checked(name, lambda pq: read_table(self.path/f'{name}.parquet', **how))
         now = {old:new for new,old in then.items()}
         return t.rename_columns([now.get(c, c) for c in t.column_names])
 
@@ -231,7 +246,7 @@ class _Stability(_Folder):
         file = self.path/'stability.parquet'
         stamp = file.exists() and (file.stat().st_mtime_ns, file.stat().st_size)
         if stamp!=self._stability[0]:
-            try: found = pd.read_parquet(file)[_STABILITY] if stamp else pd.DataFrame(columns=_STABILITY)
+            try: found = read_table(file).to_pandas()[_STABILITY] if stamp else pd.DataFrame(columns=_STABILITY)
             except (pa.ArrowException, OSError, KeyError) as e:
                 raise ValueError(f"{file} is damaged ({e}); remove it, and call `keep_stability` again") from e
             self._stability = stamp,found
@@ -327,7 +342,7 @@ class Example(NamedTuple):
     act:np.ndarray   # Activation at each token, times the norm of `U`
     at:int           # Index of the token where the component fires
 
-    def __str__(self): return marked(self.texts, [j==self.at for j in range(len(self.texts))]).replace('\n', '⏎')
+    def __str__(self): return visible(marked(self.texts, [j==self.at for j in range(len(self.texts))]))
     def __repr__(self): return f'Example({str(self)!r})'
 
 # %% ../nbs/20e_tables.ipynb #9fdfe8a1
@@ -336,7 +351,7 @@ class _Examples(_Rows):
     _last_read:tuple = None,None
 
     @cached_property
-    def _footer(self): return self._checked('examples', lambda pq: pq.read_metadata(self.path/'examples.parquet'))
+    def _footer(self): return self._checked('examples', lambda pq: check_table(self.path/'examples.parquet'))
 
     @cached_property
     def _starts(self)->np.ndarray:
@@ -460,8 +475,14 @@ class Tables(_Listed):
     def _cofiring(self):
         "How often each two components fire together, a sparse matrix"
         import scipy.sparse as sp
-        try: half = sp.load_npz(self._file('cofiring.npz'))
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as e:
+        file,n = self._file('cofiring.npz'),len(self.keys)
+        try:
+            check_archive(file, 8*n*(n+1)+8*(n+1)+2**12)  # a count and a number of a column for each pair
+            half = sp.load_npz(file)
+            half.check_format(full_check=True)  # scipy does not look where numbers of columns lead
+            if half.shape!=(n,n): raise ValueError(f"counts for {half.shape} components, and there are {n}")
+        except (ArithmeticError, AttributeError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError,
+                EOFError, zipfile.BadZipFile, zlib.error) as e:
             raise ValueError(
                 f"{self.path/'cofiring.npz'} is damaged ({e}); copy the folder again, or harvest again") from e
         return (half+sp.triu(half, 1).T).tocsr()

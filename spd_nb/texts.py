@@ -209,9 +209,9 @@ def ids_named(
 def quoted(
     text:str, # Anything
 )->str:       # One line; `json.loads` gives the text back
-    "A text as a JSON string, with line ends, controls and changes of direction written as codes"
-    return re.sub('[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]', lambda m: f'\\u{ord(m[0]):04x}',
-        json.dumps(text, ensure_ascii=False))
+    "A text as a JSON string, with line ends, controls and everything else that cannot be seen written as codes"
+    def one(c): return c if c.isprintable() or c=='\u200d' or category(c)=='Zs' else json.dumps(c)[1:-1]
+    return ''.join(map(one, json.dumps(text, ensure_ascii=False)))
 
 # %% ../nbs/19_texts.ipynb #4ab7cdf2
 def _can_be_read_back(pieces, on, marks):

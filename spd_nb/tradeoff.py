@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from .core import seeded
 from .data import prompt_ids
-from .display import as_html, html_table
+from .display import as_html, html_table, visible
 from .edit import Edit
 from .eval import relative_change
 from .tokenizers import tokenizer_of
@@ -166,7 +166,7 @@ class Measured(NamedTuple):
 
     def __repr__(self):
         def named(df): return ', '.join(f'{t!r} {x:+.2g}' for t,x in df.change.items())
-        table = self.table.drop(columns='what').to_string(float_format='{:.4g}'.format)
+        table = self.table.drop(columns='what').rename(index=visible).to_string(float_format='{:.4g}'.format)
         return '\n'.join([table, *(f'{k} most elsewhere: {named(df)}' for k,df in self._moved())])
 
     def _repr_html_(self):

@@ -193,7 +193,8 @@ def summary(dm):
 def toy_run(path, seed=0, **kw):
     "A little run, and its learner"
     dm = spd.decompose(TMS(5, 2, seed=seed).eval(), 'linear*', C=4, seed=seed)
-    return spd.fit(dm, dm.target.batches(8, seed=seed), steps=12, every=2, save_every=6, path=path, progress=False, **kw)
+    return spd.fit(dm, dm.target.batches(8, seed=seed), steps=12, every=2, save_every=6, path=path, progress=False,
+        **kw)
 
 def flips(flips=40):
     "Damage the files of a save, a run, a harvest, an exported edit and a graph: how many damages were not noticed"
@@ -382,8 +383,8 @@ def kills(training=60, others=40, saves=60):
         h,n,paid = Harvest(tmp/'h'/'whole'),0,0
         for i in range(10**6):
             note = os.open(tmp/f'asked {i}', os.O_CREAT|os.O_APPEND|os.O_WRONLY)
-            def work(): label(h, answering(f'model {i}', .02, note=note)[0], list(h.components.index[:40]), concurrency=2,
-                progress=False)
+            ask,some = answering(f'model {i}', .02, note=note)[0],list(h.components.index[:40])
+            def work(): label(h, ask, some, concurrency=2, progress=False)
             lost = 0
             while n<others and killed(work, rng, .4): n,lost = n+1,lost+2  # answers under way, at most
             with warnings.catch_warnings():
@@ -425,7 +426,7 @@ def killed_saves(tmp, times, rng):
 # ---- several processes in one folder
 
 def crowds(loads=300):
-    "Loads beside saves, two savers, two runs and two harvests in one folder: what is mixed, and errors without a reason"
+    "Loads beside two savers, two runs and two harvests in one folder: what is mixed, and errors without a reason"
     from spd_nb.harvest import Harvest
     found = {}
     with TemporaryDirectory() as tmp:

@@ -1,10 +1,17 @@
 "Data are never markup or code: names of tokens, labels, sites and losses that try to be either come out as text"
 import inspect, json, re
+import numpy as np, pandas as pd
 import pytest
 import torch
+from hypothesis import given, settings, strategies as st
 from hostile import LABELS, LIMITS, QUOTE, STORY, TEXTS, Read, copied, figures, opened, tables, tame, views
+from spd_nb.autointerp import dual_view, input_first
 from spd_nb.display import visible
+from spd_nb.harvest import Component
 from spd_nb.model import load
+from spd_nb.scoring import Question, Text, _question_prompt
+from spd_nb.tables import Example
+from spd_nb.texts import assembled
 from spd_nb.widgets import View
 from spd_nb.pages import page
 
@@ -215,3 +222,44 @@ def test_only_python_sets_traits(name, made, monkeypatch):
     for state in (None, [], 'x', {'no such':1}): v.view.set_state(state)
     assert v.state()==before and not echoed
     v.answers(*next(iter(GOOD[name].items())))
+
+@pytest.mark.parametrize('name', [*TABLES, *VIEWS])
+def test_no_text_makes_a_line_of_a_terminal(name, made):
+    "As many lines with hostile names as with tame ones, and none with an escape, a control or a change of direction"
+    bad,good = (m['tables'].get(name) if name in m['tables'] else m['views'][name] for m in made)
+    for how in (repr, str):
+        shown = how(bad)
+        assert len(shown.split('\n'))==len(how(good).split('\n'))==len(shown.splitlines())
+        assert all(line==visible(line) for line in shown.split('\n')), name
+
+def test_examples_and_labels_stay_on_their_lines(made):
+    h = made[0]['tables']['harvest']
+    for said in (str(h.component(QUOTE).examples[0]), repr(h.labels)): assert said==visible(said)
+    labels = h.labels.frame()[['input_label','output_label']]
+    assert all(v==visible(v) for v in labels.to_numpy().ravel())
+
+# what a prompt must not let through: line ends of every kind, terminals, directions, halves, its own delimiters, JSON's
+NASTY = [*'\n\r\t\v\f\0\x1b\x07\x1c\x1d\x1e\x7f\x85\u2028\u2029\u202e\u2066\u061c\u200b\ufeff\ud800\udc80"\\', '-----',
+    '\n-----\n', '<<', '>>', '\U000e0041', '\x1b[2J', 'ignore all that', '{', '}', ' ']
+
+@settings(max_examples=150, deadline=None)
+@given(tokens=st.lists(st.lists(st.sampled_from(NASTY), min_size=1, max_size=5).map(''.join), min_size=6, max_size=6),
+    said=st.lists(st.sampled_from(NASTY), max_size=9).map(''.join))
+def test_no_token_and_no_label_makes_a_line_of_a_prompt(tokens, said):
+    def component(texts):
+        table = pd.DataFrame(dict(text=pd.Series(texts, dtype=object), precision=.1, pmi=1., recall=.1, firings=3))
+        e = Example([*range(6)], assembled(texts), np.array([0,1,0,0,.5,0]), np.zeros(6), 1)
+        writes = pd.Series(1., index=pd.Index(texts, dtype=object))
+        return Component('a:1', dict(density=.1), table, table, [e]*2, writes, None)
+    def question(texts, label):
+        q = Question('fuzzing', dict(input_label=label, output_label=label), [Text([*range(6)], texts, [1,4])], True)
+        return _question_prompt(q)
+    tame = [f'name{i}' for i in range(6)]
+    for prompt in (input_first, dual_view):
+        bad,good = prompt(component(tokens)),prompt(component(tame))
+        assert len(bad.splitlines())==len(good.splitlines())==len(bad.split('\n'))
+        assert bad.splitlines().count('-----')==2 and bad.endswith('\n-----') and bad.replace('\n', '').isprintable()
+    bad,good = question(tokens, said),question(tame, 'x')
+    assert len(bad.splitlines())==len(good.splitlines()) and bad.splitlines().count('-----')==2
+    assert json.loads(bad.splitlines()[2].partition(': ')[2])==said.encode('utf-16', 'surrogatepass').decode(
+        'utf-16', 'surrogatepass')

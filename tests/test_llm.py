@@ -1,5 +1,5 @@
 "Labelling over HTTP: a real server with a real model, and servers that fail in every way they can"
-import asyncio, json, os, shutil, socket, subprocess, sys, threading, time, urllib.request
+import asyncio, json, os, shutil, socket, subprocess, sys, threading, time, traceback, urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -189,6 +189,87 @@ def test_answers_that_got_lost_count_against_the_cap(h, keys, server, how, lost)
     nothing was charged"""
     done = label(h, Chat(how, server.url, price=(1.,1.), timeout=1.), keys[:2], max_cost=1., progress=False)
     assert len(done.labels)==2 and (done.lost>.002)==lost and (lost or done.lost==0)
+
+# keys
+
+KEY = 's3cr/et-k.ey_0123456789'
+
+class Leaky(BaseHTTPRequestHandler):
+    "Repeats the key in whatever it says, or sends the client elsewhere; `asked` has the headers it got"
+    protocol_version = 'HTTP/1.1'
+    def log_message(self, *a): pass
+    def do_POST(self):
+        how = json.loads(self.rfile.read(int(self.headers['Content-Length'])))['model']
+        self.server.asked.append({k.lower():v for k,v in self.headers.items()})
+        key = self.headers['Authorization']
+        status = dict(redirect=307, moved=301, unauthorized=401, bad=400, broken=500).get(how, 200)
+        said = json.dumps(dict(error=dict(message=f'\x1b[2Jwrong: {key}\nall is well'))).replace('/', '\\/')
+        if how=='echo':
+            text = json.dumps(LABEL|dict(input_label=f'key {key}'))
+            said = json.dumps(dict(id='x', object='chat.completion', created=0, model=how, choices=[dict(index=0,
+                finish_reason='stop', message=dict(role='assistant', content=text))], usage=None))
+        self.send_response(status)
+        self.send_header('Content-Length', str(len(said)))
+        self.send_header('Content-Type', 'application/json')
+        if 300<=status<400: self.send_header('Location', self.server.to+'/chat/completions')
+        self.end_headers()
+        self.wfile.write(said.encode())
+
+@pytest.fixture
+def two(monkeypatch):
+    "A server, and another one to which it sends its clients"
+    made = []
+    for _ in range(2):
+        s = ThreadingHTTPServer(('127.0.0.1', 0), Leaky)
+        s.asked,s.daemon_threads = [],True
+        threading.Thread(target=s.serve_forever, daemon=True).start()
+        s.url = f'http://127.0.0.1:{s.server_port}/v1'
+        made.append(s)
+    made[0].to = made[1].to = made[1].url
+    for name in ('http_proxy','https_proxy','no_proxy','all_proxy'):
+        for n in (name,name.upper()): monkeypatch.delenv(n, raising=False)
+    monkeypatch.delenv('OPENAI_BASE_URL', raising=False)
+    monkeypatch.setenv('OPENAI_API_KEY', 'sk-of-openai-0123456789')
+    yield made
+    for s in made:
+        s.shutdown()
+        s.server_close()
+
+def asks(chat): return run_in_thread(lambda: chat('What is it?'))
+
+@pytest.mark.parametrize('how', ['redirect','moved'])
+def test_a_redirect_takes_neither_key_nor_prompt_elsewhere(two, how):
+    with pytest.raises(RuntimeError, match='has moved to http.*neither prompt nor key were sent there'):
+        asks(Chat(how, two[0].url, key=KEY, retries=0))
+    assert len(two[0].asked)==1 and not two[1].asked
+
+@pytest.mark.parametrize('how,error', [('unauthorized',RuntimeError), ('bad',ValueError), ('broken',RuntimeError),
+    ('redirect',RuntimeError)])
+def test_a_key_that_a_server_repeats_is_masked_in_the_whole_traceback(two, how, error):
+    with pytest.raises(error) as e: asks(Chat(how, two[0].url, key=KEY, retries=0))
+    said = ''.join(traceback.format_exception(e.value))
+    assert KEY not in said and KEY.replace('/', '\\/') not in said and KEY[5:] not in said
+    assert str(e.value).isprintable()
+
+def test_a_key_does_not_get_into_labels(h, keys, two):
+    done = label(h, Chat('echo', two[0].url, key=KEY), keys[:1], progress=False)
+    assert 'key Bearer ***' in done.labels.input_label.iloc[0]
+    assert KEY not in (h.path/'labels.jsonl').read_text(encoding='utf-8')
+
+def test_the_key_of_openai_is_not_sent_to_this_machine_nor_elsewhere(two, monkeypatch):
+    asks(Chat('echo', two[0].url))
+    assert two[0].asked[0]['authorization']=='Bearer none'
+    for url in ('https://api.other.com/v1', 'https://api.openai.com.evil.com/v1', 'https://10.0.0.5/v1'):
+        with pytest.raises(ValueError, match='pass the key of that server'): Chat('m', url)
+        monkeypatch.setenv('OPENAI_BASE_URL', url)  # which openai's client would take
+        with pytest.raises(ValueError, match='pass the key of that server'): Chat('m')
+    assert Chat('m', 'https://api.openai.com/v1')._key=='sk-of-openai-0123456789'
+
+def test_a_proxy_does_not_see_what_is_meant_for_this_machine(two, monkeypatch):
+    monkeypatch.setenv('HTTP_PROXY', two[1].url.removesuffix('/v1'))
+    monkeypatch.setenv('ALL_PROXY', two[1].url.removesuffix('/v1'))
+    asks(Chat('echo', two[0].url))
+    assert len(two[0].asked)==1 and not two[1].asked
 
 # a real one
 

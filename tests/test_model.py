@@ -254,7 +254,8 @@ def test_a_missing_folder_is_named(tmp_path):
 
 @pytest.mark.parametrize('file,change,error', [
     ('components.safetensors', lambda b,folder: b[:-1], 'components.safetensors is damaged'),
-    ('components.safetensors', lambda b,folder: (folder/'ci.safetensors').read_bytes(), 'not the one that decomposition.json describes'),
+    ('components.safetensors', lambda b,folder: (folder/'ci.safetensors').read_bytes(),
+        'not the one that decomposition.json describes'),
     ('decomposition.json', lambda b,folder: (rewritten(folder/'decomposition.json', schema_version=2)/
         'decomposition.json').read_bytes(), 'schema version 2'),
     ('decomposition.json', lambda b,folder: b[:-2], 'decomposition.json is damaged')],

@@ -1,15 +1,24 @@
 """Folders from a stranger: nothing outside them is opened, nothing in them runs, a small file fills no memory, and each
 refusal is a `ValueError` that names the file and fits on a few lines"""
-import builtins, io, json, os, pickle, shutil, socket, subprocess, sys
+import builtins, io, json, os, pickle, shutil, socket, subprocess, sys, zipfile
 from pathlib import Path
 import numpy as np, pyarrow as pa, pyarrow.parquet as pq
 import pytest, torch
 from safetensors.torch import load_file, save_file
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 from seals import rewritten
+from spd_nb.integrity import file_about
 from spd_nb import storage
+from spd_nb.attribution import graph
+from spd_nb.attributions import FlowSums
+from spd_nb.clusters import load_merges, read_history
+from spd_nb.graphs import load_graph
+from spd_nb.harvest import Harvest
 from spd_nb.model import decompose, load, save
+from spd_nb.memberships import Memberships
+from spd_nb.published import read_comparison
 from spd_nb.received import MOST_JSON
+from spd_nb.stats import load_stats
 
 ROOT = Path(__file__).parent.parent
 TOY = ROOT/'data'/'toys'/'tms_5-2-id'
@@ -23,7 +32,8 @@ def changed(folder, **fields):
     "Change fields of a description; one that is `...` goes"
     rewritten(folder/'decomposition.json', **fields)
 
-def target(**kw): return lambda d: changed(d, target=json.loads((d/'decomposition.json').read_text())['target']|kw)
+def described(d): return json.loads((d/'decomposition.json').read_text(encoding='utf-8'))
+def target(**kw): return lambda d: changed(d, target=described(d)['target']|kw)
 def fields(**kw): return lambda d: changed(d, **kw)
 def linked(name, to):
     def make(d):
@@ -47,7 +57,7 @@ def run_folder(step='1', args='{}', history='{"step": 0}\n'):
     def make(d):
         state = {f'components/{k}':v for k,v in load_file(d/'components.safetensors').items()}
         save_file(state, d/'checkpoint.safetensors', dict(step=step, args=args))
-        (d/'history.jsonl').write_text(history)
+        (d/'history.jsonl').write_text(history, encoding='utf-8')
     return make
 
 def model_inside(name, **files):
@@ -55,7 +65,7 @@ def model_inside(name, **files):
     def make(d):
         GPTNeoXForCausalLM(GPTNeoXConfig(vocab_size=30, hidden_size=8, intermediate_size=16, num_hidden_layers=1,
             num_attention_heads=2)).save_pretrained(d/name)
-        for f,text in files.items(): (d/name/f.replace('_json', '.json')).write_text(text)
+        for f,text in files.items(): (d/name/f.replace('_json', '.json')).write_text(text, encoding='utf-8')
         changed(d, target=HF|dict(name=str(d/name), beside=name))
     return make
 
@@ -222,8 +232,9 @@ def test_a_model_of_a_save_is_opened_when_trusted_and_never_unpickled(tmp_path, 
 def test_a_checkpoint_with_code_asks_no_question(tmp_path, monkeypatch):
     (tmp_path/'model').mkdir()
     (tmp_path/'model'/'config.json').write_text(json.dumps(dict(model_type='mine', auto_map=dict(
-        AutoConfig='code.Config', AutoModelForCausalLM='code.Model'))))
-    (tmp_path/'model'/'code.py').write_text(f'import os; os.mkdir({str(tmp_path/"ran")!r})')
+        AutoConfig='code.Config', AutoModelForCausalLM='code.Model'))), encoding='utf-8')
+    code = f'import os; os.mkdir({str(tmp_path/"ran")!r})'
+    (tmp_path/'model'/'code.py').write_text(code, encoding='utf-8')
     shutil.copytree(TOY, tmp_path/'sent')
     changed(tmp_path/'sent', target={k:v for k,v in HF.items() if k!='model'}|dict(name=str(tmp_path/'model')))
     monkeypatch.setattr(builtins, 'input', lambda *a: 1/0)
@@ -241,3 +252,99 @@ def test_links_of_ones_own_are_followed_when_trusted(sent, tmp_path):
     (sent/'components.safetensors').unlink()
     shutil.move(tmp_path/'copy', sent/'components.safetensors')
     assert load(tmp_path/'here').C==load(TOY).C
+
+# ---- other folders and files that are passed on
+
+STORY = ROOT/'data'/'story'
+
+def manifest(**kw):
+    return lambda d: rewritten(d/'manifest.json', **kw)
+
+def resized(d, name):
+    "Write size and hash of a changed file into the manifest"
+    files = json.loads((d/'manifest.json').read_text(encoding='utf-8'))['files']
+    manifest(files=files|{name:file_about(d/name)})(d)
+
+def other_table(name, **columns):
+    def make(d):
+        n = pq.read_metadata(d/f'{name}.parquet').num_rows
+        t = pa.table({k:v(n) if callable(v) else v for k,v in columns.items()})
+        pq.write_table(t, d/f'{name}.parquet', compression='zstd', store_schema=False)
+        resized(d, f'{name}.parquet')
+    return make
+
+def pairs(**arrays):
+    def make(d):
+        half = dict(indices=np.zeros(0, np.int32), indptr=np.zeros(1281, np.int32), data=np.zeros(0, np.int64),
+            shape=np.array([1280,1280]), format=np.array(b'csr'))
+        np.savez_compressed(d/'cofiring.npz', **half|arrays)
+        resized(d, 'cofiring.npz')
+    return make
+
+def huge_array(d):
+    "An array whose header asks for 8 TB"
+    head = b"{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000,), }"
+    with zipfile.ZipFile(d/'cofiring.npz', 'w') as z:
+        for name in ('indices','indptr','data','shape','format'):
+            z.writestr(f'{name}.npy', b'\x93NUMPY\x01\x00'+len(head).to_bytes(2, 'little')+head)
+    resized(d, 'cofiring.npz')
+
+HARVESTS = dict(file_outside=manifest(files={'../secret.json':dict(bytes=9)}), no_files=manifest(files=...),
+    absolute_file=manifest(files={'/etc/passwd':dict(bytes=9)}), size_as_text=manifest(files={'a':dict(bytes='9')}),
+    files_as_list=manifest(files=[1]), version_as_text=manifest(schema_version='2'),
+    tokens_as_text=manifest(tokens='x'), threshold_as_list=manifest(threshold=[]),
+    manifest_as_list=raw('manifest.json', b'[]'),
+    large_manifest=raw('manifest.json', b'['+b'{},'*10_000_000+b'{}]'), deep=raw('manifest.json', b'['*200_000),
+    link=linked('components.parquet', '../outside/components.parquet'),
+    link_of_labels=linked('labels.jsonl', '../outside/labels.jsonl'),
+    many_rows=other_table('components', key=lambda n: np.zeros(60_000_000)),
+    long_texts=other_table('token_totals', text=lambda n: dictionary(661, 'x'*10**6), token=np.arange(661)),
+    pairs_that_swell=pairs(data=np.zeros(10**8, np.int8)), pairs_of_others=pairs(shape=np.array([9,9])),
+    pairs_that_lead_away=pairs(indices=np.full(1, 10**9, np.int32), data=np.ones(1, np.int64),
+        indptr=np.ones(1281, np.int32)), pairs_of_objects=pairs(data=np.array([Bomb()], dtype=object)),
+    pairs_without_end=huge_array, label_as_list=raw('labels.jsonl', b'[]\n'),
+    label_without_key=raw('labels.jsonl', b'{"schema_version": 1, "strategy": "a"}\n'))
+
+@pytest.mark.skipif(os.name!='posix', reason='links of POSIX')
+@pytest.mark.parametrize('name', HARVESTS)
+def test_a_hostile_harvest_is_refused(name, watched, tmp_path):
+    for d in ('sent','outside'): shutil.copytree(STORY/'harvest', tmp_path/d)
+    (tmp_path/'secret.json').write_text('{"a": 1}\n', encoding='utf-8')
+    HARVESTS[name](tmp_path/'sent')
+    watched.clear()
+    with pytest.raises(ValueError) as e:
+        h = Harvest(tmp_path/'sent')
+        h.components, h.texts, h._cofiring, h.labels.rows
+    assert str(e.value).replace('\n', '').isprintable() and len(str(e.value))<1500
+    assert watched==[] and not (tmp_path/'ran').exists()
+
+def test_a_hostile_graph_is_refused(tmp_path):
+    good = graph(load('story'), 'There she met Lucy. She said,').pruned()
+    def broken(name, data):
+        good.save(tmp_path/'g')
+        (tmp_path/'g'/name).write_bytes(data)
+        with pytest.raises(ValueError, match='no graph, or damaged'): load_graph(tmp_path/'g')
+    good.save(tmp_path/'g')
+    assert len(load_graph(tmp_path/'g'))==len(good)
+    for data in (b'[]', b'{"schema_version": "1"}', b'{}', b'['*10**5, b' '*(MOST_JSON+1)): broken('graph.json', data)
+    out = io.BytesIO()
+    pq.write_table(pa.table(dict(a=np.zeros(10**7))), out)
+    for name in ('nodes.parquet','edges.parquet'): broken(name, out.getvalue())
+    out = io.BytesIO()
+    pq.write_table(pa.table(dict(a=[1.])), out)
+    broken('edges.parquet', out.getvalue())
+
+def test_other_hostile_files_are_refused(tmp_path):
+    f = tmp_path/'file'
+    for about in ('[]', '{}', '{"about": {}}', '['*10**5, ' '*(MOST_JSON+1)):
+        save_file({'a':torch.ones(2)}, f, dict(about=about))
+        for read in (FlowSums.load, load_merges):
+            with pytest.raises(ValueError): read(f)
+    m = Memberships(['a:0'], np.ones((4, 1), bool))
+    with zipfile.ZipFile(f, 'w', zipfile.ZIP_DEFLATED) as z: z.writestr('merge.group_idxs.npy', bytes(2*10**8))
+    with pytest.raises(ValueError, match='is no history of merges'): read_history(f, m, 1.)
+    for about in (b'[]', b'{}', b'{"args": 3}', b'{"args": {"C": "x"}}'):
+        np.savez(f.with_suffix('.npz'), about=np.frombuffer(about, np.uint8))
+        with pytest.raises(ValueError, match='missing or damaged|holds a list'): load_stats(f.with_suffix('.npz'))
+    with open(f, 'wb') as o: o.truncate(65<<20)
+    with pytest.raises(ValueError, match='at most 67,108,864 are read'): read_comparison(f)
