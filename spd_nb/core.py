@@ -375,7 +375,7 @@ class Run:
     ):
         self.path = path_of(_dated() if path is None else path)
         self._torn = True  # whether the history may end in half a row
-        self.path.mkdir(parents=True, exist_ok=True)
+        with writing(self.path): self.path.mkdir(parents=True, exist_ok=True)
 
     def __repr__(self): return f'Run({str(self.path)!r})'
     def __truediv__(self, name)->Path: return self.path/name
@@ -392,10 +392,11 @@ class Run:
     ):
         "Append a row to the history"
         f,line = self/'history.jsonl',as_json(row)+'\n'
-        if self._torn and f.exists(): os.truncate(f, f.read_bytes().rfind(b'\n')+1)
-        self._torn = True
-        with open(f, 'a', encoding='utf-8', newline='\n') as o: o.write(line)
-        self._torn = False
+        with writing(f):
+            if self._torn and f.exists(): os.truncate(f, f.read_bytes().rfind(b'\n')+1)
+            self._torn = True
+            with open(f, 'a', encoding='utf-8', newline='\n') as o: o.write(line)
+            self._torn = False
 
     @property
     def history(self)->list[dict]:

@@ -435,6 +435,11 @@ def _settings_of(h)->dict[str,Any]:
     of = dict(groups=h.manifest['groups']) if h.groups else dict(sites=h.sites)
     return {k:h.manifest[k] for k in ('threshold','examples','window','seed')}|of
 
+def _tidy(counts, keep):
+    "Remove counts that are not needed any more"
+    if not keep: counts.unlink(missing_ok=True)
+    clear_leftovers(counts)
+
 def _finished(dm, batches, path, n, tokenizer, top, options):
     "The harvest that is asked for, if it is there already; `None` if there is something to count"
     if not path.exists(): return None
@@ -460,11 +465,14 @@ def harvest(
             "`harvest` counts in one process, without `rank` and `world`; let each process `count` its share, and "
             "`write` the sum")
     counts = path.with_name(f'{path.name}.counts')
-    if (done := _finished(dm, batches, path, n, tokenizer, top, options)) is not None: return done
-    with claimed(path.with_name(f'.{path.name}.lock'), f'a harvest of {path.name}'):
+    lock = path.with_name(f'.{path.name}.lock')
+    if (done := _finished(dm, batches, path, n, tokenizer, top, options)) is not None:
+        if not lock.exists(): return done
+        with claimed(lock, f'a harvest of {path.name}'): _tidy(counts, keep)  # a kill came after its last write
+        return done
+    with claimed(lock, f'a harvest of {path.name}'):
         exists = path.exists()
         if exists: options = _settings_of(Harvest(path, dm, tokenizer))|options
         h = write(count(dm, batches, counts, n, keep=keep, **options), dm, path, tokenizer, top, replace=exists)
-        if not keep: counts.unlink(missing_ok=True)
-        clear_leftovers(counts)
+        _tidy(counts, keep)
     return h

@@ -43,6 +43,10 @@ def undivided(
     _BUSY.add(f.__code__)
     return f
 
+# what Python wraps around these takes longer than all the rest of a block
+_handler:Callable = getattr(signal.getsignal, '__wrapped__', signal.getsignal)
+_handle:Callable = getattr(signal.signal, '__wrapped__', signal.signal)
+
 class _Delayed:
     "Interrupts of the main thread, which wait until a block is open or closed as a whole"
     before:Any = None  # the handler of interrupts as it was
@@ -51,14 +55,14 @@ class _Delayed:
     def begin(self):
         "Take interrupts from now on; `False` if they are taken already, or not ours to take"
         if threading.current_thread() is not threading.main_thread(): return False
-        now = signal.getsignal(signal.SIGINT)
+        now = _handler(signal.SIGINT)
         if not callable(now) or now==self.receive: return False
         self.before = now
-        signal.signal(signal.SIGINT, self.receive)
+        _handle(signal.SIGINT, self.receive)
         return True
 
     def end(self):
-        if signal.getsignal(signal.SIGINT)==self.receive: signal.signal(signal.SIGINT, self.before)
+        if _handler(signal.SIGINT)==self.receive: _handle(signal.SIGINT, self.before)
 
     def receive(self, sig, frame):
         if not self.came and _busy(frame): self.came = True

@@ -6,14 +6,14 @@
 __all__ = ['Side', 'LABEL_SCHEMA', 'CLAIMS', 'check_side', 'Labels']
 
 # %% ../nbs/20b_labels.ipynb #4bac7ed9
-import json, os, re, threading, warnings
+import json, os, re, threading, warnings, zlib
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 import numpy as np
 if TYPE_CHECKING: import pandas as pd
-from .core import as_json, path_of
+from .core import as_json, path_of, writing
 from .display import visible
 from .keys import Key
 from .received import check_fields
@@ -39,6 +39,18 @@ def _json_or_none(line):
     try: return json.loads(line)
     except ValueError: return None
 
+_CHECKED = re.compile(rb', "check": "([0-9a-f]{8})"}\s*$')
+
+def _with_check(row):
+    "A row as JSON, with a checksum of the rest at its end"
+    text = as_json(row)
+    return f'{text[:-1]}, "check": "{zlib.crc32(text.encode()):08x}"}}'
+
+def _is_whole(line):
+    "Whether a line has the checksum it ends with; one without, as people write it, counts as whole"
+    m = _CHECKED.search(line)
+    return m is None or zlib.crc32(line[:m.start()]+b'}')==int(m[1], 16)
+
 _FIELDS = {'key':str, 'strategy':str, **dict.fromkeys(
     ('input_label?','output_label?','description?','reasoning?'), (str,type(None)))}
 
@@ -50,11 +62,12 @@ def _shown(name, value):
     return '\n'.join(map(visible, whole.split('\n'))) if name in ('description','reasoning') else visible(whole)
 
 def _parsed_label(line, where)->dict|None:
-    "The label in a line; `None`, with a warning, if the line is incomplete"
+    "The label in a line; `None`, with a warning, if the line is incomplete or damaged"
     row = _json_or_none(line)
-    if row is None:
-        warnings.warn(f"{where} is incomplete and was left out", stacklevel=2)
+    if row is None or not _is_whole(line):
+        warnings.warn(f"{where} is {'incomplete' if row is None else 'damaged'} and was left out", stacklevel=2)
         return None
+    if isinstance(row, dict): row.pop('check', None)
     check_fields(row if isinstance(row, dict) else {}, {'schema_version':int}, where, 'remove that line')
     if row['schema_version']>LABEL_SCHEMA:
         raise ValueError(
@@ -145,8 +158,8 @@ class _LabelRows(_LabelFile):
         rows:Iterable[dict], # Each with `key`, `strategy` and the other arguments of `append`
     ):
         "Write many labels at once"
-        lines = [as_json(dict(schema_version=LABEL_SCHEMA)|r|dict(key=str(Key.parse(r['key'])))) for r in rows]
-        with open(self.path, 'ab+') as f:
+        lines = [_with_check(dict(schema_version=LABEL_SCHEMA)|r|dict(key=str(Key.parse(r['key'])))) for r in rows]
+        with writing(self.path), open(self.path, 'ab+') as f:
             cut = f.tell() and (f.seek(-1, os.SEEK_END), f.read(1))[1]!=b'\n'
             new = ''.join(l+'\n' for l in lines)
             f.write(('\n'*bool(cut)+new).encode())  # in one go, since another process may append too

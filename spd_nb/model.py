@@ -475,7 +475,7 @@ def write_description(
     """Write everything about a decomposition that training does not change: `decomposition.json` with hashes of the other
     files, and the weights of a toy"""
     if recipe(dm.target):
-        with atomic(folder/'target.safetensors') as f: write_tensors(tensors_of(dm.target), f)
+        write_tensors(tensors_of(dm.target), folder/'target.safetensors', seal=False)
     about = dict(schema_version=SCHEMA, target=relative_reference(reference(dm.target, dm.source), at), **_fixed(dm),
         training=dm.training_run, report=dm.report, **provenance(), **more,
         files={n:file_about(folder/n) for n in sorted(_FILES) if (folder/n).exists() and n!='decomposition.json'})
@@ -497,7 +497,7 @@ def save(
             f"{path} also holds {', '.join(other[:5])}, which a save would delete; give it a folder of its own")
     with atomic(path, folder=True) as new:
         for name,m in dict(components=dm.components, ci=dm.ci_fn).items():
-            write_tensors(tensors_of(m), new/f'{name}.safetensors')
+            write_tensors(tensors_of(m), new/f'{name}.safetensors', seal=False)
         pd.DataFrame(dm.history).to_parquet(new/'history.parquet')
         write_description(dm, new, path)
     return path

@@ -168,12 +168,14 @@ def seen(read, at):
         except Exception as e: return f'unexplained: {type(e).__name__}: {str(e)[:150]}'
     return 'warned' if any(at.name in str(w.message) for w in said) else found
 
-def broken(folder, other, read, flips=40, skip=()):
-    "Damage every file of a folder in every way: which damage was silent, or not explained by the name of the file"
+def broken(folder, other, read, flips=40, lines=()):
+    """Damage every file of a folder in every way: which damage was silent, or not explained by the name of the file; of
+    files of `lines` that stand for themselves, only damage within lines"""
     rng,want,bad,n = random.Random(0),read(),[],0
-    for file in sorted(f for f in folder.rglob('*') if f.is_file() and f.name not in skip):
+    for file in sorted(f for f in folder.rglob('*') if f.is_file()):
         data,name = file.read_bytes(),file.relative_to(folder)
         for how,new in damages(data, (other/name).read_bytes(), rng, flips):
+            if file.name in lines and how in ('cut at 0', 'gone', "another's"): continue
             n += 1
             if new is None: file.unlink()
             else: file.write_bytes(new)
@@ -219,19 +221,21 @@ def flips(flips=40):
     return {k:dict(damages=n, bad=bad) for k,(n,bad) in found.items()}
 
 def broken_harvest(tmp, flips):
+    from spd_nb.autointerp import label_evidence
     from spd_nb.harvest import Harvest, harvest
     from spd_nb.stories import stories
     dm = spd.load('story')
     for name,seed in (('a',1), ('b',2)):
         harvest(dm, stories(2, 32, seed=seed), tmp/name/'harvest', n=1, sites='*.1.mlp.down_proj', examples=4,
             progress=False)
+        label_evidence(Harvest(tmp/name/'harvest'), [f'model.layers.1.mlp.down_proj:{c}' for c in (3,4)])
     def read():
         h = Harvest(tmp/'a'/'harvest')
         key = h.components.index[0]
         texts = [repr(h.tokens(k)) for k in h.components.index[:3]]
         more = h.examples(key),h.correlated(key, 1., 0),h.manifest
-        return h.components.to_csv(),h._totals.to_csv(),*texts,*map(repr, more)
-    return broken(tmp/'a'/'harvest', tmp/'b'/'harvest', read, flips)
+        return h.components.to_csv(),h._totals.to_csv(),*texts,*map(repr, more),h.labels.frame().to_csv()
+    return broken(tmp/'a'/'harvest', tmp/'b'/'harvest', read, flips, ['labels.jsonl'])
 
 def broken_export(tmp, flips):
     import transformers as hf

@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 from seals import rewritten
 from spd_nb.integrity import file_about
-from spd_nb import storage
+from spd_nb import integrity
 from spd_nb.attribution import graph
 from spd_nb.attributions import FlowSums
 from spd_nb.clusters import load_merges, read_history
@@ -158,7 +158,7 @@ def watched(tmp_path, monkeypatch):
     monkeypatch.setattr(builtins, 'open', watching(builtins.open))
     monkeypatch.setattr(io, 'open', watching(io.open))
     monkeypatch.setattr(os, 'open', watching(os.open))
-    monkeypatch.setattr(storage, 'safe_open', watching(storage.safe_open))
+    monkeypatch.setattr(integrity, 'safe_open', watching(integrity.safe_open))
     monkeypatch.setattr(pq, 'read_table', watching(pq.read_table))
     def refused(*a, **kw):
         seen.append('connection')
