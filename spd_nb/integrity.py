@@ -135,7 +135,8 @@ def write_tensors(
 ):
     "Write tensors and text as a safetensors file with a hash of them"
     here = {k:v.detach().cpu().contiguous() for k,v in tensors.items()}
-    save_file(here, path, metadata|(dict(seal=_tensor_seal(here, metadata)) if seal else {}))
+    text = metadata|(dict(seal=_tensor_seal(here, metadata)) if seal else {})
+    save_file(here, path, text or None)
 
 def _head_of(data):
     "What the bytes of a safetensors file say of its tensors"

@@ -9,9 +9,10 @@ __all__ = ['Losses', 'Step', 'recon', 'faithful', 'sparse', 'smooth_sparse', 'un
 
 # %% ../nbs/14a_objectives.ipynb #f75a2384
 import inspect, re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial, reduce
 from operator import add
+from types import CellType, CodeType
 from typing import Any, NamedTuple
 import torch
 from torch import Tensor
@@ -262,13 +263,38 @@ def stable_repr(
     "The `repr` of an object without its memory address, so the same in every process"
     return re.sub(' at 0x[0-9a-f]+', '', repr(x))
 
+_PLAIN = int,float,complex,str,bytes,bool,tuple,frozenset
+
+def _numbers_of(code)->Iterator:
+    "Numbers and texts in a function's code, without its docstring"
+    for c in code.co_consts:
+        if isinstance(c, CodeType): yield from _numbers_of(c)
+        elif isinstance(c, _PLAIN) and not (isinstance(c, str) and c==code.co_consts[0]) and c!=code.co_name: yield c
+
+def _constants(f)->list[str]:
+    "What decides about the result of somebody's own function, beside its arguments: numbers, defaults, variables"
+    f = inspect.unwrap(f)
+    code = getattr(f, '__code__', None)
+    if code is None and type(f).__repr__ is object.__repr__ and not hasattr(f, '__name__'):
+        return [f'{k}={stable_repr(v)}' for k,v in vars(f).items()]
+    if code is None or (getattr(f, '__module__', None) or '').split('.')[0] in ('spd_nb','torch'): return []
+    around = {k:f.__globals__[k] for k in code.co_names if isinstance(f.__globals__.get(k), _PLAIN)}
+    around |= {k:c.cell_contents for k,c in zip(code.co_freevars, f.__closure__ or ()) if c!=CellType()}
+    def said(v): return callable_name(v) if callable(v) and v is not f else stable_repr(v)
+    given = [*_numbers_of(code), *(f.__defaults__ or ()), *(f.__kwdefaults__ or {}).values()]
+    return [*map(said, given), *(f'{k}={said(v)}' for k,v in around.items())]
+
 def callable_name(
     f:Callable, # A function, a `partial` of one, or a callable object
-)->str:         # `cosine(floor=0.1)` for a `partial`
+)->str:         # `cosine(floor=0.1)` for a `partial`; the constants of your own functions follow in brackets
     "A function by its name and the arguments it was given, as run files record it"
-    if not isinstance(f, partial): return getattr(f, '__name__', stable_repr(f))
-    args = (f'{k}={callable_name(v) if callable(v) else v}' for k,v in f.keywords.items())
+    if not isinstance(f, partial):
+        constants = ', '.join(_constants(f))
+        return getattr(f, '__name__', stable_repr(f))+(f'[{constants}]' if constants else '')
+    args = [*map(_said, f.args), *(f'{k}={_said(v)}' for k,v in f.keywords.items())]
     return f'{callable_name(f.func).lstrip("_")}({", ".join(args)})'
+
+def _said(v): return callable_name(v) if callable(v) else str(v)
 
 # %% ../nbs/14a_objectives.ipynb #91c5a942
 def loss_arguments(
@@ -277,6 +303,7 @@ def loss_arguments(
     "A loss as run files record it"
     if not isinstance(loss, partial): return dict(loss=callable_name(loss))
     args = {k:callable_name(v) if callable(v) else v for k,v in loss.keywords.items()}
+    if loss.args: args = dict(args=[callable_name(v) if callable(v) else v for v in loss.args])|args
     return dict(loss=callable_name(loss.func), **args)
 
 # %% ../nbs/14a_objectives.ipynb #2ad0ef95

@@ -335,6 +335,9 @@ def fit(
         bar = tqdm(total=steps, initial=learner.step, disable=not progress or monitored, unit='step', mininterval=.5)
         with bar: _train(learner, run, [*callbacks, lambda _: lock.touch()], bar,
             _Due(every, save_every, evaluate, evaluate_every))
+    if _in_notebook():
+        from spd_nb.widgets import forget_on_rerun
+        forget_on_rerun(learner)
     dm.training_run = dict(learner.args, stopped_at=learner.step)
     dm.history = learner.history
     if signal.SIGTERM in stop_signals: raise SystemExit(143)

@@ -247,12 +247,13 @@ def broken_export(tmp, flips):
 
 # ---- stops and kills
 
-def small_harvest(folder):
+def small_harvest(folder, n=4, **options):
     "A harvest of one site of the shipped story model"
     from spd_nb.harvest import harvest
     from spd_nb.stories import stories
     dm = spd.load('story')
-    return harvest(dm, stories(4, 64, seed=1), folder, n=4, sites='*.1.mlp.down_proj', examples=4, progress=False)
+    return harvest(dm, stories(4, 64, seed=1), folder, n=n, sites='*.1.mlp.down_proj', examples=4, progress=False,
+        **options)
 
 def answering(name, seconds, blocking=False, note=None):
     "Something to ask, which notes each question"
@@ -372,11 +373,11 @@ def kills(training=60, others=40, saves=60):
                 wrong += summary(run(path).dm)[1:4]!=whole
                 if n>=training: break
             found[name] = dict(kills=n, wrong=wrong, left=hidden(tmp/name))
-        want = {f.name:f.read_bytes() for f in small_harvest(tmp/'h'/'whole').path.glob('*.parquet')}
+        want = {f.name:f.read_bytes() for f in small_harvest(tmp/'h'/'whole', 30).path.glob('*.parquet')}
         n = wrong = 0
         for i in range(10**6):
             path = tmp/'h'/f'{i}'
-            def again(): small_harvest(path)
+            def again(): small_harvest(path, 30, save_every=0.)
             with warnings.catch_warnings():
                 warnings.simplefilter('ignore')
                 while n<others and killed(again, rng, 1.): n += 1
