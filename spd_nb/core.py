@@ -303,7 +303,8 @@ def claimed(
             f"{path.parent} is in use: {doing} is under way there ({owner or 'by another thread or process'}); wait "
             f"for it or stop it, or give another path. If it is gone, remove {path}") from e
     if owner: warnings.warn(f"{doing} in {path.parent} was cut off ({owner}); this one goes on", stacklevel=3)
-    about = dict(pid=os.getpid(), host=socket.gethostname(), since=datetime.now().isoformat(' ', 'seconds'), doing=doing)
+    now = datetime.now().isoformat(' ', 'seconds')
+    about = dict(pid=os.getpid(), host=socket.gethostname(), since=now, doing=doing)
     try:
         with suppress(OSError): path.write_text(as_json(about), encoding='utf-8')  # Windows locks it for itself too
         yield path
