@@ -92,7 +92,7 @@ def held_files(
     by:str='',                 # The name of the file that `files` is from, for the error
     way:str='copy the folder again, or save it again', # What to do if one is damaged
 )->dict[str,bytes|None]:       # Name to the bytes of a small file; `None` for a large one
-    "Read and compare the files of a save; `ValueError` with the name of one that is damaged, missing, or of another save"
+    "Read and compare the files of a save; `ValueError` with the name of one that is missing, damaged, or of another"
     def held(name, about):
         file = path/name
         if not file.is_file() or file.stat().st_size>WHOLE:
@@ -152,7 +152,8 @@ def read_tensors(
     try:
         if data is not None: tensors,meta = load_bytes(data),_head_of(data).get('__metadata__', {})
         else:
-            with safe_open(path, 'pt') as f: tensors,meta = {k:f.get_tensor(k) for k in f.keys()},dict(f.metadata() or {})
+            with safe_open(path, 'pt') as f:
+                tensors,meta = {k:f.get_tensor(k) for k in f.keys()},dict(f.metadata() or {})
     except (SafetensorError, OSError) as e:
         raise ValueError(f"{visible(path)} is missing or damaged ({visible(e)}); {way}") from e
     seal = meta.pop('seal', None)

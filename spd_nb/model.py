@@ -472,8 +472,8 @@ def write_description(
     at:Path,         # Where that folder will be in the end
     **more,          # More to write, as JSON
 ):
-    """Write everything about a decomposition that training does not change: `decomposition.json` with hashes of the other
-    files, and the weights of a toy"""
+    """Write everything about a decomposition that training does not change: `decomposition.json` with hashes of the
+    other files, and the weights of a toy"""
     if recipe(dm.target):
         write_tensors(tensors_of(dm.target), folder/'target.safetensors', seal=False)
     about = dict(schema_version=SCHEMA, target=relative_reference(reference(dm.target, dm.source), at), **_fixed(dm),

@@ -236,8 +236,8 @@ def read_checkpoint(
     args = parsed_json(meta.get('args', ''), f'`args` of {file}', 'copy the folder again')
     if run is not None and meta.get('run')!=run:
         raise ValueError(
-            f"{visible(file)} is not of the run that {visible(file.with_name('decomposition.json'))} describes; copy the "
-            "folder again")
+            f"{visible(file)} is not of the run that {visible(file.with_name('decomposition.json'))} describes; copy "
+            "the folder again")
     path = file.parent
     try:
         step = int(meta['step'])
@@ -269,7 +269,8 @@ def check_run(
     args = about.get('args')
     if not isinstance(args, dict) or args.get('run')!=run:
         raise ValueError(
-            f"{visible(file)} is not of the run that {visible(path/'decomposition.json')} describes; copy the folder again")
+            f"{visible(file)} is not of the run that {visible(path/'decomposition.json')} describes; copy the folder "
+            "again")
 
 def read_trained(
     path:Path,  # Folder of a save or of a run
@@ -284,8 +285,8 @@ def read_trained(
         return Trained(part('components/'), part('ci/'), c.history, dict(c.args, stopped_at=c.step))
     if (path/'run.json').exists():
         raise FileNotFoundError(
-            f"there is no {visible(file)}, so the run holds no components: it ended before its first checkpoint, or was "
-            "not copied as a whole; `fit` with this path starts it again")
+            f"there is no {visible(file)}, so the run holds no components: it ended before its first checkpoint, or "
+            "was not copied as a whole; `fit` with this path starts it again")
     file = path/'history.parquet'
     history = _read_history(file, held.get(file.name)) if file.exists() or file.name in held else []
     names = [f'{name}.safetensors' for name in ('components','ci')]

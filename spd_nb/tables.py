@@ -171,8 +171,8 @@ def _read_manifest(path):
         check_fields(f, {'bytes':int}, f'{name!r} in {file}')
         if not (path/name).exists() or (path/name).stat().st_size!=f['bytes']:
             raise ValueError(
-                f"{path/name} is missing, or not the one that manifest.json describes, of {f['bytes']:,} bytes; copy the "
-                "folder again, or harvest again")
+                f"{path/name} is missing, or not the one that manifest.json describes, of {f['bytes']:,} bytes; copy "
+                "the folder again, or harvest again")
     return m
 
 # %% ../nbs/20e_tables.ipynb #81a3aebb
