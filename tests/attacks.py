@@ -15,6 +15,11 @@ from spd_nb.hooks import without_hooks
 from spd_nb.keys import Key
 from spd_nb.masks import constant_masks
 from spd_nb.toys import TMS
+from tqdm import tqdm
+
+# a killed process would keep the lock that processes share
+tqdm.set_lock(threading.RLock())
+tqdm.monitor_interval = 0
 
 # ---- threads and tasks
 

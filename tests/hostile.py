@@ -1,12 +1,14 @@
 """The story's harvest with names that try to be markup, scripts, formulas or nothing at all, and all that shows such
 names"""
-import copy, hashlib, json, shutil
+import copy, json, shutil
 from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
 import pandas as pd, torch
+from seals import rewritten
 from spd_nb.harvest import Harvest
+from spd_nb.integrity import file_about
 from spd_nb.stories import story_tokenizer
 
 STORY = Path(__file__).parent.parent/'data'/'story'
@@ -44,9 +46,8 @@ def copied(path, texts=TEXTS, labels=LABELS):
     order = dict.fromkeys([*own, *sorted(range(len(t)), key=lambda i: -t['count'][i].as_py())])
     named = {i:texts[k%len(texts)]+(str(k//len(texts)) if k>=len(texts) else '') for k,i in enumerate(order)}
     pq.write_table(t.set_column(1, 'text', pa.array([named[i] for i in range(len(t))])), f, write_page_checksum=True)
-    about = json.loads((path/'manifest.json').read_text(encoding='utf-8'))
-    about['files'][f.name] |= dict(bytes=f.stat().st_size, sha256=hashlib.sha256(f.read_bytes()).hexdigest())
-    (path/'manifest.json').write_text(json.dumps(about), encoding='utf-8')
+    files = json.loads((path/'manifest.json').read_text(encoding='utf-8'))['files']
+    rewritten(path/'manifest.json', files=files|{f.name:files[f.name]|file_about(f)})
     rows = [json.loads(l) for l in (path/'labels.jsonl').read_text(encoding='utf-8').splitlines()]
     each = [r|dict(input_label=labels[i%len(labels)], output_label=labels[(i+7)%len(labels)], strategy=labels[i%4])
         for i,r in enumerate(rows)]
