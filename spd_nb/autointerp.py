@@ -10,10 +10,9 @@ __all__ = ['LABEL_SCHEMA', 'in_label', 'evidence_label', 'label_evidence', 'inpu
 import asyncio, hashlib, inspect, json, re
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from filelock import FileLock, Timeout
-from .core import writing
+from .core import drop_lock, writing
 from .display import as_html, html_table, visible
 from .harvest import Component, Harvest
 from .keys import Key
@@ -328,9 +327,7 @@ def _clear_claims(folder):
     "Remove what labellers left that were killed, and the folder if nobody else is at work"
     with suppress(OSError):
         for f in folder.iterdir():
-            if _taken(lock := FileLock(f)):
-                f.unlink()
-                lock.release()
+            if _taken(lock := FileLock(f)): drop_lock(lock)
         folder.rmdir()
 
 class _Labelling:
@@ -352,8 +349,7 @@ class _Labelling:
         try:
             if not self.is_there(key): await self.ask_for(key)
         finally:
-            with suppress(OSError): Path(lock.lock_file).unlink()
-            lock.release()
+            drop_lock(lock)
 
     def is_there(self, key): return bool(_existing_labels(self.h, [key], self.strategy, self.ask))
 

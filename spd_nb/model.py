@@ -9,6 +9,7 @@ __all__ = ['Clean', 'Decomposed', 'decompose', 'chosen_sites', 'take_components'
 # %% ../nbs/14_model.ipynb #c76004d2
 import json
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
@@ -475,7 +476,8 @@ def write_description(
     """Write everything about a decomposition that training does not change: `decomposition.json` with hashes of the
     other files, and the weights of a toy"""
     if recipe(dm.target):
-        write_tensors(tensors_of(dm.target), folder/'target.safetensors', seal=False)
+        file = folder/'target.safetensors'  # a save is written as a whole anyway
+        with atomic(file) if folder==at else nullcontext(file) as f: write_tensors(tensors_of(dm.target), f, seal=False)
     about = dict(schema_version=SCHEMA, target=relative_reference(reference(dm.target, dm.source), at), **_fixed(dm),
         training=dm.training_run, report=dm.report, **provenance(), **more,
         files={n:file_about(folder/n) for n in sorted(_FILES) if (folder/n).exists() and n!='decomposition.json'})

@@ -340,7 +340,7 @@ def killed(work, rng, longest):
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])!=0
     code = 1
     try:
-        sys.stderr = open(os.devnull, 'w')
+        sys.stderr = open(os.devnull, 'w', encoding='utf-8')
         work()
         code = 0
     except BaseException: traceback.print_exc(file=sys.__stderr__)

@@ -1,5 +1,6 @@
 "Labels at their edges: odd evidence, answers that are almost labels, and the order of questions"
-import json
+import json, tempfile
+from pathlib import Path
 from types import SimpleNamespace as NS
 import pandas as pd, pytest, torch
 from spd_nb.autointerp import LABEL_SCHEMA, dual_view, evidence_label, label, label_evidence, parse_label
@@ -19,6 +20,7 @@ class FakeHarvest(Harvest):
     "A harvest of whatever a test gives it"
     components = labels = manifest = component = None
     def __init__(self, **kw):
+        self.path = Path(tempfile.mkdtemp())
         for k,v in kw.items(): setattr(self, k, v)
 
 C = Component('a.b:1', {}, side((':',.97,4.), (',',.02,.5)), side((')',.6,4.), ('D',.2,4.), (' the',.05,.1)), [], None,
