@@ -61,9 +61,10 @@ def seeded(
 # %% ../nbs/00_core.ipynb #6b1ddb8f
 def path_of(
     path:str|PathLike, # A path, perhaps with `~` for the home folder
-)->Path:               # The same path, with the home folder written out
-    "A path with `~` expanded, as a shell would do, and a name: `.` and the like are resolved"
-    path = Path(os.path.expanduser(path))
+)->Path:               # The same path, absolute, with the home folder written out
+    """A path with `~` expanded, as a shell would do, and absolute, so that it stays the same when the working folder
+    changes"""
+    path = Path(os.path.expanduser(path)).absolute()
     return path.resolve() if path.name in ('','..') else path
 
 # %% ../nbs/00_core.ipynb #819584e1
@@ -260,6 +261,8 @@ def _finish(new, folder, mode):
 def atomic(
     path:str|PathLike, # File or folder to write; an existing one of the same kind is replaced as a whole
     folder:bool=False, # Write a folder?
+    # Called with the folder that was replaced, before that is removed: others may have written to it until then
+    leaving:Callable|None=None,
 )->Iterator[Path]:     # Yields where to write: an empty folder, or the name of a file to make
     "Write a file or a folder under a temporary name and rename it at the end; after an error the old one is unchanged"
     path = _real(path_of(path))
@@ -271,13 +274,18 @@ def atomic(
         new = tmp/('new' if path.name in (_MARK,'before') else path.name)
         try:
             mode = stat.S_IMODE((tmp/_MARK).stat().st_mode)
-            if folder: new.mkdir()
+            if folder:
+                new.mkdir()
+                if path.exists(): shutil.copymode(path, new)  # also what a shared group may do
             yield new
             if not new.exists():
                 raise FileNotFoundError(
                     f"nothing was written to the path that `atomic` gave, so {path} stays as it was")
             _finish(new, folder, mode)
-            if folder: _put_in_place(new, path, tmp)
+            if folder:
+                _put_in_place(new, path, tmp)
+                old = new if new.exists() else tmp/'before'
+                if leaving is not None and old.exists(): leaving(old)
             else: os.replace(new, path)
             _sync(path.parent)
         finally:
@@ -303,7 +311,7 @@ def claimed(
     path = path_of(path)
     with writing(path): path.parent.mkdir(parents=True, exist_ok=True)
     lock,(owner,host) = FileLock(path),_owner_of(path)
-    fresh = host not in ('', socket.gethostname()) and time.time()-path.stat().st_mtime<_FRESH
+    fresh = host not in ('', socket.gethostname()) and abs(time.time()-path.stat().st_mtime)<_FRESH
     try:
         with writing(path): lock.acquire(blocking=False)
         if fresh: raise Timeout(str(path))

@@ -161,6 +161,7 @@ class _InForce:
 
     @undivided
     def __exit__(self, *error):
+        if not self._blocks: raise RuntimeError(f"{self} is not open")
         here = [b for b in open_blocks(self.dm.target) if b in self._blocks]
         block = (here or self._blocks)[-1]
         self._blocks.remove(block)

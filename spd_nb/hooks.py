@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from functools import partial
 from typing import Any, TypeVar
+import torch
 from torch import nn
 from .keys import SiteError, get_site
 
@@ -21,9 +22,10 @@ _holding:ContextVar[tuple|None] = ContextVar('holding', default=None)
 def _holds(block):
     "Does a block hold here?"
     here = _holding.get()
-    if here is not None: return block in here
+    if here is not None: return not block.closed and block in here
     # torch's own threads, which run parts of a model again in a backward pass, open no blocks
-    return isinstance(threading.current_thread(), threading._DummyThread)
+    in_backward = getattr(torch._C, '_current_graph_task_id', lambda: 0)()!=-1
+    return in_backward and isinstance(threading.current_thread(), threading._DummyThread)
 
 # %% ../nbs/00c_hooks.ipynb #4e649658
 _BUSY = set()  # code of functions that an interrupt would leave half done
@@ -49,30 +51,41 @@ _handle:Callable = getattr(signal.signal, '__wrapped__', signal.signal)
 
 class _Delayed:
     "Interrupts of the main thread, which wait until a block is open or closed as a whole"
-    before:Any = None  # the handler of interrupts as it was
-    came = False
+    def __init__(self):
+        self.taken:list[tuple[Any,Any]] = []  # blocks that took interrupts, and who had them before, outermost first
+        self.came = False
 
-    def begin(self):
-        "Take interrupts from now on; `False` if they are taken already, or not ours to take"
-        if threading.current_thread() is not threading.main_thread(): return False
+    def begin(self, block):
+        "Take interrupts from now on, if they are not taken already"
+        if threading.current_thread() is not threading.main_thread(): return
+        self.give_back()
         now = _handler(signal.SIGINT)
-        if not callable(now) or now==self.receive: return False
-        self.before = now
+        if not callable(now) or now==self.receive: return
+        self.taken.append((block, now))
         _handle(signal.SIGINT, self.receive)
-        return True
 
-    def end(self):
-        if _handler(signal.SIGINT)==self.receive: _handle(signal.SIGINT, self.before)
+    def give_back(self):
+        "Return interrupts of closed blocks; one that was closed in another thread could not do so itself"
+        if threading.current_thread() is not threading.main_thread(): return
+        while self.taken and self.taken[-1][0].closed:
+            _,before = self.taken.pop()
+            if _handler(signal.SIGINT)==self.receive: _handle(signal.SIGINT, before)
 
     def receive(self, sig, frame):
         if not self.came and _busy(frame): self.came = True
-        else: self.before(sig, frame)
+        else: self._pass_on(sig, frame)
+
+    def _pass_on(self, sig, frame):
+        before = self.taken[-1][1] if self.taken else signal.default_int_handler
+        before(sig, frame)
 
     def deliver(self):
         "Pass on an interrupt that waited"
         if self.came and threading.current_thread() is threading.main_thread():
             self.came = False
-            self.before(signal.SIGINT, None)
+            now = _handler(signal.SIGINT)
+            if now==self.receive: self._pass_on(signal.SIGINT, None)
+            elif callable(now): now(signal.SIGINT, None)
 
 _delayed = _Delayed()
 
@@ -96,7 +109,7 @@ def open_blocks(
     model:nn.Module, # Any module
 )->'list[Block]':    # Outermost first
     "The blocks of `hooked` on a model that are open in this thread or task"
-    return [b for b in _holding.get() or () if b.model is model]
+    return [b for b in _holding.get() or () if b.model is model and not b.closed]
 
 def open_sites(
     model:nn.Module, # Any module
@@ -134,13 +147,13 @@ class Block:
         self.model,self.hooks,self.owner = model,hooks,owner
         self.gives = model if gives is None else gives
         self._first,self._last = first,last
-        self._handles,self._took = [],False
+        self._handles = []
+        self.closed = False
 
     @undivided
     def __enter__(self)->Any: # `gives`
-        took = _delayed.begin()
+        _delayed.begin(self)
         try:
-            self._took = took
             self._register()
             _holding.set((*(_holding.get() or ()), self))
             _delayed.deliver()
@@ -163,9 +176,10 @@ class Block:
             on(get_site(m, site), 'register_forward_hook', partial(_on_site, f), with_kwargs=True)
 
     def _close(self):
+        self.closed = True  # also where another thread or a copy of the context still lists it
         for h in self._handles: h.remove()
-        _holding.set(tuple(b for b in _holding.get() or () if b is not self))
-        if self._took: _delayed.end()
+        _holding.set(tuple(b for b in _holding.get() or () if not b.closed))
+        _delayed.give_back()
 
 # %% ../nbs/00c_hooks.ipynb #dbdea027
 def hooked(

@@ -27,7 +27,7 @@ from .initialisation import components_like, gaussian
 from .compute import unrounded
 from .core import as_json, atomic, existing, opened_from, path_of, provenance, sealed, seeded
 from .display import html_table, visible
-from .integrity import file_about, held_files, steady, write_tensors
+from .integrity import file_about, held_files, stamp, steady, write_tensors
 from .hooks import Block, cached, hooked, open_blocks, without_hooks
 from .keys import SiteError, get_site, match_sites, scale_of, weight_of
 from .lms import sample_batch
@@ -494,7 +494,9 @@ def save(
     report"""
     import pandas as pd
     path = path_of(path)
-    if path.is_dir() and (other := sorted({f.name for f in path.iterdir()}-_FILES)):
+    # which a file browser leaves
+    passing = {'.ipynb_checkpoints','.DS_Store'}
+    if path.is_dir() and (other := sorted({f.name for f in path.iterdir()}-_FILES-passing)):
         raise ValueError(
             f"{path} also holds {', '.join(other[:5])}, which a save would delete; give it a folder of its own")
     with atomic(path, folder=True) as new:
@@ -524,16 +526,19 @@ def load(
     path = existing(path)
     if not trust: refuse_links(path, _READ, ', or say `trust=True` if the links are your own')
     def read():
-        about = read_description(path)
-        return about,held_files(path, about.get('files', {}), verify, 'decomposition.json')
-    about,held = steady(path/'decomposition.json', read)
+        before,about = stamp(path/'decomposition.json'),read_description(path)
+        held = held_files(path, about.get('files', {}), verify, 'decomposition.json')
+        trained = read_trained(path, about, held)
+        if None in held.values() and stamp(path/'decomposition.json')!=before:
+            raise ValueError(f"{visible(path)} was replaced while its large files were read; open it again")
+        return about,held,trained
+    about,held,trained = steady(path/'decomposition.json', read)
     ci = opened_function('ci', about['ci'], ci, trust, path)
     lower = opened_function('lower', about['lower'], lower, trust, path)
     upper = opened_function('upper', about.get('upper', 'upper_leaky'), upper, trust, path)
     chosen = about.get('output')
     if isinstance(chosen, dict): chosen = opened_function('output', chosen, output, trust, path)
     elif output is not None: chosen = output
-    trained = read_trained(path, about, held)
     if target is None: target = open_target(about, path, trust, held)
     if fingerprint(target)!=about['fingerprint']:
         raise ValueError(

@@ -127,7 +127,7 @@ def read_description(
     file = path/'decomposition.json'
     try: about = read_sealed(file)
     except FileNotFoundError as e:
-        named = f"; by name there are {', '.join(sorted(shipped()))}" if len(path.parts)==1 else ''
+        named = f"; by name there are {', '.join(sorted(shipped()))}" if path.absolute().parent==Path.cwd() else ''
         raise FileNotFoundError(f"no decomposition in {visible(path)}: there is no decomposition.json{named}") from e
     check_fields(about, {'schema_version':int}, file)
     if (version := about['schema_version'])>SCHEMA:

@@ -11,10 +11,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
+from filelock import FileLock
 if TYPE_CHECKING: import pandas as pd
-from .core import atomic, existing, path_of, provenance, sealed
+from .core import atomic, drop_lock, existing, path_of, provenance, sealed, writing
 from .display import visible
-from .integrity import check_file, file_about, read_sealed, steady
+from .integrity import check_file, file_about, read_sealed, stamp, steady
 from .firings import BINS, act_edges
 from .keys import Key, SiteError, nearest
 from .labels import CLAIMS, Labels, Side, check_side
@@ -28,6 +29,7 @@ from .tokenizers import tokenizer_hash, tokenizer_of
 
 # %% ../nbs/20e_tables.ipynb #d51acad4
 HARVEST_SCHEMA = 2
+_LOCK = '.stability.lock'
 # Schema version to table to the names that its columns had then
 COLUMNS = {1: dict(components=dict(firings='count'), tokens=dict(firings='count'), token_totals=dict(times='count'))}
 
@@ -114,14 +116,27 @@ def _manifest(stats, dm, folder, tokenizer, top, rows):
         schema_version=HARVEST_SCHEMA, complete=True, **made_from, tokenizer=tokenizer_hash(tokenizer),
         tokens=stats.n, batches=len(stats.seen), top=top, **settings, files=files, **provenance())
 
-def _keep_other_files(old, new):
+def _others(folder, written):
+    "What a folder holds beside the tables"
+    return [f for f in folder.iterdir() if f.name not in written and f.name not in (CLAIMS, _LOCK)]
+
+def _keep_other_files(old, new, written):
     "Give a new folder what only the old one has, such as labels; as links, since they may still be appended to"
-    for f in old.iterdir():
-        if (new/f.name).exists() or f.name==CLAIMS: continue
+    for f in _others(old, written):
         try: os.link(f, new/f.name)
         except OSError:  # a folder, or a disk without links
             if f.is_dir(): shutil.copytree(f, new/f.name)
             else: shutil.copy2(f, new/f.name)
+
+def _keep_late_files(old, path, written):
+    "Give the folder that is in place now what was written into the old one since `_keep_other_files`"
+    for f in _others(old, written):
+        there = path/f.name
+        if not there.exists(): os.replace(f, there)
+        elif f.is_dir() or f.stat().st_ino==there.stat().st_ino: continue
+        elif f.name=='labels.jsonl':  # the first labels, in both folders
+            with open(there, 'ab') as o: o.write(f.read_bytes())
+        elif f.stat().st_mtime_ns>there.stat().st_mtime_ns: os.replace(f, there)
 
 # %% ../nbs/20e_tables.ipynb #ca001632
 def write_tables(
@@ -135,11 +150,13 @@ def write_tables(
     "Write counts as the tables of a harvest"
     path,tokenizer = path_of(path),tokenizer or tokenizer_of(dm.target)
     if path.exists() and not replace: raise ValueError(f"{path} exists already; give another path, or remove it")
-    with atomic(path, folder=True) as new:
+    written = set()
+    with atomic(path, folder=True, leaving=lambda old: _keep_late_files(old, path, written)) as new:
         rows = _write_files(stats, new, tokenizer, top)
         manifest = sealed(_manifest(stats, dm, new, tokenizer, top, rows))
         (new/'manifest.json').write_text(manifest, encoding='utf-8')
-        if path.exists(): _keep_other_files(path, new)
+        written |= {f.name for f in new.iterdir()}
+        if path.exists(): _keep_other_files(path, new, written)
     return path
 
 # %% ../nbs/20e_tables.ipynb #0ac9fa46
@@ -178,17 +195,12 @@ def _read_manifest(path):
 # %% ../nbs/20e_tables.ipynb #81a3aebb
 _READING = threading.RLock()  # pyarrow crashes where several threads read with one footer
 
-def _stamp(file):
-    "What changes when a file is replaced"
-    s = file.stat() if file.exists() else None
-    return s and (s.st_ino, s.st_mtime_ns, s.st_size)
-
 class _Folder:
     "Files of a harvest, verified when they are opened and when they are read"
     def __init__(self, path:str|Path):
         self.path,self._name = existing(path),str(path)
         manifest = self.path/'manifest.json'
-        self._opened,self.manifest = steady(manifest, lambda: (_stamp(manifest), _read_manifest(self.path)))
+        self._opened,self.manifest = steady(manifest, lambda: (stamp(manifest), _read_manifest(self.path)))
         self._whole = set()  # the files that were compared with their hashes
         self.labels = Labels(self.path/'labels.jsonl')
 
@@ -204,7 +216,7 @@ class _Folder:
 
     def _check_current(self):
         "Refuse to read on when another harvest has taken the place of this one"
-        if _stamp(self.path/'manifest.json')!=self._opened:
+        if stamp(self.path/'manifest.json')!=self._opened:
             raise ValueError(
                 f"{self.path} has changed since the harvest was opened; open it again with "
                 f"`Harvest({str(self.path)!r})`")
@@ -313,10 +325,14 @@ class _Rows(_Stability):
         new[numbers],new['by'] = new[numbers].apply(pd.to_numeric, errors='coerce'),new['by'].astype(str)
         if (wrong := new.isna().any(axis=1)).any():
             raise ValueError(f"the row of {new.index[wrong][0]} holds something else than numbers")
-        old = self.stability
-        both = pd.concat([old.drop(new.index, errors='ignore'), new]) if len(old) else new
-        both.attrs = {}
-        with atomic(self.path/'stability.parquet') as f: both.to_parquet(f)
+        lock = FileLock(self.path/_LOCK)  # or rows of another process would be lost
+        with writing(self.path/'stability.parquet'): lock.acquire()
+        try:
+            old = self.stability
+            both = pd.concat([old.drop(new.index, errors='ignore'), new]) if len(old) else new
+            both.attrs = {}
+            with atomic(self.path/'stability.parquet') as f: both.to_parquet(f)
+        finally: drop_lock(lock)
 
     @property
     def components(self)->'pd.DataFrame':

@@ -194,8 +194,8 @@ def _begin(learner, run, warmth):
     "Write what a new run knows before its first step, and warm up"
     tensors_of(learner.dm.ci_fn)  # what cannot be saved says so before the training
     learner.args['run'] = uuid4().hex  # by which its files know each other
-    write_description(learner.dm, run.path, run.path, run=learner.args['run'])
     _record(learner, run)
+    write_description(learner.dm, run.path, run.path, run=learner.args['run'])
     run.rewind(0)
     if warmth['warm']: warm_up(learner.dm, *warmth.values())
 

@@ -2,7 +2,7 @@
 
 `pytest` runs the short forms (tests/test_promises.py). The long ones: python tests/attacks.py threads interrupts,
 or `all`; each prints a line with what it did and what went wrong, which should be nothing."""
-import asyncio, hashlib, json, os, random, shutil, signal, sys, threading, time, traceback, warnings
+import asyncio, hashlib, itertools, json, os, random, shutil, signal, sys, threading, time, traceback, warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -435,6 +435,25 @@ def killed_saves(tmp, times, rng):
 
 # ---- several processes in one folder
 
+def large_loads(tmp, loads=20):
+    "Loads of a save whose components count as large, beside a process that saves: how many mixed two saves"
+    from spd_nb import integrity
+    before,(integrity.WHOLE,integrity._BLOCK) = (integrity.WHOLE,integrity._BLOCK),(100,16)
+    try:
+        dms = [spd.decompose(TMS(5, 2, seed=0).eval(), 'linear*', C=4, seed=i) for i in (0, 1)]
+        either,path = [summary(spd.load(spd.save(dm, tmp/f'l{i}'))) for i,dm in enumerate(dms)],tmp/'large'
+        spd.save(dms[0], path)
+        pid = os.fork()
+        if not pid:
+            for dm in itertools.cycle(dms):
+                spd.save(dm, path)
+                time.sleep(.03)
+        try: return sum(summary(spd.load(path)) not in either for _ in range(loads))
+        finally:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+    finally: integrity.WHOLE,integrity._BLOCK = before
+
 def crowds(loads=300):
     "Loads beside two savers, two runs and two harvests in one folder: what is mixed, and errors without a reason"
     from spd_nb.harvest import Harvest
@@ -462,7 +481,15 @@ def crowds(loads=300):
             try: small_harvest(tmp/'harvest')
             except RuntimeError as e: assert 'is in use: a harvest of' in str(e), e
         found['harvests'] = dict(codes=in_children(2, gather), left=hidden(tmp))
-        Harvest(tmp/'harvest')
+        keys = list(Harvest(tmp/'harvest').components.index[:30])
+        def keep(i):
+            import pandas as pd
+            row = dict(stability=.5, worst=.5, found=1., mixed=.1, runs=1, by='firing')
+            for k in keys[10*i:10*i+10]: Harvest(tmp/'harvest').keep_stability(pd.DataFrame([row], index=[k]))
+        codes = in_children(3, keep)
+        found['stability'] = dict(codes=codes, same=len(Harvest(tmp/'harvest').stability)==30, left=hidden(tmp))
+        late = large_loads(tmp)
+        found['large'] = dict(codes=[late])
     return found
 
 if __name__=='__main__':

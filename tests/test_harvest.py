@@ -1,12 +1,12 @@
 """Harvests on the edges: shallow and large tables, damage, what stays beside an extended one, and what a view may
 rely on"""
-import copy, json, re
+import copy, json, os, re
 import numpy as np, pandas as pd, pytest, torch
 from spd_nb.count import count
 from spd_nb.harvest import Component, Harvest, write
 from spd_nb.model import load
 from spd_nb.stories import stories, vocabulary
-from spd_nb.tables import Example, Tables, _keep_other_files, write_tables
+from spd_nb.tables import Example, Tables, _keep_late_files, _keep_other_files, write_tables
 
 @pytest.fixture(scope='module')
 def dm(): return load('story')
@@ -107,10 +107,29 @@ def test_files_beside_a_harvest_stay_with_the_extended_one(tmp_path):
     for folder in (old, new): folder.mkdir()
     (old/'labels.jsonl').write_text('a', encoding='utf-8')
     (old/'notes').mkdir()
-    _keep_other_files(old, new)
+    _keep_other_files(old, new, set())
     # another process, before the new folder replaces the old one
     with open(old/'labels.jsonl', 'a', encoding='utf-8') as f: f.write('b')
     assert (new/'labels.jsonl').read_text(encoding='utf-8')=='ab' and (new/'notes').is_dir()
+
+def test_what_is_written_beside_a_harvest_while_it_is_replaced_stays(tmp_path):
+    old,new = tmp_path/'old',tmp_path/'new'
+    for d in (old, new): d.mkdir()
+    def put(d, name, text): (d/name).write_text(text, encoding='utf-8')
+    put(old, 'stability.parquet', 'first')
+    put(old, 'manifest.json', 'old')
+    put(new, 'manifest.json', 'new')
+    _keep_other_files(old, new, {'manifest.json'})
+    (old/'stability.parquet').unlink()  # it is replaced, not changed
+    put(old, 'stability.parquet', 'second')
+    os.utime(new/'stability.parquet', (1, 1))
+    put(old, 'labels.jsonl', 'early\n')
+    put(new, 'labels.jsonl', 'late\n')
+    put(old, 'notes.txt', 'mine')
+    _keep_late_files(old, new, {'manifest.json'})
+    found = {f.name:f.read_text(encoding='utf-8') for f in new.iterdir()}
+    assert found=={'manifest.json':'new', 'stability.parquet':'second', 'labels.jsonl':'late\nearly\n',
+        'notes.txt':'mine'}
 
 def test_completion_sees_every_method():
     "Editors look at classes, and none of a harvest's methods is added later"

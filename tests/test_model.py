@@ -263,3 +263,19 @@ def test_a_missing_folder_is_named(tmp_path):
 def test_damage_is_named(file, change, error, saved):
     (saved/file).write_bytes(change((saved/file).read_bytes(), saved))
     with pytest.raises(ValueError, match=error): load(saved)
+
+def test_a_save_that_comes_while_large_files_are_read_is_not_mixed_in(toy, tmp_path, monkeypatch):
+    from spd_nb import integrity, model
+    monkeypatch.setattr(integrity, 'WHOLE', 100)
+    monkeypatch.setattr(integrity, '_BLOCK', 16)
+    ours = [decompose(toy, 'linear*', C=4, seed=i) for i in (0, 1)]
+    path,read = save(ours[0], tmp_path/'one'),model.read_trained
+    def late(*a):
+        monkeypatch.setattr(model, 'read_trained', read)
+        components = read(*a).components
+        save(ours[1], path)
+        return read(*a)._replace(components=components)  # the old components, and the new importance function
+    monkeypatch.setattr(model, 'read_trained', late)
+    dm = load(path)
+    assert torch.equal(dm.at('linear1').V, ours[1].at('linear1').V)
+    assert all(torch.equal(a, b) for a,b in zip(dm.ci_fn.parameters(), ours[1].ci_fn.parameters()))
