@@ -115,13 +115,16 @@ def _count_batch(stats, dm, i, batch, scale, groups):
     stats.update(i, toks, ci, acts, _probabilities(clean.out), scale, text=None if weight is None else weight>0)
 
 # %% ../nbs/20d_count.ipynb #b846e8f9
-def _resumed(path, args, share, n, device)->Stats:
+def _resumed(path, args, share, n, device, feed, target)->Stats:
     "The counts in a file, if they are of the same kind, share and text"
     stats,then = load_stats(path, device)
     want,got = args|args['of']|share,stats.args|stats.args['of']|then
     if wrong := [k for k,v in want.items() if k!='of' and got.get(k)!=v]:
         raise ValueError(f"{path} holds counts with another {' and '.join(wrong)}; remove it, or give another path")
     last = max(stats.seen, default=0)
+    if 'newest' in then and data_hash(feed[last], target)!=then['newest']:
+        raise ValueError(
+            f"{path} holds counts of other data: its batch {last} was another one; remove it, or give another path")
     if last>=n:
         raise ValueError(
             f"{path} holds {len(stats.seen)} batches, up to number {last}; give at least "
@@ -188,20 +191,22 @@ def count(
     if groups: of['groups'] = [[str(k) for k in g] for g in groups]
     args:dict[str,Any] = dict(C=C, vocab=vocab, threshold=threshold, examples=examples, window=window, seed=seed, of=of)
     share = dict(rank=rank, world=world)
-    def make(): return _resumed(path, args, share, n, device) if path.exists() else Stats(**args, device=device)
+    def make(): return _resumed(path, args, share, n, device, feed, dm.target) if path.exists() else Stats(**args, device=device)
     stats = _allocated(make, C, vocab, examples, window, device)
     scale = torch.ones(len(groups), device=dm.device) if groups else torch.cat([*norms_of(dm, C).values()])
     own = range(rank, n, world)
     todo = [i for i in own if i not in stats.seen]
     bar = tqdm(total=len(own), initial=len(own)-len(todo), disable=not progress, unit='batch')
     with torch.no_grad(), stoppable() as stop, bar:
-        saved = time.monotonic()
+        saved,batch = time.monotonic(),None
         for i in todo:
-            _count_or_explain(stats, dm, i, feed.once(i), scale, groups, path)
+            batch = feed.once(i)
+            _count_or_explain(stats, dm, i, batch, scale, groups, path)
             bar.update()
             if stop or time.monotonic()-saved>save_every:
-                save_stats(stats, path, **share)
+                save_stats(stats, path, newest=data_hash(batch, dm.target), **share)
                 saved = time.monotonic()
             _leave_if(stop, stats, path)
-        if keep: save_stats(stats, path, **share)
+        if world==1: stats.args['of']['last'] = data_hash(batch if todo else feed[n-1], dm.target)
+        if keep: save_stats(stats, path, **(dict(newest=stats.args['of']['last']) if world==1 else {}), **share)
     return stats

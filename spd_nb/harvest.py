@@ -425,6 +425,11 @@ def _check_extension(h, batches, n, top, options):
     def said(k): return 'other groups' if k=='groups' else f'{k} {have[k]}'
     if wrong := [said(k) for k,v in want.items() if k in have and have[k]!=v]:
         raise ValueError(f"{h.path} holds a harvest with {' and '.join(wrong)}; give another path, or remove it")
+    if 'last' in have and hasattr(batches, '__getitem__'):
+        if data_hash(Feed(batches)[have['batches']-1], h.dm.target)!=have['last']:
+            raise ValueError(
+                f"{h.path} holds a harvest of other data: its last batch, {have['batches']-1}, was another one; give "
+                "another path, or remove it")
     if n<have['batches']:
         raise ValueError(
             f"{h.path} holds a harvest with batches {have['batches']}, and {n} are fewer; give at least "

@@ -175,10 +175,12 @@ class Learner(_RunState):
         try: return unpacked(self.feed[self.step], self.dm.target, self.dm.device)
         except (TypeError, ValueError) as e: raise type(e)(f"batch {self.step}: {e}") from e
 
-    def first_batch(self)->str: # Hexadecimal digits
-        "What says later whether the data are the same: a hash of the first batch, before it is used"
-        try: return data_hash(self.feed[0], self.dm.target)[:16]
-        except (TypeError, ValueError) as e: raise type(e)(f"batch 0: {e}") from e
+    def batch_hash(self,
+        i:int, # Which batch; not one before the last that was asked for
+    )->str:    # Hexadecimal digits
+        "What says later whether the data are the same"
+        try: return data_hash(self.feed[i], self.dm.target)[:16]
+        except (TypeError, ValueError) as e: raise type(e)(f"batch {i}: {e}") from e
 
     def observe(self)->Step:
         "The target's run and the importances on the next batch: the argument of every loss in the next step"

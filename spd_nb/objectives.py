@@ -8,14 +8,15 @@ __all__ = ['Losses', 'Step', 'recon', 'faithful', 'sparse', 'smooth_sparse', 'un
            'loss_arguments', 'Adversarial', 'spd_losses', 'vpd_losses', 'measure_for', 'preset']
 
 # %% ../nbs/14a_objectives.ipynb #f75a2384
-import inspect, re
+import hashlib, inspect, re, sys
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial, reduce
 from operator import add
-from types import CellType, CodeType
+from types import CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, NamedTuple
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from .sigmoids import CI
 from .lms import is_lm
 from .adversary import PersistentPGD, shared, source_gradients, worst_sources
@@ -263,38 +264,62 @@ def stable_repr(
     "The `repr` of an object without its memory address, so the same in every process"
     return re.sub(' at 0x[0-9a-f]+', '', repr(x))
 
-_PLAIN = int,float,complex,str,bytes,bool,tuple,frozenset
+_PLAIN = int,float,complex,str,bytes,bool,type(None)
+_KNOWN = {'spd_nb','torch','numpy',*sys.stdlib_module_names}-{'__main__'}
 
-def _numbers_of(code)->Iterator:
-    "Numbers and texts in a function's code, without its docstring"
-    for c in code.co_consts:
-        if isinstance(c, CodeType): yield from _numbers_of(c)
-        elif isinstance(c, _PLAIN) and not (isinstance(c, str) and c==code.co_consts[0]) and c!=code.co_name: yield c
+def _parts(x, seen)->Iterator[bytes]:
+    "Everything that decides about the result of a function: its code, and the values it uses, as far as they go"
+    if isinstance(x, _PLAIN): yield repr(x).encode()
+    elif isinstance(x, Tensor): yield f'{x.dtype} {tuple(x.shape)}'.encode()+x.detach().cpu().double().numpy().tobytes()
+    elif hasattr(x, '__array__'): yield np.ascontiguousarray(x).tobytes()
+    elif id(x) not in seen:
+        seen[id(x)] = x
+        for part in _inside(x): yield from _parts(part, seen)
 
-def _constants(f)->list[str]:
-    "What decides about the result of somebody's own function, beside its arguments: numbers, defaults, variables"
-    f = inspect.unwrap(f)
-    code = getattr(f, '__code__', None)
-    if code is None and type(f).__repr__ is object.__repr__ and not hasattr(f, '__name__'):
-        return [f'{k}={stable_repr(v)}' for k,v in vars(f).items()]
-    if code is None or (getattr(f, '__module__', None) or '').split('.')[0] in ('spd_nb','torch'): return []
-    around = {k:f.__globals__[k] for k in code.co_names if isinstance(f.__globals__.get(k), _PLAIN)}
-    around |= {k:c.cell_contents for k,c in zip(code.co_freevars, f.__closure__ or ()) if c!=CellType()}
-    def said(v): return callable_name(v) if callable(v) and v is not f else stable_repr(v)
-    given = [*_numbers_of(code), *(f.__defaults__ or ()), *(f.__kwdefaults__ or {}).values()]
-    return [*map(said, given), *(f'{k}={said(v)}' for k,v in around.items())]
+def _inside(x)->Iterable:
+    "What an object is made of"
+    if isinstance(x, dict): return [v for pair in x.items() for v in pair]
+    if isinstance(x, (set,frozenset)): return sorted(map(repr, x))
+    if isinstance(x, (list,tuple)): return x
+    if isinstance(x, partial): return x.func,x.args,x.keywords
+    if isinstance(x, MethodType): return x.__func__,x.__self__
+    if isinstance(x, CodeType): return x.co_code,x.co_names,x.co_consts[1 if isinstance(x.co_consts[0], str) else 0:]
+    if isinstance(x, ModuleType): return [x.__name__]
+    f = inspect.unwrap(x) if callable(x) else x
+    name = f"{getattr(f, '__module__', '')}.{getattr(f, '__qualname__', type(f).__qualname__)}"
+    if name.split('.')[0] in _KNOWN: return [name]
+    if isinstance(f, FunctionType): return f.__code__,f.__defaults__,f.__kwdefaults__,*_around(f).values()
+    if isinstance(f, nn.Module): return [name, type(f).forward, f.state_dict(), {k:v for k,v in vars(f).items() if k[0]!='_'}]
+    if isinstance(f, type): return [name, {k:v for k,v in vars(f).items() if k[:2]!='__' or k=='__call__'}]
+    return [name, type(f), getattr(f, '__dict__', {})]
+
+def _around(f)->dict:
+    "Variables outside of a function that it uses"
+    def names(code): return {*code.co_names}.union(*(names(c) for c in code.co_consts if isinstance(c, CodeType)))
+    found = {k:f.__globals__[k] for k in sorted(names(f.__code__)) if k in f.__globals__}
+    return found|{k:c.cell_contents for k,c in zip(f.__code__.co_freevars, f.__closure__ or ()) if c!=CellType()}
+
+def _own(f)->str:
+    "A short hash of somebody's own function, and of all that it uses; empty for one of ours, of torch or of Python"
+    if (getattr(f, '__module__', None) or '').split('.')[0] in _KNOWN: return ''
+    h = hashlib.sha256()
+    for part in _parts(f, {}): h.update(part+b';')
+    return f'[{h.hexdigest()[:8]}]'
 
 def callable_name(
     f:Callable, # A function, a `partial` of one, or a callable object
-)->str:         # `cosine(floor=0.1)` for a `partial`; the constants of your own functions follow in brackets
+)->str:         # `cosine(floor=0.1)` for a `partial`; a function of your own is followed by a hash of what it does
     "A function by its name and the arguments it was given, as run files record it"
-    if not isinstance(f, partial):
-        constants = ', '.join(_constants(f))
-        return getattr(f, '__name__', stable_repr(f))+(f'[{constants}]' if constants else '')
+    if not isinstance(f, partial): return getattr(f, '__name__', stable_repr(f))+_own(f)
     args = [*map(_said, f.args), *(f'{k}={_said(v)}' for k,v in f.keywords.items())]
     return f'{callable_name(f.func).lstrip("_")}({", ".join(args)})'
 
-def _said(v): return callable_name(v) if callable(v) else str(v)
+def _said(v):
+    "An argument as text; tensors and other large values by a hash"
+    if callable(v): return callable_name(v)
+    text = str(v)
+    if len(text)<200 and not isinstance(v, Tensor): return text
+    return hashlib.sha256(b';'.join(_parts(v, {}))).hexdigest()[:8]
 
 # %% ../nbs/14a_objectives.ipynb #91c5a942
 def loss_arguments(
@@ -302,8 +327,9 @@ def loss_arguments(
 )->dict[str,Any]:  # `loss`, its name, and the arguments of a `partial`
     "A loss as run files record it"
     if not isinstance(loss, partial): return dict(loss=callable_name(loss))
-    args = {k:callable_name(v) if callable(v) else v for k,v in loss.keywords.items()}
-    if loss.args: args = dict(args=[callable_name(v) if callable(v) else v for v in loss.args])|args
+    def told(v): return v if isinstance(v, (*_PLAIN,tuple,list)) else _said(v)
+    args = {k:told(v) for k,v in loss.keywords.items()}
+    if loss.args: args = dict(args=[*map(told, loss.args)])|args
     return dict(loss=callable_name(loss.func), **args)
 
 # %% ../nbs/14a_objectives.ipynb #2ad0ef95

@@ -207,6 +207,7 @@ class Checkpoint(NamedTuple):
     step:int                 # How many steps were done
     args:dict                # Arguments of the run
     history:list[dict]       # A row per logged step, up to this one
+    batch:str                # A hash of the last batch; empty if it is not known
 
 def history_about(
     path:Path, # Folder of a run
@@ -248,7 +249,7 @@ def read_checkpoint(
         raise ValueError(
             f"the checkpoint or the history in {visible(path)} is damaged ({visible(e)[:300]}); copy the folder again"
             ) from e
-    return Checkpoint(tensors, step, args, history)
+    return Checkpoint(tensors, step, args, history, meta.get('batch', ''))
 
 def _read_history(file, data):
     "The history of a save"

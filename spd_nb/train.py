@@ -6,7 +6,7 @@
 __all__ = ['save_checkpoint', 'load_checkpoint', 'fit']
 
 # %% ../nbs/15_train.ipynb #3abfb19c
-import inspect, signal, sys, warnings
+import inspect, re, signal, sys, warnings
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager
 from math import isfinite
@@ -43,7 +43,7 @@ def save_checkpoint(
     tensors |= {f'rng/{k}':v for k,v in rng_state().items()}
     tensors |= {f'loss/{name}/{k}':torch.as_tensor(v) for name,state in states.items() for k,v in state.items()}
     meta = dict(schema_version='1', step=str(learner.step), args=as_json(learner.args),
-        history=history_about(Path(path).parent), **(dict(run=learner.args['run']) if 'run' in learner.args else {}))
+        history=history_about(Path(path).parent), batch=learner.batch_hash(max(0, learner.step-1)), **(dict(run=learner.args['run']) if 'run' in learner.args else {}))
     with atomic(path) as f: write_tensors(tensors, f, meta)
 
 # %% ../nbs/15_train.ipynb #1afead63
@@ -74,13 +74,21 @@ def _jumps(learner, then):
             yield f'{k} of {name!r} from {anneal(last, *pair):.3g} to {anneal(here, *pair):.3g}'
 
 # %% ../nbs/15_train.ipynb #580e010e
+_OTHER_DATA = (
+    'A loader whose random generator has moved on gives other batches, as does one that draws from NumPy or `random`: '
+    'make it anew, with the same seed.')
+
 def _check_arguments(learner, then, path):
     "Compare the arguments of a run with those of its checkpoint; only `_MAY_CHANGE` may differ"
     def fixed(args): return {k:v for k,v in args.items() if k in then and k in learner.args and k not in _MAY_CHANGE}
     if changed := list(_differences(fixed(then), fixed(learner.args))):
+        more = f' {_OTHER_DATA}' if any(c.startswith('first_batch') for c in changed) else ''
+        if any(re.search(r'\[[0-9a-f]{8}\]', c) for c in changed):
+            more += (' The hash behind the name of a function of your own is of its code and of all values that it '
+                'uses, also of lists and counters that it changes.')
         raise ValueError(
             f"the run in {path} was made with other arguments: {'; '.join(changed)}. Give the same ones, or start a "
-            f"new run from what this one has learnt: `fit(load({str(path)!r}), ...)` with another `path`")
+            f"new run from what this one has learnt: `fit(load({str(path)!r}), ...)` with another `path`.{more}")
     if learner.steps<learner.step:
         raise ValueError(
             f"the run in {path} has done {learner.step} steps; `steps` is the number in all, so give at least "
@@ -134,6 +142,10 @@ def load_checkpoint(
     def part(name): return {k[len(name)+1:]:v.clone() for k,v in saved.tensors.items() if k.startswith(name+'/')}
     learner.step = saved.step
     _check_arguments(learner, then, folder)
+    if saved.batch and saved.batch!=learner.batch_hash(max(0, saved.step-1)):
+        raise ValueError(
+            f"the run in {folder} read other data: batch {max(0, saved.step-1)}, the last before its checkpoint, was "
+            f"another one. {_OTHER_DATA}")
     if 'run' in then:
         read_description(folder)  # the error if it is missing
         check_run(folder, then['run'])
@@ -316,7 +328,7 @@ def fit(
     if (run/'components.safetensors').exists():
         raise ValueError(f"{run.path} holds a saved decomposition; give the run another `path`")
     warmth = dict(warm=warm, warm_lr=_or(warm_lr, 1e-3, 1e-2, dm), warm_decay=_or(warm_decay, 0., .1, dm))
-    learner.args |= (warmth if warm else dict(warm=0)) | dict(first_batch=learner.first_batch())
+    learner.args |= (warmth if warm else dict(warm=0)) | dict(first_batch=learner.batch_hash(0))
     dm.report = {}  # an earlier report is about an earlier state
     monitored = progress and _in_notebook()
     if monitored: _show_monitors(callbacks)
