@@ -191,7 +191,9 @@ def count(
     if groups: of['groups'] = [[str(k) for k in g] for g in groups]
     args:dict[str,Any] = dict(C=C, vocab=vocab, threshold=threshold, examples=examples, window=window, seed=seed, of=of)
     share = dict(rank=rank, world=world)
-    def make(): return _resumed(path, args, share, n, device, feed, dm.target) if path.exists() else Stats(**args, device=device)
+    def make():
+        if path.exists(): return _resumed(path, args, share, n, device, feed, dm.target)
+        return Stats(**args, device=device)
     stats = _allocated(make, C, vocab, examples, window, device)
     scale = torch.ones(len(groups), device=dm.device) if groups else torch.cat([*norms_of(dm, C).values()])
     own = range(rank, n, world)

@@ -289,7 +289,8 @@ def _inside(x)->Iterable:
     name = f"{getattr(f, '__module__', '')}.{getattr(f, '__qualname__', type(f).__qualname__)}"
     if name.split('.')[0] in _KNOWN: return [name]
     if isinstance(f, FunctionType): return f.__code__,f.__defaults__,f.__kwdefaults__,*_around(f).values()
-    if isinstance(f, nn.Module): return [name, type(f).forward, f.state_dict(), {k:v for k,v in vars(f).items() if k[0]!='_'}]
+    if isinstance(f, nn.Module):
+        return [name, type(f).forward, f.state_dict(), {k:v for k,v in vars(f).items() if k[0]!='_'}]
     if isinstance(f, type): return [name, {k:v for k,v in vars(f).items() if k[:2]!='__' or k=='__call__'}]
     return [name, type(f), getattr(f, '__dict__', {})]
 

@@ -43,7 +43,8 @@ def save_checkpoint(
     tensors |= {f'rng/{k}':v for k,v in rng_state().items()}
     tensors |= {f'loss/{name}/{k}':torch.as_tensor(v) for name,state in states.items() for k,v in state.items()}
     meta = dict(schema_version='1', step=str(learner.step), args=as_json(learner.args),
-        history=history_about(Path(path).parent), batch=learner.batch_hash(max(0, learner.step-1)), **(dict(run=learner.args['run']) if 'run' in learner.args else {}))
+        history=history_about(Path(path).parent), batch=learner.batch_hash(max(0, learner.step-1)))
+    if 'run' in learner.args: meta['run'] = learner.args['run']
     with atomic(path) as f: write_tensors(tensors, f, meta)
 
 # %% ../nbs/15_train.ipynb #1afead63
