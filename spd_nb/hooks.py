@@ -6,7 +6,7 @@
 __all__ = ['undivided', 'open_blocks', 'open_sites', 'Block', 'hooked', 'without_hooks', 'cached']
 
 # %% ../nbs/00c_hooks.ipynb #cb94162a
-import contextlib, signal, threading
+import contextlib, signal, sys, threading
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from functools import partial
@@ -127,6 +127,16 @@ class _Hook:
     # a copy of the model would take along what the hook refers to
     def __deepcopy__(self, memo): return _inert
 
+def _outside_compiler(f):
+    """A function that `torch.compile`, once it is in use, neither reads nor forgets: it asks for hooks each time that a
+    compiled model runs"""
+    dynamo = sys.modules.get('torch._dynamo')
+    if dynamo is None: return f
+    if dynamo.config.skip_nnmodule_hook_guards:
+        dynamo.config.skip_nnmodule_hook_guards = False
+        dynamo.reset()  # what is compiled already does not ask
+    return dynamo.disable(f)
+
 # %% ../nbs/00c_hooks.ipynb #7c4ca8b9
 def _on_site(f, m, args, kw, out): return f(next(iter((*args, *kw.values()))), out)
 # a result would replace the input or output of the model
@@ -168,7 +178,8 @@ class Block:
         _delayed.deliver()
 
     def _register(self):
-        def on(m, register, f, **how): self._handles.append(getattr(m, register)(_Hook(self, f), **how))
+        def on(m, register, f, **how):
+            self._handles.append(getattr(m, register)(_Hook(self, _outside_compiler(f)), **how))
         m,first,last = self.model,self._first,self._last
         if first is not None: on(m, 'register_forward_pre_hook', partial(_on_first, first), with_kwargs=True)
         if last is not None: on(m, 'register_forward_hook', partial(_on_last, last))

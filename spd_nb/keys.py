@@ -129,6 +129,8 @@ def match_sites(
 )->dict:                             # Site to its pattern's value (to `None` without values), in the model's own order
     "The sites that dotted paths and globs pick; every pattern must pick something"
     if isinstance(patterns, str): patterns = [patterns]
+    if isinstance(patterns, Tensor) or not isinstance(patterns, Iterable):
+        raise TypeError(f"sites are given by names or patterns, such as `'*'`; got {type(patterns).__name__}")
     if not isinstance(patterns, dict): patterns = dict.fromkeys(patterns)
     if not patterns:
         raise ValueError(f"no pattern given; `'*'` picks every site of {type(model).__name__}")

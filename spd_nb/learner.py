@@ -165,7 +165,7 @@ class Learner(_RunState):
             recompute=recompute, compile=compile)
         self.args:dict = json.loads(as_json(args, default=stable_repr))  # as it is saved, so that it compares
         if compile:
-            # not the target: a compiled module would not notice that `masked` changes its hooks
+            # not the target: it would be compiled again each time that `masked` changes its hooks
             for m in (dm.ci_fn, *dm.components.values()): m.compile()
         self.feed = Feed(batches, seed)
         self.opt = AdamW(dm.trainable_parameters(), lr=lr, weight_decay=weight_decay, fused=True)

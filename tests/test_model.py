@@ -1,6 +1,6 @@
 """Decomposed models and saves under odd input: layouts of single positions, compiled targets, mixed precision,
 damaged and moved folders"""
-import re, shutil, warnings
+import re, shutil, threading, warnings
 from collections import OrderedDict
 from contextlib import chdir
 from functools import partial
@@ -162,6 +162,23 @@ def test_a_target_compiled_later_is_refused(plain):
     with pytest.raises(LookupError, match="'0' lies in a compiled Sequential"):
         with dm.masked({'0':Mask(torch.zeros(5))}): pass
     with pytest.raises(LookupError, match="'0' lies in a compiled Sequential"): dm.clean(torch.rand(2, 3))
+
+@pytest.mark.filterwarnings('ignore:The .grad attribute')  # the compiler looks there itself
+def test_a_compiled_copy_of_a_target_sees_masks_where_they_hold(plain):
+    x = torch.rand(2, 3)
+    dm = decompose(plain, '*', C=5, batch=x)
+    compiled,before = torch.compile(plain, backend='eager'),plain(x)
+    torch.testing.assert_close(compiled(x), before)
+    for n in range(3):
+        with dm.masked({'0':Mask(torch.full((5,), float(n)))}):
+            here,there = [compiled(x)],[]
+            t = threading.Thread(target=lambda: there.append(compiled(x)))
+            t.start()
+            t.join()
+            torch.testing.assert_close(here[0], plain(x))
+            assert not torch.allclose(here[0], before)
+            torch.testing.assert_close(there[0], before)
+        torch.testing.assert_close(compiled(x), before)
 
 def test_a_compiled_site_is_refused(plain):
     plain[2].compile(backend='eager')
