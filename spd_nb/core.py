@@ -220,7 +220,10 @@ _ADVICE = {
     'give a path where you may write':(errno.EACCES, errno.EPERM, errno.EROFS),
     'too many files are open in this process; close some, or raise `ulimit -n`':(errno.EMFILE, errno.ENFILE),
     'it is the root of a disk, which nothing can replace; give a folder in it':(errno.EBUSY, errno.EXDEV),
-    'give a shorter name':(errno.ENAMETOOLONG,)}
+    'give a shorter name':(errno.ENAMETOOLONG,),
+    'something else has its name, or that of a folder it lies in; give another path':(
+        errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
+    'its folder is gone; was it renamed or removed?':(errno.ENOENT,)}
 
 def _error_number(e):
     "The number of a system error, also in the text of a library that writes files itself"

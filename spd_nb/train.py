@@ -9,13 +9,14 @@ __all__ = ['save_checkpoint', 'load_checkpoint', 'fit']
 import inspect, re, signal, sys, warnings
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager
+from functools import partial
 from math import isfinite
 from pathlib import Path
 from typing import NamedTuple
 from uuid import uuid4
 import torch
 from .compute import out_of_memory, stoppable, with_gradients
-from .core import Run, as_json, atomic, claimed, path_of, restore_rng, rng_state, seeded
+from .core import Run, as_json, atomic, claimed, path_of, restore_rng, rng_state, seeded, writing
 from .learner import COLUMNS, Learner, MEMORY_ADVICE, initial_losses, refuse_below, warm_up
 from .lms import is_lm
 from .losses import anneal, cosine
@@ -279,6 +280,10 @@ def _train(learner, run, callbacks, bar, due):
         bar.update()
 
 # %% ../nbs/15_train.ipynb #661417f5
+def _touch(lock, learner):
+    "Show others that the run goes on"
+    with writing(lock): lock.touch()
+
 def _or(given, of_lms, of_others, dm): return given if given is not None else of_lms if is_lm(dm.target) else of_others
 
 @with_gradients
@@ -346,7 +351,7 @@ def fit(
                 warnings.warn(f"there is no {checkpoint}, so this run begins anew", stacklevel=3)
             _begin(learner, run, warmth)
         bar = tqdm(total=steps, initial=learner.step, disable=not progress or monitored, unit='step', mininterval=.5)
-        with bar: _train(learner, run, [*callbacks, lambda _: lock.touch()], bar,
+        with bar: _train(learner, run, [*callbacks, partial(_touch, lock)], bar,
             _Due(every, save_every, evaluate, evaluate_every))
     if _in_notebook():
         from spd_nb.widgets import forget_on_rerun
