@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.optim.adam import adam
 from .compute import full_precision, with_gradients
+from .dist import batch_sum, gathered_rows, is_part, own_rows, whole_shape, world
 from .masks import Mask, sourced_masks
 
 # %% ../nbs/12a_adversary.ipynb #8a2af035
@@ -49,9 +50,21 @@ def repeated(
     return partial(_repeated, n=n)
 
 # %% ../nbs/12a_adversary.ipynb #ebf6029e
-def _started(start, site, shape, like):
+def _has_rows(scope, g):
+    "Does each row of a batch have sources of its own, so that a process keeps those of its rows?"
+    whole = whole_shape(g.shape[:-1])
+    return is_part(g) and scope(whole)[:1]==whole[:1]
+
+def _shape_of(scope, g):
+    "The shape of the sources for importances of a site, in this process"
+    whole = tuple(scope(whole_shape(g.shape[:-1])))
+    return (*((len(g),*whole[1:]) if _has_rows(scope, g) else whole), g.shape[-1]+1)
+
+def _started(start, site, scope, like):
     "Sources of a site to start from; `ValueError` for those that are not in [0,1]"
+    shape = (*scope(whole_shape(like.shape[:-1])), like.shape[-1]+1)
     r = start(*shape, device=like.device, dtype=full_precision(like).dtype)
+    if _has_rows(scope, like): r = own_rows(r).clone()
     if start in (torch.rand, torch.zeros, torch.ones): return r  # to look at them would wait for a GPU
     if not ((r>=0)&(r<=1)).all():
         raise ValueError(
@@ -67,7 +80,7 @@ def sources_like(
     start:Callable=torch.rand,
 )->dict[str,Float[Tensor, "*_batch _C_and_delta"]]: # Site to sources in [0,1], in `full_precision`
     "Sources for an adversary to start from"
-    return {s:_started(start, s, (*scope(g.shape[:-1]), g.shape[-1]+1), g) for s,g in ci.items()}
+    return {s:_started(start, s, scope, g) for s,g in ci.items()}
 
 # %% ../nbs/12a_adversary.ipynb #eae8de8f
 def source_gradients(
@@ -80,13 +93,15 @@ def source_gradients(
         return dict(zip(sources, torch.autograd.grad(loss, list(sources.values()), materialize_grads=True)))
 
 # %% ../nbs/12a_adversary.ipynb #4877d7c3
-def _climb(loss, ci, sources, lr):
+def _climb(loss, ci, scope, start, lr):
     "Sources before and after each step of projected gradient ascent, without end"
+    sources = sources_like(ci, scope, start)
     while True:
         yield sources
         leaves = {s:r.requires_grad_() for s,r in sources.items()}
         with torch.enable_grad(): up = loss(sourced_masks(ci, leaves))
         grads = source_gradients(up, leaves)
+        grads = {s:u if _has_rows(scope, ci[s]) else batch_sum(u) for s,u in grads.items()}
         sources = {s:(r.detach()+lr*grads[s].sign()).clamp(0,1) for s,r in leaves.items()}
 
 def _check_climb(steps, lr):
@@ -106,7 +121,7 @@ def worst_sources(
     "The sources that raise a loss most, as projected gradient ascent finds them (VPD)"
     _check_climb(steps, lr)
     ci = {s:g.detach() for s,g in ci.items()}
-    return next(islice(_climb(loss, ci, sources_like(ci, scope, start), lr), steps, None))
+    return next(islice(_climb(loss, ci, scope, start, lr), steps, None))
 
 @with_gradients
 def ascents(
@@ -120,7 +135,7 @@ def ascents(
     "Projected gradient ascent on the sources of masks, step by step"
     _check_climb(0, lr)
     ci = {s:g.detach() for s,g in ci.items()}
-    for sources in _climb(loss, ci, sources_like(ci, scope, start), lr):
+    for sources in _climb(loss, ci, scope, start, lr):
         yield sourced_masks(ci, {s:r.detach() for s,r in sources.items()})
 
 # %% ../nbs/12a_adversary.ipynb #1c933fc3
@@ -169,8 +184,11 @@ class PersistentPGD:
     ):
         _check_climb(steps, lr)
         self.steps,self.lr,self.betas,self.scope,self.schedule,self.start = steps,lr,betas,scope,schedule,start
+        self._loaded = False  # are the sources those of a checkpoint, and of the whole batch?
         self.progress = 0.  # fraction of the run that is done; set in every training step
         self.sources,self.m,self.v,self.t = {},{},{},0  # site to sources and their moments, made by the first `masks`
+        # where processes share a batch: does this one keep the sources of its rows only?
+        self._own:dict[str,bool] = {}
 
     def __repr__(self):
         more = dict(scope=self.scope, schedule=self.schedule, start=self.start)
@@ -181,11 +199,13 @@ class PersistentPGD:
         ci:dict[str,Float[Tensor, "*batch _C"]], # Site to lower causal importances
     )->dict[str,Mask]:                           # Site to mask, differentiable in `ci` and in the sources
         "Masks from these importances and the sources, which the first call draws"
+        if self._loaded: self._take_own(ci)
         if not self.sources:
             self.sources = sources_like(ci, self.scope, self.start)
             self.m,self.v = ({s:torch.zeros_like(r) for s,r in self.sources.items()} for _ in range(2))
         _check_shapes({s:tuple(r.shape) for s,r in self.sources.items()},
-            {s:(*self.scope(g.shape[:-1]), g.shape[-1]+1) for s,g in ci.items()})
+            {s:_shape_of(self.scope, g) for s,g in ci.items()})
+        self._own = {s:_has_rows(self.scope, g) for s,g in ci.items() if is_part(g)}
         for r in self.sources.values(): r.requires_grad_()
         return sourced_masks(ci, self.sources)
 
@@ -195,6 +215,8 @@ class PersistentPGD:
     ):
         "Raise the loss by one step, and clamp the sources to [0,1]"
         lr = self.lr*(1. if self.schedule is None else self.schedule(self.progress))
+        if self._own:  # the loss is the mean over processes
+            grads = {s:(u if self._own[s] else batch_sum(u))/world() for s,u in grads.items()}
         at = {s:self.sources[s].detach() for s in grads}
         if self.betas is None: at = {s:r+lr*grads[s].sign() for s,r in at.items()}
         else: self._adam(at, grads, lr, *self.betas)
@@ -211,6 +233,7 @@ class PersistentPGD:
     def state_dict(self)->dict: # Tensors by name, for a checkpoint
         "Sources, moments and number of steps"
         kept = dict(sources=self.sources, m=self.m, v=self.v)
+        kept = {k:{s:gathered_rows(t) if self._own.get(s) else t for s,t in d.items()} for k,d in kept.items()}
         return {f'{k}/{s}':t.detach().clone() for k,d in kept.items() for s,t in d.items()}|{'t':torch.tensor(self.t)}
 
     def load_state_dict(self,
@@ -221,3 +244,11 @@ class PersistentPGD:
         for k,t in state.items():
             kind,_,site = k.partition('/')
             if site: getattr(self, kind)[site] = t.clone()
+        self._loaded = True
+
+    def _take_own(self, ci):
+        "Keep the part of a checkpoint's sources that belongs to this process"
+        for s in [s for s,g in ci.items() if _has_rows(self.scope, g)]:
+            for d in (self.sources, self.m, self.v):
+                if len(d[s])==whole_shape(ci[s].shape)[0]: d[s] = own_rows(d[s]).clone()
+        self._loaded = False

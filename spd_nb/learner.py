@@ -17,10 +17,12 @@ if TYPE_CHECKING: import pandas as pd
 from .batches import Feed, data_hash, unpacked
 from .compute import AdamW, unrounded
 from .core import as_json
+from .dist import average_gradients, averaged, one_batch, rank, world
 from .display import html_table, visible
 from .losses import faithfulness
 from .measures import l0
 from .model import Decomposed
+from .sites import of_rows, rows_of
 from .objectives import (
     Adversarial, Losses, Step, callable_name, loss_arguments, preset, smooth_sparse, sparse, stable_repr)
 from .topk import refuse_weights
@@ -78,6 +80,25 @@ def _check_losses(losses, dm):
             "give each its own")
 
 # %% ../nbs/14b_learner.ipynb #3d9b9ced
+def _own_part(x, weight):
+    "The rows of a batch that are this process's"
+    n,k = rows_of(x),world()
+    if k==1: return x,weight
+    if n%k:
+        raise ValueError(
+            f"{n} rows do not divide among {k} processes; give batches of a multiple of {k} rows (`drop_last=True` in "
+            "a `DataLoader` leaves out a shorter last one)")
+    own = slice(rank()*n//k, (rank()+1)*n//k)
+    return of_rows(lambda v: v[own], x),weight if weight is None else weight[own]
+
+def _check_rows(dm, ci, n):
+    "Refuse sites of which it cannot be told which of their positions are this process's"
+    for s,g in ci.items():
+        if len(g)!=n or n==1 and dm.seats and dm.seats[s].layout is None:
+            raise ValueError(
+                f"{s!r} has positions of its own, {tuple(g.shape[:-1])} for {n} rows, so several processes cannot "
+                "share a batch; train in one, or leave that site out")
+
 def _counted(g, weight):
     "Importances at the positions that count"
     return g if weight is None else g.flatten(0, -2)[weight.flatten()>0]
@@ -99,7 +120,8 @@ class _RunState:
         ci = observed.ci.lower
         weights = {s:observed.weights(g, s) for s,g in ci.items()}
         self.ci = {s:_counted(g.detach(), weights[s]) for s,g in ci.items()}
-        self.l0 = {s:l0({s:g}, weight=weights[s])[s] for s,g in ci.items()}
+        with one_batch(observed.rows): found = {s:l0({s:g}, weight=weights[s])[s] for s,g in ci.items()}
+        self.l0 = averaged({s:torch.tensor(n) for s,n in found.items()}) if world()>1 else found
         return self.l0
 
     def stop(self)->None: # Also from another thread
@@ -171,8 +193,8 @@ class Learner(_RunState):
         self.opt = AdamW(dm.trainable_parameters(), lr=lr, weight_decay=weight_decay, fused=True)
 
     def batch(self)->tuple[Any,Tensor|None]: # The target's input, and how often each position counts, if not once
-        "The next step's batch, on the model's device, checked"
-        try: return unpacked(self.feed[self.step], self.dm.target, self.dm.device)
+        "The next step's batch, on the model's device, checked; each of several processes has its rows of it"
+        try: return _own_part(*unpacked(self.feed[self.step], self.dm.target, self.dm.device))
         except (TypeError, ValueError) as e: raise type(e)(f"batch {self.step}: {e}") from e
 
     def batch_hash(self,
@@ -194,20 +216,24 @@ class Learner(_RunState):
         except (RuntimeError, IndexError) as e:
             raise ValueError(
                 f"{type(self.dm.target).__name__} cannot run batch {self.step} of shape {_shape(x)}: {e}") from e
-        return Step(self.dm, run, x, weight, clean, run.ci(clean=clean), self.step/max(1, self.steps-1), self.recompute)
+        with one_batch(rows_of(x)): ci = run.ci(clean=clean)
+        if world()>1: _check_rows(self.dm, ci.lower, rows_of(x))
+        return Step(self.dm, run, x, weight, clean, ci, self.step/max(1, self.steps-1), self.recompute)
 
     def train_step(self)->tuple[dict[str,Tensor],Step]: # Losses without coefficients and their `total`; their argument
         "Take one optimiser step"
         with torch.autocast(self.dm.device.type, self.autocast, enabled=self.autocast is not None):
             observed = self.observe()
-            values = {name:loss(observed) for name,(_,loss) in self.losses.items()}
+            with one_batch(observed.rows): values = {name:loss(observed) for name,(_,loss) in self.losses.items()}
         total = sum(coef*values[name] for name,(coef,_) in self.losses.items() if coef)
         if not isinstance(total, Tensor):
             raise ValueError("no loss has a coefficient other than 0, so there is nothing to learn")
         self.opt.zero_grad()
-        total.backward()
-        for coef,loss in self.losses.values():
-            if hasattr(loss, 'after_backward'): loss.after_backward(coef)
+        with one_batch(observed.rows):
+            total.backward()
+            for coef,loss in self.losses.values():
+                if hasattr(loss, 'after_backward'): loss.after_backward(coef)
+        average_gradients(self.dm.trainable_parameters())
         if self.clip: nn.utils.clip_grad_norm_(self.dm.components.parameters(), self.clip)
         self.opt.param_groups[0]['lr'] = self.lr*self.schedule(observed.t)
         self.opt.step()

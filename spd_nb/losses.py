@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 from .compute import full_precision
+from .dist import batch_mean, count_for_mean, whole_shape, world
 from .measures import position_mean
 
 # %% ../nbs/13_losses.ipynb #e6759c69
@@ -30,10 +31,20 @@ def _usage(ci, p, eps, weight):
     ci = full_precision(ci).clamp(min=0)  # in float16 `eps` would be 0
     return position_mean(ci if p==1 else (ci+eps).pow(p), weight)
 
+def _positions(ci, weight):
+    "How many positions of the whole batch count"
+    if weight is None: return math.prod(whole_shape(ci.shape[:-1]))
+    return world()*count_for_mean(full_precision(weight).sum())
+
 def _bits(f, n_ref, ci, weight):
     "The bits of how often each component is needed, `log2(1+uses)`, for the share `f` of `n_ref` positions"
-    if n_ref is None: n_ref = ci[...,0].numel() if weight is None else full_precision(weight).sum()
+    if n_ref is None: n_ref = _positions(ci, weight)
     return torch.log2(1+n_ref*f)
+
+def _with_frequency(f, beta, n_ref, ci, weight):
+    "A share of positions, and `beta` times its frequency term, which depends on the share in the whole batch"
+    f = batch_mean(f)
+    return f*(1+beta*_bits(f, n_ref, ci, weight))
 
 # %% ../nbs/13_losses.ipynb #8923518c
 def importance_minimality(
@@ -47,7 +58,7 @@ def importance_minimality(
 )->Float[Tensor, ""]: # Cost per position, in components (at `p=1`, the mean L0 of 0/1 importances)
     "Mean over positions, then sum over components, of `ci**p` (SPD), plus `beta` times its frequency term (VPD)"
     f = _usage(ci, p, eps, weight)
-    return (f*(1+beta*_bits(f, n_ref, ci, weight)) if beta else f).sum()
+    return _with_frequency(f, beta, n_ref, ci, weight).sum() if beta else f.sum()
 
 # %% ../nbs/13_losses.ipynb #b58d26b7
 def frequency_minimality(
@@ -61,7 +72,7 @@ def frequency_minimality(
 
     Components that are used often cost more per use
     """
-    f = _usage(ci, p, eps, weight)
+    f = batch_mean(_usage(ci, p, eps, weight))
     return (f*_bits(f, n_ref, ci, weight)).sum()
 
 # %% ../nbs/13_losses.ipynb #25dd49a9
@@ -95,7 +106,7 @@ def smooth_l0(
     if gamma<=0: raise ValueError(f"`gamma` must be positive, got {gamma}")
     sq = full_precision(ci).clamp(min=0).square()
     f = position_mean(sq/(sq+gamma**2), weight)
-    return (f*(1+beta*_bits(f, n_ref, ci, weight)) if beta else f).sum()
+    return _with_frequency(f, beta, n_ref, ci, weight).sum() if beta else f.sum()
 
 # %% ../nbs/13_losses.ipynb #724fe27c
 def anneal(

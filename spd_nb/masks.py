@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from .dist import drawn, is_part, own_rows, whole_shape
 from .keys import SiteError
 
 # %% ../nbs/12_masks.ipynb #ccd95758
@@ -47,12 +48,14 @@ def constant_masks(
 # %% ../nbs/12_masks.ipynb #8dd551a1
 def _over_batch(site, r, g):
     "Sources repeated over the rows of a batch; `ValueError` if these are no multiple of theirs"
-    if r.ndim!=g.ndim or g.ndim<2 or min(len(r), len(g))<2 or len(r)==len(g): return r
-    if len(g)%len(r):
+    if r.ndim!=g.ndim or g.ndim<2 or len(r)<2 or len(r)==len(g) or len(g)<2 and not is_part(g): return r
+    rows = whole_shape(g.shape)[0]
+    if rows%len(r):
         raise ValueError(
-            f"the {len(g)} rows of {site!r} do not divide by the {len(r)} rows of its sources; give a batch of "
+            f"the {rows} rows of {site!r} do not divide by the {len(r)} rows of its sources; give a batch of "
             f"{len(r)} rows or a multiple, or other rows of sources")
-    return r.repeat(len(g)//len(r), *[1]*(r.ndim-1))
+    if not is_part(g): return r.repeat(rows//len(r), *[1]*(r.ndim-1))
+    return r[own_rows(torch.arange(rows, device=r.device)%len(r))]
 
 def sourced_masks(
     ci:dict[str,Float[Tensor, "*batch _C"]],                  # Site to lower causal importances
@@ -85,10 +88,11 @@ def stochastic_masks(
     delta:bool=True,                         # Keep a random part of the delta too?
 )->dict[str,Mask]:                           # Site to mask
     "Random masks between the importances and 1, drawn independently for each position and component (SPD)"
-    def drawn(g):
+    def mask(g):
         g_off = 1-g
-        return Mask(torch.addcmul(g, g_off, source(g_off.detach())), source(g.detach()[...,0]) if delta else None)
-    return {s:drawn(g) for s,g in ci.items()}
+        r = drawn(source, g_off.detach())
+        return Mask(torch.addcmul(g, g_off, r), drawn(source, g.detach()[...,0]) if delta else None)
+    return {s:mask(g) for s,g in ci.items()}
 
 # %% ../nbs/12_masks.ipynb #2ecc1cd4
 def random_masks(
@@ -96,7 +100,7 @@ def random_masks(
     source:Callable=torch.rand_like,         # `torch.rand_like` or `binomial`
 )->dict[str,Mask]:                           # Site to mask
     "Random masks that ignore the importances, without the delta"
-    return {s:Mask(source(g.detach())) for s,g in ci.items()}
+    return {s:Mask(drawn(source, g.detach())) for s,g in ci.items()}
 
 # %% ../nbs/12_masks.ipynb #566e1814
 # Site to the positions where components replace the target; `None` is everywhere, a site left out uses the target
@@ -129,16 +133,18 @@ def subset(
     Sites with positions of their own, such as a pooler, draw for themselves with the same probabilities
     """
     n,device = len(masks),next(iter(masks.values())).mask.device
-    def drawn(shape):
-        rank = torch.rand(n, *shape, device=device).argsort(0).argsort(0)
-        return rank<torch.randint(1, n+1, shape, device=device)
+    def on_sites(shape):
+        whole = whole_shape(shape)
+        score,number = torch.rand(n, *whole, device=device),torch.randint(1, n+1, whole, device=device)
+        if whole!=shape: score,number = own_rows(score, 1),own_rows(number)
+        return score.argsort(0).argsort(0)<number
     shapes = {s:tuple(m.mask.shape[:-1]) for s,m in masks.items()}
-    on = {shape:drawn(shape) for shape in dict.fromkeys(shapes.values())}
+    on = {shape:on_sites(shape) for shape in dict.fromkeys(shapes.values())}
     return {s:on[shape][i] for i,(s,shape) in enumerate(shapes.items())}
 
 # %% ../nbs/12_masks.ipynb #70377122
 def _with_chance(masks, p):
-    return {s:torch.rand(m.mask.shape[:-1], device=m.mask.device)<p for s,m in masks.items()}
+    return {s:drawn(torch.rand_like, torch.empty(m.mask.shape[:-1], device=m.mask.device))<p for s,m in masks.items()}
 
 def with_chance(
     p:float, # Probability that a site has components at a position, in (0,1]

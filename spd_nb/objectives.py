@@ -21,9 +21,11 @@ from .sigmoids import CI
 from .lms import is_lm
 from .adversary import PersistentPGD, shared, source_gradients, worst_sources
 from .compute import full_precision
+from .dist import count_for_mean, drawn
 from .hooks import without_hooks
 from .keys import get_site
 from .losses import anneal, faithfulness, importance_minimality, simplicity, smooth_l0, warmed
+from .sites import rows_of
 from .masks import ci_masks, constant_masks, everywhere, sourced_masks, stochastic_masks, subset
 from .measures import kl, mse, position_mean, weight_for
 from .model import Clean, Decomposed, chosen_sites
@@ -51,6 +53,11 @@ class Step(NamedTuple):
                 f"this batch is padded, and {site!r} has positions of its own, {seat.shape} for two rows, which its "
                 "mask says nothing of; give rows of one length, or leave that site out")
         return weight_for(self.weight, x.shape[:-1])
+
+    @property
+    def rows(self)->int:
+        "How many rows the batch has, in this process"
+        return rows_of(self.x)
 
     @property
     def positions(self)->float:
@@ -134,7 +141,7 @@ def ci_masked(
 def _noisy_importances(step, noise):
     "Lower importances with noise before the sigmoid"
     if not noise: return step.ci.lower
-    return {s:step.dm.lower((1+noise)*a-noise*torch.rand_like(a)) for s,a in step.ci.pre.items()}
+    return {s:step.dm.lower((1+noise)*a-noise*drawn(torch.rand_like, a)) for s,a in step.ci.pre.items()}
 
 def stochastic(
     step:Step,                       # With its lower importances
@@ -203,7 +210,7 @@ def _mean_square(step, now, then):
     def total(s):
         square = (full_precision(now[s])-full_precision(then[s])).square()
         weight = step.weights(then[s], s)
-        n = square[...,0].numel() if weight is None else weight.sum()
+        n = square[...,0].numel() if weight is None else count_for_mean(weight.sum())
         return position_mean(square, weight).sum()*n,n*square.shape[-1]
     sums,numbers = zip(*map(total, now))
     return reduce(add, sums)/reduce(add, numbers)

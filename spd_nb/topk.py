@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from .components import SiteDict
 from .compute import full_precision
+from .dist import all_rows, is_part, own_rows
 from .hooks import without_hooks
 from .keys import get_site
 
@@ -114,7 +115,9 @@ class TopK(nn.Module):
         x,  # A batch
     )->Float[Tensor, "B n"]:
         "Which components each row needs: 0 or 1"
-        return batch_top_k(attributions(dm, x, self.n, self.of_components), self.k)
+        a = attributions(dm, x, self.n, self.of_components)
+        on = batch_top_k(all_rows(a), self.k)  # the largest of the whole batch, wherever its rows are
+        return own_rows(on) if is_part(a) else on
 
     def of_run(self, dm, clean)->dict[str,Tensor]: # Site to `B C`
         "Importances on the batch of a run, for every piece of a component alike"

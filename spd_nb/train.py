@@ -6,10 +6,11 @@
 __all__ = ['save_checkpoint', 'load_checkpoint', 'fit']
 
 # %% ../nbs/15_train.ipynb #3abfb19c
-import inspect, re, signal, sys, warnings
+import hashlib, inspect, re, signal, socket, sys, warnings
 from collections.abc import Callable, Iterable
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
+from importlib.resources import files
 from math import isfinite
 from pathlib import Path
 from typing import NamedTuple
@@ -17,12 +18,15 @@ from uuid import uuid4
 import torch
 from .compute import out_of_memory, stoppable, with_gradients
 from .core import Run, as_json, atomic, claimed, path_of, restore_rng, rng_state, seeded, writing
+from .dist import (
+    agree, any_of, averaged, broadcast_tensors, from_first, gathered, join, rank)
 from .learner import COLUMNS, Learner, MEMORY_ADVICE, initial_losses, refuse_below, warm_up
 from .lms import is_lm
 from .losses import anneal, cosine
 from .model import Decomposed, described_otherwise, write_description
 from .objectives import smooth_sparse, sparse
 from .integrity import held_files, write_tensors
+from .targets import fingerprint
 from .storage import check_run, history_about, read_checkpoint, read_description, tensors_of
 
 # %% ../nbs/15_train.ipynb #70725838
@@ -43,8 +47,11 @@ def save_checkpoint(
     tensors |= {f'opt/{i}/{k}':v for i,s in opt.items() for k,v in s.items()}
     tensors |= {f'rng/{k}':v for k,v in rng_state().items()}
     tensors |= {f'loss/{name}/{k}':torch.as_tensor(v) for name,state in states.items() for k,v in state.items()}
+    last = learner.batch_hash(max(0, learner.step-1))
+    agree(f'batch {max(0, learner.step-1)}', last)
+    if rank(): return  # the first process writes for all
     meta = dict(schema_version='1', step=str(learner.step), args=as_json(learner.args),
-        history=history_about(Path(path).parent), batch=learner.batch_hash(max(0, learner.step-1)))
+        history=history_about(Path(path).parent), batch=last)
     if 'run' in learner.args: meta['run'] = learner.args['run']
     with atomic(path) as f: write_tensors(tensors, f, meta)
 
@@ -207,22 +214,24 @@ def _record(learner, run):
 def _begin(learner, run, warmth):
     "Write what a new run knows before its first step, and warm up"
     tensors_of(learner.dm.ci_fn)  # what cannot be saved says so before the training
-    learner.args['run'] = uuid4().hex  # by which its files know each other
-    _record(learner, run)
-    write_description(learner.dm, run.path, run.path, run=learner.args['run'])
-    run.rewind(0)
+    learner.args['run'] = from_first(uuid4().hex)  # by which its files know each other
+    if rank()==0:
+        _record(learner, run)
+        write_description(learner.dm, run.path, run.path, run=learner.args['run'])
+        run.rewind(0)
     if warmth['warm']: warm_up(learner.dm, *warmth.values())
 
 def _resume(learner, run):
     "Cut the history to the checkpoint, and record if the run becomes longer"
-    run.rewind(learner.step)
-    learner.history = run.history
-    if 'extended' in learner.args: _record(learner, run)
+    if rank()==0:
+        run.rewind(learner.step)
+        if 'extended' in learner.args: _record(learner, run)
+    learner.history = from_first(run.history)
 
 # %% ../nbs/15_train.ipynb #4aac6dc0
 def _history_row(learner, run, values, observed):
     "A row of the history; refused if a loss is not finite"
-    row = dict(step=learner.step-1, **{k:v.item() for k,v in values.items()})
+    row = dict(step=learner.step-1, **averaged(values))
     if not all(map(isfinite, row.values())):
         raise RuntimeError(
             f"a loss is not finite at step {row['step']}: {row}; try a lower `lr` or a `clip`. {_way_out(run)}")
@@ -241,7 +250,7 @@ class _Due(NamedTuple):
         measure = self.evaluate is not None and (at%self.evaluate_every==0 or done)
         if not (measure or at%self.every==0 or done): return None
         row = _history_row(learner, run, values, observed)
-        return row|_measured(learner, self.evaluate) if measure else row
+        return from_first(row|_measured(learner, self.evaluate) if measure and rank()==0 else row)
 
 def _measured(learner, evaluate):
     "What a function measures of the model; random numbers of the run go on as if it had not been called"
@@ -262,7 +271,8 @@ def _refuse_broken(learner, run):
 
 def _train(learner, run, callbacks, bar, due):
     "Take steps until the end or a stop, with rows of the history and checkpoints"
-    while learner.step<learner.steps and not learner.stop_signals:
+    stopping = any_of(bool(learner.stop_signals))
+    while learner.step<learner.steps and not stopping:
         try: values,observed = learner.train_step()
         except RuntimeError as e:
             if not out_of_memory(e): raise
@@ -270,16 +280,42 @@ def _train(learner, run, callbacks, bar, due):
                 f"{_way_out(run)}") from e
         done = learner.step==learner.steps
         if (row := due.row(learner, run, values, observed)) is not None:
-            run.log(row)
+            if rank()==0: run.log(row)
             learner.history.append(row)
             bar.set_postfix({k:f'{v:.3g}' for k,v in row.items() if k!='step'}, refresh=False)
             for f in callbacks: f(learner)
-        if learner.step%due.save_every==0 or done or learner.stop_signals:
+        stopping = any_of(bool(learner.stop_signals))
+        if learner.step%due.save_every==0 or done or stopping:
             _refuse_broken(learner, run)
             save_checkpoint(learner, run/'checkpoint.safetensors')
         bar.update()
 
 # %% ../nbs/15_train.ipynb #661417f5
+def _code_hash():
+    "What tells two versions of this package apart"
+    h = hashlib.sha256()
+    for f in sorted(files('spd_nb').iterdir(), key=lambda f: f.name):
+        if f.name.endswith('.py'): h.update(f.read_bytes())
+    return h.hexdigest()[:16]
+
+def _check_alike(learner):
+    "Refuse processes with other arguments, data, weights or code than the first"
+    about = dict(args=learner.args, target=fingerprint(learner.dm), components=learner.dm.C, code=_code_hash())
+    found = gathered(about)
+    for r,other in enumerate(found):
+        if changed := list(_differences(found[0], other)):
+            raise RuntimeError(
+                f"process {r} is not like process 0 (there it was, here it is): {'; '.join(changed)}. All processes "
+                "run the same code on the same batches, so shuffle with a seed")
+
+def _check_seen(run):
+    "Refuse a folder that is not the same for all processes"
+    hosts = gathered((socket.gethostname(), (run/'run.lock').exists()))
+    if blind := [f'{r} on {host}' for r,(host,seen) in enumerate(hosts) if not seen]:
+        raise RuntimeError(
+            f"{run.path} of process 0 on {hosts[0][0]} is not what process {', '.join(blind)} finds there; give a path "
+            "on a disk that all of them share")
+
 def _touch(lock, learner):
     "Show others that the run goes on"
     with writing(lock): lock.touch()
@@ -327,20 +363,24 @@ def fit(
     "Train components and importance function; stop at any time, and `resume=True` goes on as if never stopped"
     from tqdm.auto import tqdm
     refuse_below(1, every=every, save_every=save_every, evaluate_every=evaluate_every)
+    join(dm.device)
     learner = Learner(dm, batches, initial_losses(dm, batches) if losses is None else losses, steps, lr, schedule, clip,
         weight_decay, seed, view, autocast, recompute, compile)
-    run = Run(path)
-    checkpoint,callbacks = run/'checkpoint.safetensors',list(callbacks)
+    run = Run(from_first(Run(path).path if rank()==0 else None))
+    checkpoint,callbacks = run/'checkpoint.safetensors',list(callbacks) if rank()==0 else []
     if (run/'components.safetensors').exists():
         raise ValueError(f"{run.path} holds a saved decomposition; give the run another `path`")
     warmth = dict(warm=warm, warm_lr=_or(warm_lr, 1e-3, 1e-2, dm), warm_decay=_or(warm_decay, 0., .1, dm))
     learner.args |= (warmth if warm else dict(warm=0)) | dict(first_batch=learner.batch_hash(0))
     dm.report = {}  # an earlier report is about an earlier state
+    progress = progress and rank()==0
     monitored = progress and _in_notebook()
     if monitored: _show_monitors(callbacks)
-    at_work = claimed(run/'run.lock', 'a run of `fit`')
+    at_work = claimed(run/'run.lock', 'a run of `fit`') if rank()==0 else nullcontext(run/'run.lock')
     with at_work as lock, _announced(learner, callbacks, run.path), seeded(seed), stoppable() as stop_signals:
         learner.stop_signals,learner.path = stop_signals,run.path.absolute()
+        _check_alike(learner)
+        _check_seen(run)
         if resume and checkpoint.exists():
             load_checkpoint(learner, checkpoint)
             _resume(learner, run)
@@ -350,8 +390,9 @@ def fit(
             if resume and (run/'run.json').exists():
                 warnings.warn(f"there is no {checkpoint}, so this run begins anew", stacklevel=3)
             _begin(learner, run, warmth)
+        broadcast_tensors(dm.trainable_parameters())
         bar = tqdm(total=steps, initial=learner.step, disable=not progress or monitored, unit='step', mininterval=.5)
-        with bar: _train(learner, run, [*callbacks, partial(_touch, lock)], bar,
+        with bar: _train(learner, run, [*callbacks, partial(_touch, lock)] if rank()==0 else [], bar,
             _Due(every, save_every, evaluate, evaluate_every))
     if _in_notebook():
         from spd_nb.widgets import forget_on_rerun
