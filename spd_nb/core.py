@@ -320,6 +320,10 @@ def claimed(
         if fresh: raise Timeout(str(path))
     except Timeout as e:
         lock.release()
+        for _ in range(20):
+            if owner: break
+            time.sleep(.05)  # whoever has just taken the lock has yet to say so
+            owner,host = _owner_of(path)
         raise RuntimeError(
             f"{path.parent} is in use: {doing} is under way there ({owner or 'by another thread or process'}); wait "
             f"for it or stop it, or give another path. If it is gone, remove {path}") from e
