@@ -5,19 +5,22 @@
 # %% auto #0
 __all__ = ['launched', 'rank', 'world', 'say', 'join', 'leave', 'gathered', 'from_first', 'agree', 'any_of', 'together', 'summed',
            'averaged', 'broadcast_tensors', 'average_gradients', 'one_batch', 'is_part', 'whole_shape', 'own_rows',
-           'gathered_rows', 'all_rows', 'drawn', 'batch_mean', 'batch_sum', 'count_for_mean']
+           'gathered_rows', 'all_rows', 'drawn', 'batch_mean', 'batch_sum', 'count_for_mean', 'Stopped', 'launch']
 
-# %% ../nbs/00e_dist.ipynb #1a69d061
-import os, sys, threading
+# %% ../nbs/00e_dist.ipynb #a7c44aa4
+import json, os, pickle, pkgutil, signal, subprocess, sys, threading, time, traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 import torch
 import torch.distributed as td
 from torch import Tensor
+from .core import as_json, atomic
 
-# %% ../nbs/00e_dist.ipynb #d07b1c5c
+# %% ../nbs/00e_dist.ipynb #e650efe9
 _NEEDED = 'RANK','WORLD_SIZE','MASTER_ADDR','MASTER_PORT'
 
 def launched()->bool:
@@ -38,7 +41,7 @@ def say(
     "Print once, in the first process"
     if rank()==0: print(*what, flush=True)
 
-# %% ../nbs/00e_dist.ipynb #56e80aa4
+# %% ../nbs/00e_dist.ipynb #7e450447
 _ENDS_WITH = 'SPD_NB_LAUNCHER'  # the process without which this one has no purpose, beside the one that started it
 
 def _is_alive(pid):
@@ -73,7 +76,7 @@ def leave()->None:
     "Part from the other processes, as a script does before it ends"
     if world()>1: td.destroy_process_group()
 
-# %% ../nbs/00e_dist.ipynb #3ef781f7
+# %% ../nbs/00e_dist.ipynb #af1c0a39
 _T = TypeVar('_T')
 
 def gathered(
@@ -156,7 +159,7 @@ def average_gradients(
         parts = (flat/world()).split([g.numel() for g in grads])
         for g,part in zip(grads, parts): g.copy_(part.view_as(g))
 
-# %% ../nbs/00e_dist.ipynb #2a5aee7a
+# %% ../nbs/00e_dist.ipynb #4f878433
 _rows:int|None = None  # of the batch that processes share, in this one
 
 @contextmanager
@@ -232,3 +235,80 @@ def count_for_mean(
 )->Tensor:    # The mean over processes; a sum divided by it has the right mean over processes
     "What the sum over this process's positions is divided by"
     return n if _rows is None else summed(n)/world()
+
+# %% ../nbs/00e_dist.ipynb #109f1fad
+def _say_error(folder, e):
+    "Leave an error for the process that has launched this one"
+    text = ''.join(traceback.format_exception(e))
+    with atomic(folder/f'error-{os.environ.get("RANK", 0)}.json') as f:
+        f.write_text(as_json(dict(error=f'{type(e).__name__}: {e}', traceback=text, time=time.time())), encoding='utf-8')
+
+def _work(folder:str):
+    "What a launched process does: load the job, join the others, do it"
+    path = Path(folder)
+    try:
+        with atomic(path/f'pid-{os.environ["RANK"]}') as f: f.write_text(str(os.getpid()), encoding='utf-8')
+        f,args,kw,device = torch.load(path/'job.pt', map_location='cpu', weights_only=False)  # from our own parent
+        if device=='cuda': torch.cuda.set_device(int(os.environ['LOCAL_RANK']))
+        join(device)
+        if isinstance(f, str): f = pkgutil.resolve_name(f)
+        found = f(*args, **kw)
+        if rank()==0:
+            with atomic(path/'result.pt') as out: torch.save(found, out)
+    except BaseException as e:
+        _say_error(path, e)
+        raise
+    leave()
+
+def _failure(folder, n, log):
+    "The first error of launched processes, as text"
+    found = sorted((json.loads(p.read_text(encoding='utf-8'))|dict(rank=p.stem[6:]) for p in folder.glob('error-*.json')), key=lambda e: e['time'])
+    if found: return f"process {found[0]['rank']} of {n} failed: {found[0]['error']}\n{found[0]['traceback']}"
+    return f"one of {n} processes ended without an error of its own, as when it is killed or memory runs out:\n{log}"
+
+class Stopped(RuntimeError): "Launched processes were ended before they had a result"
+
+def launch(
+    f:Callable|str,  # What each process calls, with the same arguments; `module:name` imports it there
+    processes:int,   # How many
+    *args,           # Of `f`
+    device:str='cpu',# `cuda` gives each process a GPU of its own
+    watch:Callable|None=None, # Called a few times a second meanwhile; True asks the processes to stop, as Ctrl-C does
+    patience:float=60., # Seconds that they have to stop
+    **kw,            # Of `f`
+)->Any:              # What the first process returns; `RuntimeError` with the first error of any
+    "Run a function in several processes at once, started by `torchrun`"
+    if processes<1: raise ValueError(f"`processes` is a number of at least 1, got {processes}")
+    import cloudpickle
+    with TemporaryDirectory() as tmp:
+        folder = Path(tmp)
+        try: torch.save((f, args, kw, device), folder/'job.pt', pickle_module=cloudpickle)
+        except (TypeError, AttributeError, pickle.PicklingError) as e:
+            raise TypeError(
+                f"this cannot be sent to other processes ({e}); batches that are read by a generator cannot, a list, a "
+                "`Batches` or a `DataLoader` can") from e
+        run = ['-m', 'torch.distributed.run', '--standalone', f'--nproc-per-node={processes}', '--no-python']
+        work = [sys.executable, '-c', 'import sys; from spd_nb.dist import _work; _work(sys.argv[1])', tmp]
+        env = os.environ|{_ENDS_WITH:str(os.getpid()), 'PYTHONPATH':os.pathsep.join(map(os.path.abspath, sys.path))}
+        env.setdefault('OMP_NUM_THREADS', str(max(1, torch.get_num_threads()//processes)))
+        with open(folder/'log', 'wb') as log:
+            # a session of its own, so that Ctrl-C reaches the processes through `watch` alone
+            agent = subprocess.Popen([sys.executable, *run, *work], env=env, stdout=log, stderr=log, start_new_session=True)
+            try: stopped = _supervised(agent, folder, watch, patience)
+            finally:
+                if agent.poll() is None: os.killpg(agent.pid, signal.SIGKILL)
+                agent.wait()
+        if (folder/'result.pt').exists(): return torch.load(folder/'result.pt', map_location='cpu', weights_only=False)
+        if stopped: raise Stopped(f"{processes} processes were stopped before they had a result")
+        raise RuntimeError(_failure(folder, processes, (folder/'log').read_text(encoding='utf-8', errors='replace')[-2000:]))
+
+def _supervised(agent, folder, watch, patience):
+    "Wait for processes to end; whether they were asked to"
+    until = None
+    while agent.poll() is None and (until is None or time.monotonic()<until):
+        time.sleep(.1)
+        if watch is not None and watch() and until is None:
+            until = time.monotonic()+patience
+            try: os.kill(int((folder/'pid-0').read_text(encoding='utf-8')), signal.SIGINT)
+            except (OSError, ValueError): return True  # it has not begun
+    return until is not None

@@ -6,7 +6,7 @@
 __all__ = ['save_checkpoint', 'load_checkpoint', 'fit']
 
 # %% ../nbs/15_train.ipynb #3abfb19c
-import hashlib, inspect, re, signal, socket, sys, warnings
+import hashlib, inspect, os, re, signal, socket, sys, warnings
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -19,12 +19,13 @@ import torch
 from .compute import out_of_memory, stoppable, with_gradients
 from .core import Run, as_json, atomic, claimed, path_of, restore_rng, rng_state, seeded, writing
 from .dist import (
-    agree, any_of, averaged, broadcast_tensors, from_first, gathered, join, rank)
+    agree, any_of, averaged, broadcast_tensors, from_first, gathered, join, launched, rank)
 from .learner import COLUMNS, Learner, MEMORY_ADVICE, initial_losses, refuse_below, warm_up
 from .lms import is_lm
 from .losses import anneal, cosine
 from .model import Decomposed, described_otherwise, write_description
 from .objectives import smooth_sparse, sparse
+from .remote import follow
 from .integrity import held_files, write_tensors
 from .targets import fingerprint
 from .storage import check_run, history_about, read_checkpoint, read_description, tensors_of
@@ -320,6 +321,42 @@ def _touch(lock, learner):
     "Show others that the run goes on"
     with writing(lock): lock.touch()
 
+def _run_here(learner, run, resume, warmth, callbacks, bar, due):
+    "Train in this process, or with others in which the same is called"
+    checkpoint = run/'checkpoint.safetensors'
+    first = rank()==0
+    with claimed(run/'run.lock', 'a run of `fit`') if first else nullcontext(run/'run.lock') as lock:
+        _check_alike(learner)
+        _check_seen(run)
+        if resume and checkpoint.exists():
+            load_checkpoint(learner, checkpoint)
+            _resume(learner, run)
+        else:
+            if resume and (run/'run.json').exists():
+                warnings.warn(f"there is no {checkpoint}, so this run begins anew", stacklevel=4)
+            _begin(learner, run, warmth)
+        broadcast_tensors(learner.dm.trainable_parameters())
+        with bar(initial=learner.step) as shown:
+            _train(learner, run, [*callbacks, partial(_touch, lock)] if first else [], shown, due)
+
+def _fit_part(callbacks, cuda, given):
+    "What each of several launched processes does"
+    if cuda: given['dm'].cuda()
+    fit(**given, callbacks=callbacks)
+
+def _run_apart(learner, run, resume, given, callbacks, bar):
+    "Have other processes train, and take over what they have learnt"
+    checkpoint,processes = run/'checkpoint.safetensors',given['processes']
+    if resume and checkpoint.exists():
+        load_checkpoint(learner, checkpoint)
+        learner.history = [r for r in run.history if r['step']<learner.step]
+    args = dict(cuda=learner.dm.device.type=='cuda', given=given|dict(path=run.path, progress=False, processes=1))
+    with bar(initial=learner.step) as shown:
+        follow(learner, run, 'spd_nb.train:_fit_part', args, processes, callbacks, shown)
+    if not checkpoint.exists(): return
+    load_checkpoint(learner, checkpoint)
+    learner.history = run.history
+
 def _or(given, of_lms, of_others, dm): return given if given is not None else of_lms if is_lm(dm.target) else of_others
 
 @with_gradients
@@ -359,41 +396,38 @@ def fit(
     # `f(dm)` gives numbers by name, such as a measure on held-out text; they go into the history and the monitor
     evaluate:Callable|None=None,
     evaluate_every:int=1000,       # Steps between evaluations; the first step and the last have one
+    # Start so many processes on this machine, which share each batch; on GPUs each has its own. A script that `torchrun`
+    # starts needs no `processes`: its processes find each other
+    processes:int=1,
 )->Learner:                        # The run: `.history`, `.frame()`, `.step`, `.path`
     "Train components and importance function; stop at any time, and `resume=True` goes on as if never stopped"
+    given = {k:v for k,v in locals().items() if k!='callbacks'}
     from tqdm.auto import tqdm
-    refuse_below(1, every=every, save_every=save_every, evaluate_every=evaluate_every)
+    refuse_below(1, every=every, save_every=save_every, evaluate_every=evaluate_every, processes=processes)
+    if processes>1 and launched():
+        raise ValueError(
+            f"this is one of {os.environ['WORLD_SIZE']} processes that `torchrun` started, and they share each batch "
+            "already; leave `processes` out")
     join(dm.device)
     learner = Learner(dm, batches, initial_losses(dm, batches) if losses is None else losses, steps, lr, schedule, clip,
         weight_decay, seed, view, autocast, recompute, compile)
     run = Run(from_first(Run(path).path if rank()==0 else None))
-    checkpoint,callbacks = run/'checkpoint.safetensors',list(callbacks) if rank()==0 else []
+    callbacks = list(callbacks) if rank()==0 else []
     if (run/'components.safetensors').exists():
         raise ValueError(f"{run.path} holds a saved decomposition; give the run another `path`")
+    if not resume and (run/'checkpoint.safetensors').exists():
+        raise ValueError(f"{run.path} already holds a run; give another `path`, or `resume=True` to go on with it")
     warmth = dict(warm=warm, warm_lr=_or(warm_lr, 1e-3, 1e-2, dm), warm_decay=_or(warm_decay, 0., .1, dm))
     learner.args |= (warmth if warm else dict(warm=0)) | dict(first_batch=learner.batch_hash(0))
     dm.report = {}  # an earlier report is about an earlier state
     progress = progress and rank()==0
     monitored = progress and _in_notebook()
     if monitored: _show_monitors(callbacks)
-    at_work = claimed(run/'run.lock', 'a run of `fit`') if rank()==0 else nullcontext(run/'run.lock')
-    with at_work as lock, _announced(learner, callbacks, run.path), seeded(seed), stoppable() as stop_signals:
+    bar = partial(tqdm, total=steps, disable=not progress or monitored, unit='step', mininterval=.5)
+    with _announced(learner, callbacks, run.path), seeded(seed), stoppable() as stop_signals:
         learner.stop_signals,learner.path = stop_signals,run.path.absolute()
-        _check_alike(learner)
-        _check_seen(run)
-        if resume and checkpoint.exists():
-            load_checkpoint(learner, checkpoint)
-            _resume(learner, run)
-        elif checkpoint.exists():
-            raise ValueError(f"{run.path} already holds a run; give another `path`, or `resume=True` to go on with it")
-        else:
-            if resume and (run/'run.json').exists():
-                warnings.warn(f"there is no {checkpoint}, so this run begins anew", stacklevel=3)
-            _begin(learner, run, warmth)
-        broadcast_tensors(dm.trainable_parameters())
-        bar = tqdm(total=steps, initial=learner.step, disable=not progress or monitored, unit='step', mininterval=.5)
-        with bar: _train(learner, run, [*callbacks, partial(_touch, lock)] if rank()==0 else [], bar,
-            _Due(every, save_every, evaluate, evaluate_every))
+        if processes>1: _run_apart(learner, run, resume, given, callbacks, bar)
+        else: _run_here(learner, run, resume, warmth, callbacks, bar, _Due(every, save_every, evaluate, evaluate_every))
     if _in_notebook():
         from spd_nb.widgets import forget_on_rerun
         forget_on_rerun(learner)
