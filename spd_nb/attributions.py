@@ -6,6 +6,8 @@
 __all__ = ['SCHEMA', 'FlowSums', 'sum_flows', 'write_attributions', 'Attributions', 'attributions']
 
 # %% ../nbs/24b_attributions.ipynb #1c58206b
+from collections.abc import Collection
+from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 import numpy as np
@@ -18,6 +20,7 @@ from .core import as_json, atomic, path_of, provenance, sealed, standing
 from .integrity import check_file, file_about, read_sealed, read_tensors, steady, write_tensors
 from .count import ids_of
 from .display import html_table
+from .dist import from_first, join, launch, rank, tell, together, world
 from .flows import Flow, flow, unembedding
 from .keys import Key, SiteError, weight_of, get_site
 from .lms import is_lm, vocab_of
@@ -120,6 +123,7 @@ def sum_flows(
     absolute:bool=True,     # Also contributions to absolute activations?
     rank:int=0,             # This process takes batches `rank`, `rank+world`, ...
     world:int=1,            # Number of processes
+    without:Collection[int]=(), # Batches that are summed elsewhere
     save_every:float=60.,   # Seconds between writes of the file
     progress:bool=True,     # Show a progress bar?
 )->FlowSums:
@@ -139,19 +143,43 @@ def sum_flows(
     read_by = input_site(dm.target, first)
     reach = reaches(dm, first[:1], None if read_by in dm.sites else read_by)
     own = range(rank, n, world)
-    todo = [i for i in own if i not in sums.seen]
+    todo = [i for i in own if i not in sums.seen and i not in without]
     bar = tqdm(total=len(own), initial=len(own)-len(todo), disable=not progress, unit='batch')
     with stoppable() as stop, bar:
         saved = time.monotonic()
         for i in todo:
             sums.add(i, flow(dm, ids_of(feed.once(i), dm.target, dm.device), reach, read_by, head, absolute))
             bar.update()
+            tell(int(bar.n))
             if stop or time.monotonic()-saved>save_every:
                 sums.save(path)
                 saved = time.monotonic()
             if stop: raise KeyboardInterrupt(f"stopped after {len(sums.seen)} batches, which are kept in {path}")
         sums.save(path)
     return sums
+
+def _add_parts(path):
+    "Add sums that other processes have left beside a file to those in it"
+    for part in sorted(path.parent.glob(f'{escape(path.name)}.part*')):
+        more,kept = FlowSums.load(part),FlowSums.load(path) if path.exists() else None
+        if kept is None: more.save(path)
+        elif not more.seen<=kept.seen:
+            kept.merge(more)
+            kept.save(path)
+        part.unlink()
+
+def _sum_together(dm, batches, path, n, absolute, progress):
+    "`sum_flows` in all processes that `torchrun` has started; the sums in the first one, else `None`"
+    n = Feed(batches).how_many(n)
+    if rank()==0: _add_parts(path)
+    if world()>1:
+        seen = from_first(FlowSums.load(path).seen if rank()==0 and path.exists() else set())
+        share = path.with_name(f'{path.name}.part{rank()}')
+        sum_flows(dm, batches, share, n, absolute, rank(), world(), seen, progress=progress and rank()==0)
+        together()
+        if rank(): return None
+        _add_parts(path)
+    return sum_flows(dm, batches, path, n, absolute, progress=progress)
 
 # %% ../nbs/24b_attributions.ipynb #ae49e1a1
 SCHEMA = 1
@@ -323,6 +351,20 @@ class Attributions:
         return html_table(rows)+html_table(pairs, ('from','to'))
 
 # %% ../nbs/24b_attributions.ipynb #17f6b33e
+def _attributions_part(cuda, dm, batches, path, n, absolute):
+    "What each of several launched processes does"
+    attributions(dm.cuda() if cuda else dm, batches, path, n, absolute, progress=False)
+
+def _attributions_apart(dm, batches, path, n, absolute, progress, processes):
+    "Have other processes sum attributions"
+    from tqdm.auto import tqdm
+    device = dm.device.type
+    args = dict(cuda=device=='cuda', dm=dm, batches=batches, path=path, n=n, absolute=absolute)
+    with stoppable() as stop, tqdm(total=Feed(batches).how_many(n), disable=not progress, unit='batch') as bar:
+        launch('spd_nb.attributions:_attributions_part', processes, device=device, watch=lambda: bool(stop), bar=bar,
+            **args)
+    return Attributions(path, dm)
+
 def attributions(
     dm:Decomposed,          # A decomposed language model
     batches,                # Token ids, as for `fit`
@@ -330,11 +372,18 @@ def attributions(
     n:int|None=None,        # Number of batches; `None` makes one pass over finite batches
     absolute:bool=True,     # Also contributions to absolute activations?
     progress:bool=True,     # Show a progress bar?
+    # Sum in so many processes on this machine, on GPUs one each. In a script that `torchrun` starts there are several
+    # already
+    processes:int=1,
 )->Attributions:
     "Which component usually feeds which, over a corpus (VPD, dataset attributions)"
     path = path_of(path)
+    if processes>1: return _attributions_apart(dm, batches, path, n, absolute, progress, processes)
+    join(dm.device)
     file = path.with_name(f'.{path.name}.sums')
-    sums = sum_flows(dm, batches, file, n, absolute, progress=progress)
-    write_attributions(dm, sums, path)
-    file.unlink()
+    sums = _sum_together(dm, batches, file, n, absolute, progress)
+    if sums is not None:
+        write_attributions(dm, sums, path)
+        file.unlink()
+    together()
     return Attributions(path, dm)

@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['launched', 'rank', 'world', 'say', 'join', 'leave', 'gathered', 'from_first', 'agree', 'any_of', 'together', 'summed',
-           'averaged', 'broadcast_tensors', 'average_gradients', 'one_batch', 'is_part', 'whole_shape', 'own_rows',
-           'gathered_rows', 'all_rows', 'drawn', 'batch_mean', 'batch_sum', 'count_for_mean', 'Stopped', 'launch']
+           'averaged', 'broadcast_tensors', 'average_gradients', 'one_batch', 'share_of', 'is_part', 'whole_shape',
+           'own_rows', 'gathered_rows', 'all_rows', 'drawn', 'batch_mean', 'batch_sum', 'count_for_mean', 'tell',
+           'Stopped', 'launch']
 
-# %% ../nbs/00e_dist.ipynb #a7c44aa4
+# %% ../nbs/00e_dist.ipynb #5be28779
 import json, os, pickle, pkgutil, signal, subprocess, sys, threading, time, traceback
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,7 +21,7 @@ import torch.distributed as td
 from torch import Tensor
 from .core import as_json, atomic
 
-# %% ../nbs/00e_dist.ipynb #e650efe9
+# %% ../nbs/00e_dist.ipynb #e847bffe
 _NEEDED = 'RANK','WORLD_SIZE','MASTER_ADDR','MASTER_PORT'
 
 def launched()->bool:
@@ -41,7 +42,7 @@ def say(
     "Print once, in the first process"
     if rank()==0: print(*what, flush=True)
 
-# %% ../nbs/00e_dist.ipynb #7e450447
+# %% ../nbs/00e_dist.ipynb #4edfb4fd
 _ENDS_WITH = 'SPD_NB_LAUNCHER'  # the process without which this one has no purpose, beside the one that started it
 
 def _is_alive(pid):
@@ -76,7 +77,7 @@ def leave()->None:
     "Part from the other processes, as a script does before it ends"
     if world()>1: td.destroy_process_group()
 
-# %% ../nbs/00e_dist.ipynb #af1c0a39
+# %% ../nbs/00e_dist.ipynb #b7072414
 _T = TypeVar('_T')
 
 def gathered(
@@ -159,7 +160,7 @@ def average_gradients(
         parts = (flat/world()).split([g.numel() for g in grads])
         for g,part in zip(grads, parts): g.copy_(part.view_as(g))
 
-# %% ../nbs/00e_dist.ipynb #4f878433
+# %% ../nbs/00e_dist.ipynb #c0fdfa0e
 _rows:int|None = None  # of the batch that processes share, in this one
 
 @contextmanager
@@ -171,6 +172,17 @@ def one_batch(
     before,_rows = _rows,rows if world()>1 else None
     try: yield
     finally: _rows = before
+
+def share_of(
+    rows:int,      # Of a whole batch; `ValueError` if they do not divide among the processes
+    processes:int, # How many share it
+)->int:
+    "How many rows of a batch each of several processes has"
+    if rows%processes:
+        raise ValueError(
+            f"{rows} rows do not divide among {processes} processes; give batches of a multiple of {processes} rows "
+            "(`drop_last=True` in a `DataLoader` leaves out a shorter last one)")
+    return rows//processes
 
 def is_part(
     x:Tensor, # Any tensor
@@ -236,7 +248,7 @@ def count_for_mean(
     "What the sum over this process's positions is divided by"
     return n if _rows is None else summed(n)/world()
 
-# %% ../nbs/00e_dist.ipynb #109f1fad
+# %% ../nbs/00e_dist.ipynb #c57a23f6
 def _say_error(folder, e):
     "Leave an error for the process that has launched this one"
     text = ''.join(traceback.format_exception(e))
@@ -252,13 +264,28 @@ def _work(folder:str):
         if device=='cuda': torch.cuda.set_device(int(os.environ['LOCAL_RANK']))
         join(device)
         if isinstance(f, str): f = pkgutil.resolve_name(f)
+        os.environ[_FOLDER] = folder
         found = f(*args, **kw)
         if rank()==0:
             with atomic(path/'result.pt') as out: torch.save(found, out)
+    except KeyboardInterrupt as e: (path/'stopped').write_text(str(e), encoding='utf-8')
     except BaseException as e:
         _say_error(path, e)
         raise
     leave()
+
+_FOLDER = 'SPD_NB_LAUNCHED'  # where a launched process and the one that launched it leave each other messages
+
+def tell(
+    n:int, # How much of its share this process has done
+)->None:
+    "Move the progress bar of the process that has launched this one, if any has"
+    if _FOLDER not in os.environ: return
+    with atomic(Path(os.environ[_FOLDER])/f'told-{rank()}') as f: f.write_text(str(n), encoding='utf-8')
+
+def _told(folder):
+    "How much the processes have done together"
+    return sum(int(p.read_text(encoding='utf-8')) for p in folder.glob('told-*'))
 
 def _failure(folder, n, log):
     "The first error of launched processes, as text"
@@ -266,7 +293,7 @@ def _failure(folder, n, log):
     if found: return f"process {found[0]['rank']} of {n} failed: {found[0]['error']}\n{found[0]['traceback']}"
     return f"one of {n} processes ended without an error of its own, as when it is killed or memory runs out:\n{log}"
 
-class Stopped(RuntimeError): "Launched processes were ended before they had a result"
+class Stopped(KeyboardInterrupt): "Launched processes were asked to stop, and had no result yet"
 
 def launch(
     f:Callable|str,  # What each process calls, with the same arguments; `module:name` imports it there
@@ -274,6 +301,7 @@ def launch(
     *args,           # Of `f`
     device:str='cpu',# `cuda` gives each process a GPU of its own
     watch:Callable|None=None, # Called a few times a second meanwhile; True asks the processes to stop, as Ctrl-C does
+    bar=None,           # A progress bar, moved by what the processes `tell`
     patience:float=60., # Seconds that they have to stop
     **kw,            # Of `f`
 )->Any:              # What the first process returns; `RuntimeError` with the first error of any
@@ -294,21 +322,24 @@ def launch(
         with open(folder/'log', 'wb') as log:
             # a session of its own, so that Ctrl-C reaches the processes through `watch` alone
             agent = subprocess.Popen([sys.executable, *run, *work], env=env, stdout=log, stderr=log, start_new_session=True)
-            try: stopped = _supervised(agent, folder, watch, patience)
+            try: stopped = _supervised(agent, folder, watch, bar, patience)
             finally:
                 if agent.poll() is None: os.killpg(agent.pid, signal.SIGKILL)
                 agent.wait()
         if (folder/'result.pt').exists(): return torch.load(folder/'result.pt', map_location='cpu', weights_only=False)
-        if stopped: raise Stopped(f"{processes} processes were stopped before they had a result")
+        if stopped or (folder/'stopped').exists(): raise Stopped('; '.join(p.read_text(encoding='utf-8') for p in folder.glob('stopped')))
         raise RuntimeError(_failure(folder, processes, (folder/'log').read_text(encoding='utf-8', errors='replace')[-2000:]))
 
-def _supervised(agent, folder, watch, patience):
+def _supervised(agent, folder, watch, bar, patience):
     "Wait for processes to end; whether they were asked to"
     until = None
     while agent.poll() is None and (until is None or time.monotonic()<until):
         time.sleep(.1)
-        if watch is not None and watch() and until is None:
-            until = time.monotonic()+patience
-            try: os.kill(int((folder/'pid-0').read_text(encoding='utf-8')), signal.SIGINT)
-            except (OSError, ValueError): return True  # it has not begun
+        if bar is not None: bar.update(_told(folder)-bar.n)
+        if watch is None or until is not None or not watch(): continue
+        until = time.monotonic()+patience
+        pids = [int(p.read_text(encoding='utf-8')) for p in folder.glob('pid-*')]
+        if not pids: return True  # nothing has begun
+        for pid in pids:
+            with suppress(ProcessLookupError): os.kill(pid, signal.SIGINT)
     return until is not None

@@ -6,7 +6,9 @@
 __all__ = ['Lens', 'Component', 'Harvest', 'write', 'harvest']
 
 # %% ../nbs/21_harvest.ipynb #d29f1aa3
+import signal
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,10 +18,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 if TYPE_CHECKING: import pandas as pd
 from .batches import Feed, data_hash
+from .compute import stoppable
 from .core import claimed, clear_leftovers, path_of
-from .count import count, grouped
+from .count import count_together, grouped
 from .data import prompt_ids
 from .display import as_html, html_table, visible
+from .dist import join, launch, rank, together
 from .keys import Key, keys_of
 from .labels import Side, check_side
 from .lms import check_tokens
@@ -453,6 +457,20 @@ def _finished(dm, batches, path, n, tokenizer, top, options):
     return h if end==h.manifest['batches'] else None
 
 # %% ../nbs/21_harvest.ipynb #57707feb
+def _harvest_part(cuda, dm, batches, path, options):
+    "What each of several launched processes does"
+    harvest(dm.cuda() if cuda else dm, batches, path, **options)
+
+def _harvest_apart(dm, batches, path, n, tokenizer, processes, options):
+    "Have other processes make a harvest"
+    from tqdm.auto import tqdm
+    total,device = Feed(batches).how_many(n),dm.device.type
+    args = dict(cuda=device=='cuda', dm=dm, batches=batches, path=path, options=options|dict(n=n, tokenizer=tokenizer))
+    with stoppable() as stop, tqdm(total=total, disable=not options.get('progress', True), unit='batch') as bar:
+        launch('spd_nb.harvest:_harvest_part', processes, device=device, watch=lambda: bool(stop), bar=bar, **args)
+    if signal.SIGTERM in stop: raise SystemExit(143)
+    return Harvest(path, dm, tokenizer)
+
 def harvest(
     dm:Decomposed,   # A decomposed language model
     batches,         # Token ids, as for `fit`
@@ -461,23 +479,29 @@ def harvest(
     tokenizer=None,  # Of `transformers`; `None` takes `tokenizer_of` the target
     top:int=20,      # As for `token_table`
     keep:bool=False, # Leave the counts beside the harvest, so that an extension reads new batches only?
-    **options,       # As for `count`, without `rank` and `world`; an extension takes those of the harvest
+    # Count in so many processes on this machine, on GPUs one each. In a script that `torchrun` starts there are several
+    # already
+    processes:int=1,
+    **options,       # As for `count`, without `rank`, `world` and `without`; an extension takes those of the harvest
 )->Harvest:
     "Gather evidence about every component in one pass over text; the same call resumes a stopped or killed harvest"
     path,tokenizer = path_of(path),tokenizer or tokenizer_of(dm.target)  # before the work, so that it is not in vain
-    if {'rank','world'}&set(options):
-        raise ValueError(
-            "`harvest` counts in one process, without `rank` and `world`; let each process `count` its share, and "
-            "`write` the sum")
+    if odd := {'rank','world','without'}&set(options):
+        raise ValueError(f"`harvest` shares the batches among processes itself; leave out {' and '.join(sorted(odd))}")
     counts = path.with_name(f'{path.name}.counts')
     lock = path.with_name(f'.{path.name}.lock')
     if (done := _finished(dm, batches, path, n, tokenizer, top, options)) is not None:
-        if not lock.exists(): return done
+        if not lock.exists() or rank(): return done
         with claimed(lock, f'a harvest of {path.name}'): _tidy(counts, keep)  # a kill came after its last write
         return done
-    with claimed(lock, f'a harvest of {path.name}'):
+    if processes>1: return _harvest_apart(dm, batches, path, n, tokenizer, processes, dict(top=top, keep=keep)|options)
+    join(dm.device)
+    with claimed(lock, f'a harvest of {path.name}') if rank()==0 else nullcontext():
         exists = path.exists()
         if exists: options = _settings_of(Harvest(path, dm, tokenizer))|options
-        h = write(count(dm, batches, counts, n, keep=keep, **options), dm, path, tokenizer, top, replace=exists)
-        _tidy(counts, keep)
-    return h
+        total = count_together(dm, batches, counts, n, keep=keep, **options)
+        if total is not None:
+            write(total, dm, path, tokenizer, top, replace=exists)
+            _tidy(counts, keep)
+    together()
+    return Harvest(path, dm, tokenizer)

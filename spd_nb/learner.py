@@ -17,7 +17,7 @@ if TYPE_CHECKING: import pandas as pd
 from .batches import Feed, data_hash, unpacked
 from .compute import AdamW, unrounded
 from .core import as_json
-from .dist import average_gradients, averaged, one_batch, rank, world
+from .dist import average_gradients, averaged, one_batch, rank, share_of, world
 from .display import html_table, visible
 from .losses import faithfulness
 from .measures import l0
@@ -82,13 +82,9 @@ def _check_losses(losses, dm):
 # %% ../nbs/14b_learner.ipynb #3d9b9ced
 def _own_part(x, weight):
     "The rows of a batch that are this process's"
-    n,k = rows_of(x),world()
-    if k==1: return x,weight
-    if n%k:
-        raise ValueError(
-            f"{n} rows do not divide among {k} processes; give batches of a multiple of {k} rows (`drop_last=True` in "
-            "a `DataLoader` leaves out a shorter last one)")
-    own = slice(rank()*n//k, (rank()+1)*n//k)
+    if world()==1: return x,weight
+    n = share_of(rows_of(x), world())
+    own = slice(rank()*n, (rank()+1)*n)
     return of_rows(lambda v: v[own], x),weight if weight is None else weight[own]
 
 def _check_rows(dm, ci, n):

@@ -18,8 +18,9 @@ from uuid import uuid4
 import torch
 from .compute import out_of_memory, stoppable, with_gradients
 from .core import Run, as_json, atomic, claimed, path_of, restore_rng, rng_state, seeded, writing
-from .dist import (
-    agree, any_of, averaged, broadcast_tensors, from_first, gathered, join, launched, rank)
+from spd_nb.dist import (
+    agree, any_of, averaged, broadcast_tensors, from_first, gathered, join, launched, rank,
+    share_of)
 from .learner import COLUMNS, Learner, MEMORY_ADVICE, initial_losses, refuse_below, warm_up
 from .lms import is_lm
 from .losses import anneal, cosine
@@ -28,6 +29,7 @@ from .objectives import smooth_sparse, sparse
 from .remote import follow
 from .integrity import held_files, write_tensors
 from .targets import fingerprint
+from .sites import rows_of
 from .storage import check_run, history_about, read_checkpoint, read_description, tensors_of
 
 # %% ../nbs/15_train.ipynb #70725838
@@ -347,6 +349,7 @@ def _fit_part(callbacks, cuda, given):
 def _run_apart(learner, run, resume, given, callbacks, bar):
     "Have other processes train, and take over what they have learnt"
     checkpoint,processes = run/'checkpoint.safetensors',given['processes']
+    share_of(rows_of(learner.batch()[0]), processes)
     if resume and checkpoint.exists():
         load_checkpoint(learner, checkpoint)
         learner.history = [r for r in run.history if r['step']<learner.step]
