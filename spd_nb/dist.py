@@ -8,7 +8,7 @@ __all__ = ['launched', 'rank', 'world', 'say', 'join', 'leave', 'gathered', 'fro
            'own_rows', 'gathered_rows', 'all_rows', 'drawn', 'batch_mean', 'batch_sum', 'count_for_mean', 'tell',
            'Stopped', 'launch']
 
-# %% ../nbs/00e_dist.ipynb #5be28779
+# %% ../nbs/00e_dist.ipynb #5ddeeca3
 import json, os, pickle, pkgutil, signal, subprocess, sys, threading, time, traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -21,7 +21,7 @@ import torch.distributed as td
 from torch import Tensor
 from .core import as_json, atomic
 
-# %% ../nbs/00e_dist.ipynb #e847bffe
+# %% ../nbs/00e_dist.ipynb #69d88058
 _NEEDED = 'RANK','WORLD_SIZE','MASTER_ADDR','MASTER_PORT'
 
 def launched()->bool:
@@ -42,7 +42,7 @@ def say(
     "Print once, in the first process"
     if rank()==0: print(*what, flush=True)
 
-# %% ../nbs/00e_dist.ipynb #4edfb4fd
+# %% ../nbs/00e_dist.ipynb #1e9069e0
 _ENDS_WITH = 'SPD_NB_LAUNCHER'  # the process without which this one has no purpose, beside the one that started it
 
 def _is_alive(pid):
@@ -77,7 +77,7 @@ def leave()->None:
     "Part from the other processes, as a script does before it ends"
     if world()>1: td.destroy_process_group()
 
-# %% ../nbs/00e_dist.ipynb #b7072414
+# %% ../nbs/00e_dist.ipynb #7cd4dcd3
 _T = TypeVar('_T')
 
 def gathered(
@@ -160,7 +160,7 @@ def average_gradients(
         parts = (flat/world()).split([g.numel() for g in grads])
         for g,part in zip(grads, parts): g.copy_(part.view_as(g))
 
-# %% ../nbs/00e_dist.ipynb #c0fdfa0e
+# %% ../nbs/00e_dist.ipynb #df9595be
 _rows:int|None = None  # of the batch that processes share, in this one
 
 @contextmanager
@@ -248,12 +248,13 @@ def count_for_mean(
     "What the sum over this process's positions is divided by"
     return n if _rows is None else summed(n)/world()
 
-# %% ../nbs/00e_dist.ipynb #c57a23f6
+# %% ../nbs/00e_dist.ipynb #cf3b3444
 def _say_error(folder, e):
     "Leave an error for the process that has launched this one"
     text = ''.join(traceback.format_exception(e))
     with atomic(folder/f'error-{os.environ.get("RANK", 0)}.json') as f:
-        f.write_text(as_json(dict(error=f'{type(e).__name__}: {e}', traceback=text, time=time.time())), encoding='utf-8')
+        about = dict(error=f'{type(e).__name__}: {e}', traceback=text, time=time.time())
+        f.write_text(as_json(about), encoding='utf-8')
 
 def _work(folder:str):
     "What a launched process does: load the job, join the others, do it"
@@ -289,7 +290,8 @@ def _told(folder):
 
 def _failure(folder, n, log):
     "The first error of launched processes, as text"
-    found = sorted((json.loads(p.read_text(encoding='utf-8'))|dict(rank=p.stem[6:]) for p in folder.glob('error-*.json')), key=lambda e: e['time'])
+    def read(p): return json.loads(p.read_text(encoding='utf-8'))|dict(rank=p.stem.removeprefix('error-'))
+    found = sorted(map(read, folder.glob('error-*.json')), key=lambda e: e['time'])
     if found: return f"process {found[0]['rank']} of {n} failed: {found[0]['error']}\n{found[0]['traceback']}"
     return f"one of {n} processes ended without an error of its own, as when it is killed or memory runs out:\n{log}"
 
@@ -321,14 +323,17 @@ def launch(
         env.setdefault('OMP_NUM_THREADS', str(max(1, torch.get_num_threads()//processes)))
         with open(folder/'log', 'wb') as log:
             # a session of its own, so that Ctrl-C reaches the processes through `watch` alone
-            agent = subprocess.Popen([sys.executable, *run, *work], env=env, stdout=log, stderr=log, start_new_session=True)
+            agent = subprocess.Popen([sys.executable, *run, *work], env=env, stdout=log, stderr=log,
+                start_new_session=True)
             try: stopped = _supervised(agent, folder, watch, bar, patience)
             finally:
                 if agent.poll() is None: os.killpg(agent.pid, signal.SIGKILL)
                 agent.wait()
         if (folder/'result.pt').exists(): return torch.load(folder/'result.pt', map_location='cpu', weights_only=False)
-        if stopped or (folder/'stopped').exists(): raise Stopped('; '.join(p.read_text(encoding='utf-8') for p in folder.glob('stopped')))
-        raise RuntimeError(_failure(folder, processes, (folder/'log').read_text(encoding='utf-8', errors='replace')[-2000:]))
+        if (note := folder/'stopped').exists(): raise Stopped(note.read_text(encoding='utf-8'))
+        if stopped: raise Stopped(f"{processes} processes were stopped")
+        told = (folder/'log').read_text(encoding='utf-8', errors='replace')
+        raise RuntimeError(_failure(folder, processes, told[-2000:]))
 
 def _supervised(agent, folder, watch, bar, patience):
     "Wait for processes to end; whether they were asked to"

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['NAMED', 'Experiment', 'tms', 'resid_mlp', 'induction', 'memorising', 'story', 'language_model', 'experiment']
 
-# %% ../nbs/44_experiments.ipynb #98e23682
+# %% ../nbs/44_experiments.ipynb #41356ce2
 import inspect, json
 from collections.abc import Callable
 from functools import partial
@@ -28,7 +28,7 @@ from .sigmoids import lower_leaky, lower_leaky_linear
 from .stories import stories
 from .toys import InductionHead, KeyValueMLP, ResidMLP, TMS, fit_toy
 
-# %% ../nbs/44_experiments.ipynb #bd272b1e
+# %% ../nbs/44_experiments.ipynb #92952e27
 class Experiment(dict):
     "Keyword arguments of `fit`, with what judges the result"
     def __init__(self,
@@ -39,7 +39,7 @@ class Experiment(dict):
         super().__init__(args)
         self.held_out,self.measure = held_out,measure
 
-# %% ../nbs/44_experiments.ipynb #0fa430c2
+# %% ../nbs/44_experiments.ipynb #b2e2790d
 _HELD_OUT = 10_000  # added to the seed of training batches
 
 def _trained(toy:Any, recipe)->Any:
@@ -60,8 +60,8 @@ def tms(
     steps:int=40_000,        # Of the decomposition
     batch:int=1024,          # Rows of a batch
     lr:float=1e-3,           # Peak learning rate
-    # Evaluate rows of zeros once, which is exact and quicker? Batches then differ in length, and several processes cannot
-    # share them
+    # Evaluate rows of zeros once, which is exact and quicker? Batches then differ in length, and processes cannot share
+    # them
     merge:bool=True,
     seed:int=0,              # Of the decomposition
     target_seed:int=0,       # Of the toy; that of seed 0 ships
@@ -71,8 +71,9 @@ def tms(
     sites = ['linear1', *(['hidden'] if identity else []), 'linear2']
     dm = decompose(toy, dict.fromkeys(sites, C), tied={'linear2':'linear1'}, init=aligned, lower=lower_leaky_linear,
         seed=seed)
-    return Experiment(toy.batches(batch, seed=seed+_HELD_OUT), mse, dm=dm, batches=toy.batches(batch, seed=1000+seed, merge=merge),
-        losses=spd_losses(sparsity, p), steps=steps, lr=lr, schedule=quarter_cosine, seed=seed)
+    return Experiment(toy.batches(batch, seed=seed+_HELD_OUT), mse, dm=dm,
+        batches=toy.batches(batch, seed=1000+seed, merge=merge), losses=spd_losses(sparsity, p), steps=steps, lr=lr,
+        schedule=quarter_cosine, seed=seed)
 
 def resid_mlp(
     layers:int=1,            # MLPs in sequence
@@ -92,8 +93,9 @@ def resid_mlp(
     recipe = dict(steps=1000 if layers<3 else 10_000, batch=2048, lr=3e-3, cosine=True)
     toy = _trained(ResidMLP(n, 1000, d_mlp, layers, target_seed), recipe)
     dm = decompose(toy, {'*mlp_*':C}, init=aligned, lower=lower_leaky_linear, seed=seed)
-    return Experiment(toy.batches(batch, seed=seed+_HELD_OUT), mse, dm=dm, batches=toy.batches(batch, seed=1000+seed, merge=merge),
-        losses=spd_losses(sparsity, p), steps=steps, lr=lr, schedule=quarter_cosine, seed=seed, view=feature_space)
+    return Experiment(toy.batches(batch, seed=seed+_HELD_OUT), mse, dm=dm,
+        batches=toy.batches(batch, seed=1000+seed, merge=merge), losses=spd_losses(sparsity, p), steps=steps, lr=lr,
+        schedule=quarter_cosine, seed=seed, view=feature_space)
 
 def _predictable(out, ref, weight=None, *, of:Any): return kl(of.predictable(out), of.predictable(ref))
 
@@ -133,7 +135,7 @@ def memorising(
     return Experiment(toy.batches(batch, seed=seed+_HELD_OUT), mse, dm=dm, batches=toy.batches(batch, seed=1000+seed),
         losses=spd_losses(sparsity, p), steps=steps, lr=lr, schedule=quarter_cosine, seed=seed, warm=200)
 
-# %% ../nbs/44_experiments.ipynb #4c7689a7
+# %% ../nbs/44_experiments.ipynb #d600f555
 def _vpd(target, sites, sparsity, faith, seed):
     "A decomposition of a language model, and losses, as the shipped one was made"
     dm = decompose(target, sites, partial(TransformerCI, d=128, blocks=2), seed=seed)
@@ -182,7 +184,7 @@ def language_model(
     return Experiment(apart, kl, batches=rest, steps=steps, lr=lr, seed=seed, **_LM_FIT,
         **_vpd(lm.model, {sites:C}, sparsity, faith, seed))
 
-# %% ../nbs/44_experiments.ipynb #ffc2afa4
+# %% ../nbs/44_experiments.ipynb #b7d80254
 NAMED:dict[str,Callable[...,Experiment]] = {
     'tms_5-2':tms,
     'tms_5-2-id':partial(tms, identity=True),
@@ -222,7 +224,7 @@ def experiment(
     # `experiment:` and values of its arguments
     name:str|Path,
     **changed:Any, # Other values of its arguments
-)->Callable[...,Experiment]: # A function of the same arguments; `ValueError` for a name or an argument that does not exist
+)->Callable[...,Experiment]: # Of the same arguments; `ValueError` for a name or an argument that does not exist
     "The experiment of a name, or of a file"
     if (path := path_of(name)).suffix in ('.yaml','.yml','.json'):
         if not path.is_file(): raise FileNotFoundError(f"there is no experiment file {path}")

@@ -399,8 +399,8 @@ def fit(
     # `f(dm)` gives numbers by name, such as a measure on held-out text; they go into the history and the monitor
     evaluate:Callable|None=None,
     evaluate_every:int=1000,       # Steps between evaluations; the first step and the last have one
-    # Start so many processes on this machine, which share each batch; on GPUs each has its own. A script that `torchrun`
-    # starts needs no `processes`: its processes find each other
+    # Start so many processes on this machine, which share each batch; on GPUs each has its own. In a script that
+    # `torchrun` starts they find each other without this
     processes:int=1,
 )->Learner:                        # The run: `.history`, `.frame()`, `.step`, `.path`
     "Train components and importance function; stop at any time, and `resume=True` goes on as if never stopped"
