@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['launched', 'rank', 'world', 'say', 'join', 'leave', 'gathered', 'from_first', 'agree', 'any_of', 'together', 'summed',
            'averaged', 'broadcast_tensors', 'average_gradients', 'one_batch', 'share_of', 'is_part', 'whole_shape',
-           'own_rows', 'gathered_rows', 'all_rows', 'drawn', 'batch_mean', 'batch_sum', 'count_for_mean', 'tell',
-           'Stopped', 'launch']
+           'own_rows', 'gathered_rows', 'all_rows', 'drawn', 'batch_mean', 'batch_sum', 'batch_max', 'count_for_mean',
+           'tell', 'Stopped', 'launch']
 
-# %% ../nbs/00e_dist.ipynb #5ddeeca3
+# %% ../nbs/00e_dist.ipynb #b638f3c8
 import json, os, pickle, pkgutil, signal, subprocess, sys, threading, time, traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -21,7 +21,7 @@ import torch.distributed as td
 from torch import Tensor
 from .core import as_json, atomic
 
-# %% ../nbs/00e_dist.ipynb #69d88058
+# %% ../nbs/00e_dist.ipynb #ba65259f
 _NEEDED = 'RANK','WORLD_SIZE','MASTER_ADDR','MASTER_PORT'
 
 def launched()->bool:
@@ -42,7 +42,7 @@ def say(
     "Print once, in the first process"
     if rank()==0: print(*what, flush=True)
 
-# %% ../nbs/00e_dist.ipynb #1e9069e0
+# %% ../nbs/00e_dist.ipynb #9c3d7ab0
 _ENDS_WITH = 'SPD_NB_LAUNCHER'  # the process without which this one has no purpose, beside the one that started it
 
 def _is_alive(pid):
@@ -77,7 +77,7 @@ def leave()->None:
     "Part from the other processes, as a script does before it ends"
     if world()>1: td.destroy_process_group()
 
-# %% ../nbs/00e_dist.ipynb #7cd4dcd3
+# %% ../nbs/00e_dist.ipynb #1ee5bd65
 _T = TypeVar('_T')
 
 def gathered(
@@ -160,7 +160,7 @@ def average_gradients(
         parts = (flat/world()).split([g.numel() for g in grads])
         for g,part in zip(grads, parts): g.copy_(part.view_as(g))
 
-# %% ../nbs/00e_dist.ipynb #df9595be
+# %% ../nbs/00e_dist.ipynb #8414c325
 _rows:int|None = None  # of the batch that processes share, in this one
 
 @contextmanager
@@ -242,13 +242,22 @@ def batch_sum(
     "The sum over processes, if they share a batch"
     return x if _rows is None else summed(x)
 
+def batch_max(
+    x:Tensor, # The largest over this process's rows
+)->Tensor:    # Without gradient
+    "The largest over the rows of all processes"
+    if _rows is None: return x
+    most = x.detach().clone()
+    td.all_reduce(most, td.ReduceOp.MAX)
+    return most
+
 def count_for_mean(
     n:Tensor, # A number of positions, or a sum of weights, of this process
 )->Tensor:    # The mean over processes; a sum divided by it has the right mean over processes
     "What the sum over this process's positions is divided by"
     return n if _rows is None else summed(n)/world()
 
-# %% ../nbs/00e_dist.ipynb #cf3b3444
+# %% ../nbs/00e_dist.ipynb #280d543e
 def _say_error(folder, e):
     "Leave an error for the process that has launched this one"
     text = ''.join(traceback.format_exception(e))

@@ -8,8 +8,9 @@ __all__ = ['Verdict', 'evaluate', 'mean_over', 'spectrum', 'alive', 'mask_table'
 
 # %% ../nbs/16_eval.ipynb #64750830
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 import numpy as np
 import torch
 from torch import Tensor
@@ -18,16 +19,23 @@ from .batches import Feed, unpacked
 from .compute import full_precision, with_gradients
 from .core import seeded
 from .display import as_html, visible
+from .dist import batch_max, batch_mean, batch_sum, join, launch, one_batch, world
 from .keys import Key, get_site, weight_of
 from .masks import Mask, ci_masks, constant_masks, everywhere, random_masks, rounded_masks, stochastic_masks
 from .adversary import ascents, shared
 from .measures import FIRES, check_finite, l0, next_token_ce, position_mean, predicted, weight_for
 from .model import Decomposed, decompose
 from .objectives import Step, measure_for, recon, site_outputs
+from .sites import own_part, rows_of
 from .targets import fingerprint
 from .topk import refuse_weights
 
 # %% ../nbs/16_eval.ipynb #a6eaec0f
+def _observe(dm, x, weight)->Step:
+    refuse_weights(dm, weight)
+    clean = dm.clean(x)
+    return Step(dm, dm, x, weight, clean, dm.ci(clean=clean), 1.)
+
 @torch.no_grad()
 def evaluate(
     dm:Decomposed, # A decomposed model
@@ -35,12 +43,7 @@ def evaluate(
     n:int=8,       # How many batches at most; if there are fewer, none counts twice
 )->list[Step]:     # One per batch
     "Run the target and compute importances on the first `n` batches"
-    def observe(batch):
-        x,weight = unpacked(batch, dm.target, dm.device)
-        refuse_weights(dm, weight)
-        clean = dm.clean(x)
-        return Step(dm, dm, x, weight, clean, dm.ci(clean=clean), 1.)
-    return [observe(batch) for batch in Feed(batches).some(n)]
+    return [_observe(dm, *unpacked(batch, dm.target, dm.device)) for batch in Feed(batches).some(n)]
 
 # %% ../nbs/16_eval.ipynb #3d251081
 _T = TypeVar('_T', float, Tensor)
@@ -50,15 +53,24 @@ def mean_over(
     evals:list[Step],      # From `evaluate`
 )->_T:                     # The mean over the positions of all batches
     "Mean over batches, each weighted by the number of its positions that count"
-    total = sum(o.positions for o in evals)
-    first,*others = (f(o)*(o.positions/total) for o in evals)
-    return sum(others, start=first)
+    positions = [float(batch_sum(torch.tensor(o.positions))) for o in evals]
+    first,*others = (f(o)*(n/sum(positions)) for o,n in zip(evals, positions))
+    return _over_processes(sum(others, start=first))
+
+def _over_processes(x:Any)->Any:
+    "The mean over processes, if they share the batches"
+    return batch_mean(x) if isinstance(x, Tensor) else batch_mean(torch.tensor(x)).item()
 
 # %% ../nbs/16_eval.ipynb #b7dc7f92
 def _counted(g, weight):
     "Importances at the positions that count, in a row"
     weight = weight_for(weight, g.shape[:-1])
     return g.flatten(0, -2) if weight is None else g[weight>0]
+
+def _most(g, weight):
+    "The largest importance of each component; minus infinity if no position counts in this process"
+    counted = _counted(g, weight)
+    return counted.amax(0) if len(counted) else torch.full_like(g.flatten(0, -2)[0], -torch.inf)
 
 def _site_spectrum(site, cs, evals, threshold):
     "The rows of `spectrum` of one site"
@@ -70,7 +82,7 @@ def _site_spectrum(site, cs, evals, threshold):
         norm=(cs.V.norm(dim=0)*cs.U.norm(dim=1)).tolist(),
         mean_ci=mean(lambda g: g.clamp(min=0)).tolist(),
         rate=mean(lambda g: (g>threshold).float()).tolist(),
-        max_ci=torch.stack([_counted(o.ci.lower[site], o.weight).amax(0) for o in evals]).amax(0).tolist()))
+        max_ci=batch_max(torch.stack([_most(o.ci.lower[site], o.weight) for o in evals]).amax(0)).tolist()))
 
 # %% ../nbs/16_eval.ipynb #610e9603
 @torch.no_grad()
@@ -181,7 +193,7 @@ def pgd_ladder(
         masks = next(path)
         for n in sorted(ladder):
             while taken<n: masks,taken = next(path),taken+1
-            with torch.no_grad(): errors[n] = error(masks).item()
+            with torch.no_grad(): errors[n] = batch_mean(error(masks)).item()
     return errors
 
 # %% ../nbs/16_eval.ipynb #8bcb542d
@@ -351,14 +363,14 @@ def _shuffled(ci, seed=0):
     return {s:g[...,torch.randperm(g.shape[-1], generator=gen).to(g.device)] for s,g in ci.items()}
 
 @torch.no_grad()
-def _controls(dm, evals, batches, n, measure):
+def _controls(dm, evals, measure):
     "Error with importances as masks, relative to that before training, and to that with importances shuffled"
     def error(evals, change=lambda ci: ci):
         return mean_over(lambda o: recon(o, ci_masks(change(o.ci.lower)), everywhere, measure), evals).item()
     sigmoids = dict(lower=dm.lower, upper=dm.upper)
     fresh = decompose(dm.target, dm.C, dm.new_ci, seed=1, output=dm.output, **sigmoids).to(dm.device)
     trained = error(evals)
-    return _ratio(trained, error(evaluate(fresh, batches, n))),_ratio(trained, error(evals, _shuffled))
+    return _ratio(trained, error([_observe(fresh, o.x, o.weight) for o in evals])),_ratio(trained, error(evals, _shuffled))
 
 # %% ../nbs/16_eval.ipynb #93a59f5e
 def _largest_delta(dm):
@@ -422,19 +434,8 @@ _STANDARDS = (
         'the same error, divided by that with the importances shuffled among the components'))
 
 # %% ../nbs/16_eval.ipynb #cce71e86
-@with_gradients
-def report(
-    dm:Decomposed,        # What to judge; the report is kept by `save`
-    batches,              # As for `fit`; held out from training, if possible
-    measure:Callable|None=None, # As for `mask_table`
-    n:int=4,              # Batches to judge on
-    anchor:float|None=None, # The L0 of a decomposition that explains nothing; `None` uses the rank of every site
-    ladder:Iterable[int]=(20,40,80,160), # Steps of the adversary, at least two numbers
-    stability:'pd.DataFrame|None'=None, # From `stability`, to say how many components other runs find
-)->Report:                # With a verdict and the number behind it for each standard
-    "Say whether to believe a decomposition, and why"
-    if stability is not None: _check_stability(stability, dm)
-    evals = evaluate(dm, batches, n)
+def _reported(dm, evals, measure, anchor, ladder, stability):
+    "The report on evaluated batches"
     measure = measure or measure_for(evals[0].dm, evals[0].x)
     table,spec = mask_table(evals, measure),spectrum(evals)
     zero = table.loc['zero', measure.__name__]
@@ -444,7 +445,7 @@ def report(
     note = ''
     if anchor is None: anchor,note = _anchor(dm),', the sum of the ranks of the sites'
     undecided,below_1 = _firing(spec)
-    untrained,shuffled = _controls(dm, evals, batches, n, measure)
+    untrained,shuffled = _controls(dm, evals, measure)
     numbers = dict(table.of_zero, delta=_largest_delta(dm), adversary=last, growth=_ratio(last, second)-1,
         count=count/anchor, change=_late_change(dm.history), undecided=undecided, below_1=below_1, untrained=untrained,
         shuffled=shuffled)
@@ -454,3 +455,36 @@ def report(
     result = Report(checks, dict(masks=table, spectrum=spec, ladder=rungs, l0=count))
     dm.report = dict(verdict=result.verdict, checks=[c._asdict() for c in result], measure=measure.__name__, l0=count)
     return result
+
+def _report_part(cuda, dm, **args):
+    "What each of several launched processes does"
+    result = report(dm.cuda() if cuda else dm, **args)
+    return result,dm.report
+
+@with_gradients
+def report(
+    dm:Decomposed,        # What to judge; the report is kept by `save`
+    batches,              # As for `fit`; held out from training, if possible
+    measure:Callable|None=None, # As for `mask_table`
+    n:int=4,              # Batches to judge on
+    anchor:float|None=None, # The L0 of a decomposition that explains nothing; `None` uses the rank of every site
+    ladder:Iterable[int]=(20,40,80,160), # Steps of the adversary, at least two numbers
+    stability:'pd.DataFrame|None'=None, # From `stability`, to say how many components other runs find
+    processes:int=1,      # Share the rows of each batch among so many processes on this machine, as in `fit`
+)->Report:                # With a verdict and the number behind it for each standard
+    "Say whether to believe a decomposition, and why"
+    if stability is not None: _check_stability(stability, dm)
+    if processes>1:
+        args:dict[str,Any] = dict(dm=dm, batches=batches, measure=measure, n=n, anchor=anchor, ladder=ladder)
+        device = dm.device.type
+        result,dm.report = launch('spd_nb.eval:_report_part', processes, device=device,
+            cuda=device=='cuda', stability=stability, **args)
+        return result
+    join(dm.device)
+    whole = [unpacked(batch, dm.target, dm.device) for batch in Feed(batches).some(n)]
+    rows = {rows_of(x) for x,_ in whole}
+    # each process has its rows of the batches, if that is as many everywhere, or all of them
+    shares = world()>1 and len(rows)==1 and min(rows)%world()==0
+    with torch.no_grad(): evals = [_observe(dm, *(own_part(*batch) if shares else batch)) for batch in whole]
+    with one_batch(evals[0].rows) if shares else nullcontext():
+        return _reported(dm, evals, measure, anchor, ladder, stability)

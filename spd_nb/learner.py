@@ -17,12 +17,12 @@ if TYPE_CHECKING: import pandas as pd
 from .batches import Feed, data_hash, unpacked
 from .compute import AdamW, unrounded
 from .core import as_json
-from .dist import average_gradients, averaged, one_batch, rank, share_of, world
+from .dist import average_gradients, averaged, one_batch, world
 from .display import html_table, visible
 from .losses import faithfulness
 from .measures import l0
 from .model import Decomposed
-from .sites import of_rows, rows_of
+from .sites import own_part, rows_of
 from .objectives import (
     Adversarial, Losses, Step, callable_name, loss_arguments, preset, smooth_sparse, sparse, stable_repr)
 from .topk import refuse_weights
@@ -80,13 +80,6 @@ def _check_losses(losses, dm):
             "give each its own")
 
 # %% ../nbs/14b_learner.ipynb #3d9b9ced
-def _own_part(x, weight):
-    "The rows of a batch that are this process's"
-    if world()==1: return x,weight
-    n = share_of(rows_of(x), world())
-    own = slice(rank()*n, (rank()+1)*n)
-    return of_rows(lambda v: v[own], x),weight if weight is None else weight[own]
-
 def _check_rows(dm, ci, n):
     "Refuse sites of which it cannot be told which of their positions are this process's"
     for s,g in ci.items():
@@ -190,7 +183,7 @@ class Learner(_RunState):
 
     def batch(self)->tuple[Any,Tensor|None]: # The target's input, and how often each position counts, if not once
         "The next step's batch, on the model's device, checked; each of several processes has its rows of it"
-        try: return _own_part(*unpacked(self.feed[self.step], self.dm.target, self.dm.device))
+        try: return own_part(*unpacked(self.feed[self.step], self.dm.target, self.dm.device))
         except (TypeError, ValueError) as e: raise type(e)(f"batch {self.step}: {e}") from e
 
     def batch_hash(self,

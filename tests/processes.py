@@ -8,11 +8,12 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 from spd_nb.adversary import PersistentPGD, each, per_position, repeated, shared
-from spd_nb.core import Run
+from spd_nb.core import Run, as_json
 from spd_nb.apd import apd_losses
 from spd_nb.attributions import attributions
 from spd_nb.data import Weighted
-from spd_nb.dist import launch
+from spd_nb.dist import launch, rank
+from spd_nb.eval import report
 from spd_nb.harvest import harvest
 from spd_nb.lms import vocab_of
 from spd_nb.masks import binomial, subset, with_chance
@@ -127,6 +128,17 @@ def everything(path):
     run(Path(path)/'stopped', SHORT, stop=2)
     gather(path, n=1)  # of two processes one has nothing to read
     gather(path)
+    judge(path)
+
+def judge(path):
+    "Reports on two decompositions, with padding and without"
+    for kind in ('padded','each'):
+        with doubles():
+            dm,data,_ = KINDS[kind]()
+            found = report(dm, data, n=3, ladder=(2,4))
+        if rank()==0:
+            numbers = {c.name:c.value for c in found}|found.tables['spectrum'].set_index('key').max_ci.to_dict()
+            (Path(path)/f'report-{kind}.json').write_text(as_json(numbers), encoding='utf-8')
 
 def hashes(path):
     "What the files of a harvest and of attributions hold, but for their manifests, which have the time"

@@ -1,5 +1,5 @@
 "Several processes do what one does: the same training, harvests and attributions, also after kills"
-import sys
+import json, sys
 import pytest, torch
 import processes
 from spd_nb.dist import launch
@@ -30,6 +30,12 @@ def test_a_run_goes_on_with_another_number_of_processes(one, two):
 def test_two_processes_gather_the_same_to_the_last_bit(one, two):
     found = processes.hashes(one)
     assert len(found)>5 and found==processes.hashes(two)
+
+def test_two_processes_judge_as_one_does(one, two):
+    for kind in ('padded','each'):
+        a,b = (json.loads((p/f'report-{kind}.json').read_text(encoding='utf-8')) for p in (one, two))
+        assert a.keys()==b.keys() and len(a)>20
+        assert all(abs(v-b[k])<1e-9*max(1, abs(v)) for k,v in a.items() if v is not None), kind
 
 @pytest.mark.filterwarnings('ignore:a run of `fit` in')
 @pytest.mark.parametrize('who', ['rank','launcher'])
