@@ -370,7 +370,8 @@ def _controls(dm, evals, measure):
     sigmoids = dict(lower=dm.lower, upper=dm.upper)
     fresh = decompose(dm.target, dm.C, dm.new_ci, seed=1, output=dm.output, **sigmoids).to(dm.device)
     trained = error(evals)
-    return _ratio(trained, error([_observe(fresh, o.x, o.weight) for o in evals])),_ratio(trained, error(evals, _shuffled))
+    untrained = error([_observe(fresh, o.x, o.weight) for o in evals])
+    return _ratio(trained, untrained),_ratio(trained, error(evals, _shuffled))
 
 # %% ../nbs/16_eval.ipynb #93a59f5e
 def _largest_delta(dm):
