@@ -56,9 +56,10 @@ def point_data(
     "A point as it is written to a file"
     return _as_data(point, '')
 
-# %% ../nbs/00i_grids.ipynb #31f29cdc
+# %% ../nbs/00i_grids.ipynb #1915367e
 _LONGEST = 80  # characters: Windows allows 260 for a whole path
 _WORD,_KEY = re.compile(r'[a-z][a-z0-9_-]*'),re.compile(r'[A-Za-z_][A-Za-z0-9_]*')
+_DEVICE = re.compile(r'(con|prn|aux|nul|com\d|lpt\d)\.', re.I)  # no file of Windows is called so, whatever follows
 _TAKEN = 'true','false','none'  # as a file name, like the values `True`, `False` and `None`
 
 def _whole_keys(data):
@@ -78,9 +79,11 @@ def point_name(
     data = point_data(point)
     texts = {re.sub('[^A-Za-z0-9._]+', '-', k):_value_text(v) for k,v in sorted(flattened(data).items())}
     name = ','.join(f'{k}={text}' for k,(text,_) in texts.items()) or 'point'
-    if _whole_keys(data) and all(whole for _,whole in texts.values()) and len(name)<=_LONGEST: return name
+    whole = _whole_keys(data) and all(whole for _,whole in texts.values()) and len(name)<=_LONGEST
+    if whole and not _DEVICE.match(name): return name
     digest = hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:8]
-    return f'{name[:_LONGEST-9].strip("-.,=") or "point"}-{digest}'
+    name = re.sub(_DEVICE, r'\1-', name)[:_LONGEST-9].strip('-.,=')
+    return f'{name or "point"}-{digest}'
 
 # %% ../nbs/00i_grids.ipynb #50f2914c
 _FLOAT = re.compile(r'[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+')

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['Comparison', 'Runs']
 
-# %% ../nbs/41_runs.ipynb #82e0bfee
-import json, os
+# %% ../nbs/41_runs.ipynb #fa175bc7
+import hashlib, json, os
 from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime
@@ -72,7 +72,7 @@ def _seconds(folder, run):
     if abs(began-datetime.fromisoformat(run['time']).timestamp())>60: return None
     return max(0., history.stat().st_mtime-began)
 
-# %% ../nbs/41_runs.ipynb #d884e57c
+# %% ../nbs/41_runs.ipynb #5c63b353
 class _Found(NamedTuple):
     "What the folder of a run says, by kind"
     state:str
@@ -83,6 +83,8 @@ class _Found(NamedTuple):
     judged:dict[str,float]={}   # By the function that `sweep` was given
     report:dict[str,Any]={}     # Verdict and numbers
     seconds:float|None=None
+
+_MOST_HISTORY = 2**24  # bytes; a longer one is not compared, which would take a while
 
 def _optional(file, read): return read(file) if file.exists() else {}
 
@@ -96,6 +98,11 @@ def _whole(folder, there, about, args, text):
     if not about and there&{'checkpoint.safetensors','components.safetensors'}:
         raise ValueError("decomposition.json is missing")
     if not args and (text or about.get('run')): raise ValueError("run.json is missing")
+    if 'history' in text:
+        size,sha = text['history'].split()
+        with open(folder/'history.jsonl', 'rb') as f: data = f.read(min(int(size), _MOST_HISTORY+1))
+        if len(data)<=_MOST_HISTORY and hashlib.sha256(data).hexdigest()!=sha:
+            raise ValueError("history.jsonl is damaged, or of another run")
     if not there-{'history.jsonl','history.parquet'}: raise ValueError("there is nothing but a history")
 
 def _state(there, args, text, error):
@@ -124,9 +131,9 @@ def _read_run(folder:Path)->_Found:
         _arguments(args, about), {k:v for k,v in row.items() if k in losses},
         {k:v for k,v in row.items() if k not in losses and k!='step'}, _numbers(result.get('numbers', {})),
         dict(verdict=str(rep['verdict']))|checks if 'verdict' in rep else {},
-        float(result['seconds']) if 'seconds' in result else _seconds(folder, run))
+        result['seconds'] if isinstance(result.get('seconds'), Real) else _seconds(folder, run))
 
-# %% ../nbs/41_runs.ipynb #6a27de41
+# %% ../nbs/41_runs.ipynb #95b9782b
 def _found(folder:Path)->_Found:
     "What is known of a run, whatever state its folder is in"
     try: found = _read_run(folder)
@@ -165,20 +172,18 @@ def _table(found:dict[str,_Found])->'pd.DataFrame':
     "One row per run: its state, what differs between runs, and what was measured"
     import pandas as pd
     rows:dict[str,dict[str,Any]] = {name:dict(state=f.state) for name,f in found.items()}
-    taken = {'state','seconds'}
+    order = ['state','seconds']
     def add(group, values, long=False):
         "Columns of a group, with its name before theirs if they need it"
         names = dict.fromkeys(k for v in values.values() for k in v)
-        columns = {k:f'{group}.{k}' if (long and k!='verdict') or k in taken else k for k in names}
-        taken.update(columns.values())
-        for name,v in values.items(): rows[name] |= {visible(columns[k])[:200]:_cell(o) for k,o in v.items()}
+        columns = {k:visible(f'{group}.{k}' if (long and k!='verdict') or k in order else k)[:200] for k in names}
+        order[-1:-1] = columns.values()
+        for name,v in values.items(): rows[name] |= {columns[k]:_cell(o) for k,o in v.items()}
     add('args', _settings(found))
     for group in ('loss','measured','judged','report'):
         add(group, {name:getattr(f, group) for name,f in found.items()}, long=group in ('loss','report'))
     for name,f in found.items(): rows[name]['seconds'] = f.seconds
-    columns = [*dict.fromkeys(k for r in rows.values() for k in r if k!='seconds'),'seconds']
-    return pd.DataFrame(list(rows.values()), index=list(rows), columns=columns if rows else ['state','seconds']
-        ).rename_axis('run')
+    return pd.DataFrame(list(rows.values()), index=list(rows), columns=list(dict.fromkeys(order))).rename_axis('run')
 
 # %% ../nbs/41_runs.ipynb #949b3529
 class Comparison(NamedTuple):
