@@ -13,11 +13,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from functools import partial
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from numbers import Integral, Real
 from os import PathLike
 from pathlib import Path
+from typing import Any
 import torch
 from filelock import FileLock, Timeout
 from torch import Tensor, nn
@@ -333,16 +335,20 @@ def claimed(
         drop_lock(lock)
 
 # %% ../nbs/00_core.ipynb #66a44115
+def _probe(fd):
+    "Take a lock of a file for a moment; `OSError` if it is held"
+    try: import fcntl
+    except ImportError:
+        msvcrt:Any = import_module('msvcrt')  # Windows
+        for what in (msvcrt.LK_NBLCK, msvcrt.LK_UNLCK): msvcrt.locking(fd, what, 1)
+    else: fcntl.flock(fd, fcntl.LOCK_SH|fcntl.LOCK_NB)  # beside others who ask
+
 def _locked(path):
-    "Whether a process holds the lock of a file of this machine, without taking it"
+    "Whether a process holds the lock of a file of this machine"
     try:
-        with open(path, 'rb') as f:
-            try: import fcntl
-            except ImportError: return f.read(1) is None  # Windows refuses to read what is locked
-            try: fcntl.flock(f, fcntl.LOCK_SH|fcntl.LOCK_NB)
-            except OSError as e: return e.errno in (errno.EACCES, errno.EAGAIN, errno.EWOULDBLOCK)
-    except PermissionError: return os.name=='nt'
-    except OSError: pass
+        with open(path, 'rb') as f: _probe(f.fileno())
+    except OSError as e: return e.errno in (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
+    except ImportError: pass
     return False
 
 def lock_owner(
