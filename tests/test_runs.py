@@ -203,7 +203,9 @@ def test_workers_are_counted_from_one(tmp_path):
     with pytest.raises(ValueError, match='`workers` is a whole number of at least 1, got 0'):
         sweep(arguments, POINTS, tmp_path, workers=0)
 
-def own_group(_): return os.getpgid(0)==os.getpid(), sys.stdin.read(), os.environ['OMP_NUM_THREADS']
+def own_group(_):
+    print('no message')
+    return os.getpgid(0)==os.getpid(), sys.stdin.read(), os.environ['OMP_NUM_THREADS']
 
 @posix
 def test_a_worker_has_no_input_and_a_group_of_its_own():
