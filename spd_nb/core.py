@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['rng_state', 'restore_rng', 'seeded', 'path_of', 'located', 'opened_from', 'as_json', 'seal_of', 'sealed', 'drop_lock',
-           'clear_leftovers', 'standing', 'writing', 'atomic', 'claimed', 'check_kind', 'provenance', 'shipped',
-           'existing', 'Run']
+           'clear_leftovers', 'standing', 'writing', 'atomic', 'claimed', 'lock_owner', 'check_kind', 'provenance',
+           'shipped', 'existing', 'Run']
 
 # %% ../nbs/00_core.ipynb #a49569cf
 import ctypes, errno, hashlib, json, os, re, shutil, socket, stat, subprocess, sys, tempfile, time, warnings
@@ -13,11 +13,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from functools import partial
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from numbers import Integral, Real
 from os import PathLike
 from pathlib import Path
+from typing import Any
 import torch
 from filelock import FileLock, Timeout
 from torch import Tensor, nn
@@ -335,6 +337,33 @@ def claimed(
         yield path
     finally:
         drop_lock(lock)
+
+# %% ../nbs/00_core.ipynb #66a44115
+def _probe(fd):
+    "Take a lock of a file for a moment; `OSError` if it is held"
+    try: import fcntl
+    except ImportError:
+        msvcrt:Any = import_module('msvcrt')  # Windows
+        for what in (msvcrt.LK_NBLCK, msvcrt.LK_UNLCK): msvcrt.locking(fd, what, 1)
+    else: fcntl.flock(fd, fcntl.LOCK_SH|fcntl.LOCK_NB)  # beside others who ask
+
+def _locked(path):
+    "Whether a process holds the lock of a file of this machine"
+    try:
+        with open(path, 'rb') as f: _probe(f.fileno())
+    except OSError as e: return e.errno in (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
+    except ImportError: pass
+    return False
+
+def lock_owner(
+    path:str|PathLike, # The file of a lock, as for `claimed`
+)->str:                # Such as `process 12 on elsewhere, since 2026-01-01 12:00:00`; empty if nobody does
+    "Who holds a lock of `claimed` now; nothing is written and nobody is kept waiting"
+    path = path_of(path)
+    owner,host = _owner_of(path)
+    if host in ('', socket.gethostname()): return (owner or 'another process') if _locked(path) else ''
+    try: return owner if abs(time.time()-path.stat().st_mtime)<_FRESH else ''
+    except OSError: return ''
 
 # %% ../nbs/00_core.ipynb #5fb4d9c6
 def check_kind(

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['WHOLE', 'file_about', 'check_file', 'stamp', 'steady', 'held_files', 'read_sealed', 'write_tensors', 'read_tensors',
-           'tensor_shapes']
+           'tensor_shapes', 'tensor_text']
 
 # %% ../nbs/00h_integrity.ipynb #c1f408e5
 import hashlib, json
@@ -177,3 +177,15 @@ def tensor_shapes(
         with safe_open(path, 'pt') as f: return {k:tuple(f.get_slice(k).get_shape()) for k in f.keys()}
     except (SafetensorError, OSError) as e:
         raise ValueError(f"{visible(path)} is missing or damaged ({visible(e)}); copy the folder again") from e
+
+# %% ../nbs/00h_integrity.ipynb #5badb1fe
+def tensor_text(
+    path:str|Path,    # A safetensors file
+)->dict[str,str]:     # As `read_tensors` gives it, but not compared with its hash
+    "The text kept in a safetensors file, whose tensors are not read"
+    try:
+        with safe_open(path, 'pt') as f: meta = dict(f.metadata() or {})
+    except (SafetensorError, OSError) as e:
+        raise ValueError(f"{visible(path)} is missing or damaged ({visible(e)}); copy the folder again") from e
+    meta.pop('seal', None)
+    return meta

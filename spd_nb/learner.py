@@ -6,7 +6,7 @@
 __all__ = ['COLUMNS', 'MEMORY_ADVICE', 'warm_up', 'refuse_below', 'Learner', 'initial_losses']
 
 # %% ../nbs/14b_learner.ipynb #3c82932e
-import copy, json, signal
+import copy, json
 from collections.abc import Callable, Iterator
 from numbers import Integral, Real
 from pathlib import Path
@@ -97,7 +97,7 @@ class _RunState:
     def __init__(self, steps):
         self.step,self.steps = 0,steps
         self.history:list[dict] = []
-        self.stop_signals:list[int] = []  # `fit` ends after the step in which there is one
+        self.stop_signals:list[int] = []  # `fit` ends after the step in which there is one; 0 is from `stop`
         self.path:Path|None = None        # the folder of the run, set by `fit`
         # of the newest row of the history, by site
         self.ci:dict[str,Tensor] = {}  # importances at the positions that count
@@ -115,7 +115,7 @@ class _RunState:
 
     def stop(self)->None: # Also from another thread
         "Have `fit` end after its current step, as the stop button does"
-        self.stop_signals.append(signal.SIGINT)
+        self.stop_signals.append(0)
 
     def frame(self)->'pd.DataFrame': # A row per logged step
         "The history as a table"

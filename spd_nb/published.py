@@ -54,7 +54,7 @@ class Comparison(_Strict):
     texts:list[TextChange] = Field(default_factory=list)
 
     def frame(self)->'pd.DataFrame': # A row per point: its setting, then what was measured
-        "The points as a table, as `sweep` gives it"
+        "The points as a table, as `sweep_edits` gives it"
         import pandas as pd
         return pd.DataFrame([p.setting|{k:float('nan') if v is None else v for k,v in p.measured.items()}
             for p in self.points])
@@ -102,7 +102,7 @@ def _short(x): return float(f'{x:.5g}')
 
 def comparison(
     title:str,         # What is compared
-    df:'pd.DataFrame', # From `sweep`, or several of them joined: a row per edit
+    df:'pd.DataFrame', # From `sweep_edits`, or several of them joined: a row per edit
     measured:Measured, # Of any of the edits, for what the measures mean and on how many positions they were taken
     texts:Iterable[TextChange]=(), # From `text_change`
     **about,           # Model, text, split, seeds, ...
@@ -111,7 +111,7 @@ def comparison(
     names = [k for k in measured.table.index if k in df.columns]
     if not names:
         known = ', '.join(measured.table.index)
-        raise ValueError(f"the table has none of the measures {known}; give one from `sweep`")
+        raise ValueError(f"the table has none of the measures {known}; give one from `sweep_edits`")
     if not len(df): raise ValueError("the table has no rows")
     rows = df.to_dict('records')
     points = [Point(setting={str(k):_plain(v) for k,v in r.items() if k not in names},

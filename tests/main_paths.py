@@ -11,10 +11,12 @@ import torch
 from spd_nb.browser import ComponentBrowser
 from spd_nb.core import atomic
 from spd_nb.edit import ablated
+from spd_nb.grids import grid
 from spd_nb.harvest import harvest
 from spd_nb.model import decompose, load, save
 from spd_nb.planning import plan
 from spd_nb.stories import stories, story_tokenizer
+from spd_nb.sweep import sweep
 from spd_nb.toys import TMS, fit_toy
 from spd_nb.train import fit
 
@@ -42,6 +44,10 @@ assert [r['step'] for r in learner.history]==[0,2,4,6,7]
 for _ in range(2):
     save(dm, tmp/'saved')
     dm = load(tmp/'saved')
+
+def of_seed(seed): return dict(dm=fresh(), batches=toy.batches(32), steps=8, every=2, save_every=2, seed=seed)
+for _ in range(2): runs = sweep(of_seed, grid(seed=[0,1]), tmp/'runs', workers=2, progress=False)
+assert list(runs.frame().state)==['finished']*2 and runs.open('seed=1').sites
 
 lm = load(ROOT/'data'/'story')
 # the second time it is opened

@@ -3,7 +3,8 @@ import numpy as np, pandas as pd, pytest
 from spd_nb.edit import ablated
 from spd_nb.keys import SiteError
 from spd_nb.model import decompose
-from spd_nb.sweeps import density_matched, dose_response, front, grid, select, sweep
+from spd_nb.grids import grid
+from spd_nb.sweeps import density_matched, dose_response, front, select, sweep_edits
 from spd_nb.toys import TMS
 
 DENSITY = pd.Series({f's:{c}':.02*(1+c%7) for c in range(40)})
@@ -28,7 +29,7 @@ def test_a_front_has_a_better_side():
 
 def test_a_setting_is_not_a_measure(dm):
     with pytest.raises(ValueError, match="'a' is a setting and a measure"):
-        sweep(lambda a: ablated(dm, []), grid(a=[1]), lambda e: dict(a=2), progress=False)
+        sweep_edits(lambda a: ablated(dm, []), grid(a=[1]), lambda e: dict(a=2), progress=False)
 
 def test_a_dose_has_so_many_components(dm):
     with pytest.raises(ValueError, match='`n` is 6, but only 1 different'): dose_response(dm, [KEYS[0]]*2, lambda e: {})

@@ -77,6 +77,35 @@ def planned(name, steps):
         took = (time.perf_counter()-t)/steps
     return dict(planned=p.seconds, took=took, planned_mb=p.memory, mb=peak_memory())
 
+def swept(runs, steps):
+    "Wall seconds of so many runs of TMS 5-2, one after the other in this process and by two workers"
+    import os, tempfile
+    os.environ['OMP_NUM_THREADS'] = '1'
+    import torch
+    from functools import partial
+    from pathlib import Path
+    from spd_nb.grids import grid
+    from spd_nb.sweep import sweep
+    torch.set_num_threads(1)
+    took = {}
+    with tempfile.TemporaryDirectory() as tmp:
+        for workers in (1,2):
+            t = time.perf_counter()
+            df = sweep(partial(toy_run, steps=steps), grid(seed=range(int(runs))), Path(tmp)/str(workers), workers,
+                progress=False).frame()
+            took[workers] = time.perf_counter()-t
+            assert set(df.state)=={'finished'}
+    return took
+
+def toy_run(seed, steps):
+    "Arguments of `fit` for TMS 5-2"
+    from spd_nb.model import decompose
+    from spd_nb.objectives import spd_losses
+    from spd_nb.toys import TMS
+    toy = TMS(5, 2).eval()
+    dm = decompose(toy, {'linear*':20}, tied={'linear2':'linear1'}, seed=seed)
+    return dict(dm=dm, batches=toy.batches(1024), losses=spd_losses(), steps=steps, seed=seed)
+
 def vpd(name, steps):
     "Median CPU seconds per step and of each of its phases, peak MB, and floating-point operations per step"
     from torch.utils.flop_counter import FlopCounterMode
@@ -379,6 +408,12 @@ if __name__=='__main__':
             f"half of {half} takes "
             f"{results[f'TMS 40-10, half of {half}']['seconds']/results['TMS 40-10']['seconds']:.2f} of the time "
             "(linear cost: 0.5)")
+    for steps in (400,2000):
+        r = apart('swept', 10, steps)
+        print(
+            f"sweep of 10 runs of {steps:,} steps: {r['1']:.0f} s one after the other, {r['2']:.0f} s by two workers, "
+            f"{r['1']/r['2']:.2f} times as fast (at least 1.8 for runs that take longer than a worker's start)",
+            flush=True)
     for name in VPD:
         r = apart('vpd', name, 8)
         goal = 'at most {:.0f} ms, {:.0f} MB'.format(VPD_TARGET[name][0]*1e3,

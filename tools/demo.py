@@ -17,6 +17,7 @@ from spd_nb.interventions import next_tokens, patched
 from spd_nb.keys import Key
 from spd_nb.learn import write_token
 from spd_nb.lens import PromptLens
+from spd_nb.grids import grid
 from spd_nb.losses import quarter_cosine
 from spd_nb.measures import kl
 from spd_nb.model import decompose, load
@@ -29,7 +30,7 @@ from spd_nb.scoring import held_out, shortlist
 from spd_nb.stories import stories, story_rows, vocabulary
 from spd_nb.toys import TMS, fit_toy
 from spd_nb.tradeoff import generations, measure
-from spd_nb.sweeps import grid, sweep
+from spd_nb.sweeps import sweep_edits
 from spd_nb.train import fit
 from spd_nb.pages import write_page
 
@@ -108,7 +109,7 @@ print('5/6  rewriting a component: eyes of emoticons, and a mouth that is nearly
 eyes,edited = Key('model.layers.1.mlp.down_proj', 130),[]
 on,elsewhere,seen = places(32, 35, 'emo_mouth'),places(32, 36, 'emo_mouth'),places(16, 37, 'emo_mouth').toks
 def surprised(scale): return u_replaced(lm, *eyes, write_token(lm, eyes, 'o', scale, seen))
-curve = sweep(surprised, grid(scale=[.5,.75,1.,1.2,1.5,2.,3.]),
+curve = sweep_edits(surprised, grid(scale=[.5,.75,1.,1.2,1.5,2.,3.]),
     lambda e: measure(lm, e, on, [ids['o']], elsewhere, resamples=1), progress=False)
 scale = curve.scale[curve.p_after>.92].iloc[0]
 fresh = measure(lm, surprised(scale), places(32, 38, 'emo_mouth'), [ids['o']], places(32, 39, 'emo_mouth'))
