@@ -45,7 +45,7 @@ class HubName(NamedTuple):
         at = f'@{self.revision}' if self.revision else ''
         return f"hub:{'/'.join(filter(None, self[:2]))}{at}"
 
-# %% ../nbs/00i_downloads.ipynb #a32cc356
+# %% ../nbs/00i_downloads.ipynb #79d4578f
 def _causes(e):
     while e is not None:
         yield e
@@ -76,11 +76,17 @@ _SAID = {400:(ValueError, 'the Hub refuses what was sent'),
     412:(RuntimeError, 'someone else changed the repository at the same time; call again'),
     429:(ConnectionError, 'the Hub asks to wait; call again in a few minutes')}
 
+def _shown(text):
+    "The text of a server, without the token, which it may send back"
+    from huggingface_hub import get_token
+    text,token = str(text),get_token()
+    return visible(text.replace(token, '...') if token else text)[:300]
+
 def _answered(e, name):
     "The error for an answer of the Hub that is none"
     status = e.response.status_code
     kind,way = _SAID.get(status, (ConnectionError, 'the Hub is in trouble; call again later'))
-    said = f" ({visible(e.server_message)[:300]})" if status==400 and e.server_message else ''
+    said = f" ({_shown(e.server_message)})" if status==400 and e.server_message else ''
     return kind(f"{name}: {way}{said} (status {status})")
 
 def _told(e, name):
@@ -93,7 +99,7 @@ def _told(e, name):
         if isinstance(c, errors.HfHubHTTPError): return _answered(c, name)
         if isinstance(c, (http, errors.OfflineModeIsEnabled, errors.FileMetadataError)):
             return ConnectionError(
-                f"{name}: the connection to the Hub failed ({type(c).__name__}: {visible(c)[:200]}); call again, and "
+                f"{name}: the connection to the Hub failed ({type(c).__name__}: {_shown(c)}); call again, and "
                 "what has arrived is not sent twice")
     if isinstance(e, OSError) and 'onsistency check failed' in str(e):
         return ConnectionError(f"{name}: a file arrived incomplete; call again")
@@ -106,7 +112,7 @@ def hub_errors(
     try: yield
     except Exception as e:
         if (told := _told(e, name)) is None: raise
-        raise told from e
+        raise told from None  # a traceback would show what the server said, and so perhaps the token
 
 # %% ../nbs/00i_downloads.ipynb #e383415b
 DATA = '.safetensors','.parquet','.json','.jsonl' # Kinds of files that are shared

@@ -335,7 +335,7 @@ def _card_text(
     title = name.folder or name.repo.split('/')[1]
     return f"{_front_matter(license, at and at['name'])}\n# {as_markdown(title)}\n\n{about}\n{text}"
 
-# %% ../nbs/43_hub.ipynb #abcfec11
+# %% ../nbs/43_hub.ipynb #5260e7ae
 class Pushed(NamedTuple):
     "Where a result is now"
     name:str # With the commit, for `load` or `Harvest`
@@ -367,12 +367,14 @@ def _commit(api, name, files, private, message):
     "Send files in one commit, and remove those of an earlier result"
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
     parent,here = _remote_state(api, name, private)
-    if not parent: api.create_repo(name.repo, private=private, exist_ok=True)
+    if not parent: api.create_repo(name.repo, private=private)
     inside = f'{name.folder}/' if name.folder else ''
     adds = [CommitOperationAdd(f'{inside}{n}', c if isinstance(c, bytes) else str(c)) for n,c in files.items()]
     old = [CommitOperationDelete(f'{inside}{n}') for n in sorted(here-{*files})]
-    # not `upload_folder`, which may send a folder as several commits
-    return api.create_commit(name.repo, [*adds, *old], commit_message=message, parent_commit=parent or None).oid
+    with warnings.catch_warnings():  # tables of a decomposition are no data set
+        warnings.filterwarnings('ignore', 'It seems that you are about to commit a data file')
+        # not `upload_folder`, which may send a folder as several commits
+        return api.create_commit(name.repo, [*adds, *old], commit_message=message, parent_commit=parent or None).oid
 
 def push(
     what:Decomposed|Tables|str|Path, # A decomposition, a harvest, or the folder of either
