@@ -10,7 +10,9 @@ def git_hash(data): return hashlib.sha1(f'blob {len(data)}\0'.encode()+data).hex
 
 class Repo:
     "Commits as dictionaries from a path to its content, newest last"
-    def __init__(self, private=True): self.private,self.commits,self.tags = private,[('0'*39+'1', {'.gitattributes':b''})],{}
+    def __init__(self, private=True):
+        self.private,self.tags = private,{}
+        self.commits = [('0'*39+'1', {'.gitattributes':b''})]
     def add(self, files):
         self.commits.append((hashlib.sha1(repr((len(self.commits), sorted(files))).encode()).hexdigest(), files))
         return self.commits[-1][0]
@@ -32,7 +34,7 @@ class Hub:
         self.parts = {}
         self.echo_token = False
 
-    def large(self, path, data): return path.endswith(('.safetensors','.parquet','.npz'))
+    def large(self, path): return path.endswith(('.safetensors','.parquet','.npz'))
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = 'HTTP/1.1'
@@ -101,10 +103,10 @@ class Handler(BaseHTTPRequestHandler):
         sha,files = found
         def about(n, b):
             row = dict(rfilename=n, size=len(b), blobId=git_hash(b))
-            if self.hub.large(n, b): row['lfs'] = dict(sha256=hashlib.sha256(b).hexdigest(), size=len(b), pointerSize=130)
+            if self.hub.large(n): row['lfs'] = dict(sha256=hashlib.sha256(b).hexdigest(), size=len(b), pointerSize=130)
             return row if 'blobs' in self.query else dict(rfilename=n)
-        self.answer(200, dict(_id='1', id=name, modelId=name, sha=sha, private=repo.private, tags=[], downloads=0, likes=0,
-            siblings=[about(n, b) for n,b in files.items()]))
+        self.answer(200, dict(_id='1', id=name, modelId=name, sha=sha, private=repo.private, tags=[], downloads=0,
+            likes=0, siblings=[about(n, b) for n,b in files.items()]))
 
     def yaml(self):
         text = self.json()['content']
@@ -113,8 +115,10 @@ class Handler(BaseHTTPRequestHandler):
     def preupload(self, name, revision):
         if (repo := self.repo_of(name, write=True)) is None: return
         have = repo.at('main')[1]
-        def mode(f): return dict(path=f['path'], shouldIgnore=False, uploadMode='lfs' if self.hub.large(f['path'], b'') else 'regular',
-            **(dict(oid=git_hash(have[f['path']])) if f['path'] in have and not self.hub.large(f['path'], b'') else {}))
+        def mode(f):
+            path,large = f['path'],self.hub.large(f['path'])
+            known = dict(oid=git_hash(have[path])) if path in have and not large else {}
+            return dict(path=path, shouldIgnore=False, uploadMode='lfs' if large else 'regular', **known)
         self.answer(200, dict(files=[mode(f) for f in self.json()['files']]))
 
     def batch(self, name):
@@ -171,15 +175,16 @@ class Handler(BaseHTTPRequestHandler):
         if path not in files: return self.fail(404, 'EntryNotFound')
         data,start = files[path],0
         if m := re.match(r'bytes=(\d+)-', self.headers.get('Range', '')): start = int(m[1])
-        etag = hashlib.sha256(data).hexdigest() if self.hub.large(path, data) else git_hash(data)
+        etag = hashlib.sha256(data).hexdigest() if self.hub.large(path) else git_hash(data)
         head = dict(ETag=f'"{etag}"', X_Repo_Commit=sha, Accept_Ranges='bytes')
-        if self.hub.large(path, data): head |= dict(X_Linked_Etag=f'"{etag}"', X_Linked_Size=str(len(data)))
+        if self.hub.large(path): head |= dict(X_Linked_Etag=f'"{etag}"', X_Linked_Size=str(len(data)))
         if start: head['Content_Range'] = f'bytes {start}-{len(data)-1}/{len(data)}'
         after,times = self.hub.cut.get(path, (0, 0))
         if self.command=='GET' and times:
             self.hub.cut[path] = after,times-1
             self.send_response(206 if start else 200)
-            for k,v in (head|dict(Content_Length=str(len(data)-start))).items(): self.send_header(k.replace('_', '-'), v)
+            head['Content_Length'] = str(len(data)-start)
+            for k,v in head.items(): self.send_header(k.replace('_', '-'), v)
             self.end_headers()
             self.wfile.write(data[start:start+after])
             self.wfile.flush()
@@ -192,7 +197,8 @@ ROUTES = [('POST', '/api/repos/create', Handler.create), ('POST', '/api/validate
     ('GET', f'/api/models/{NAME}/revision/{REST}', Handler.info), ('GET', f'/api/models/{NAME}', Handler.info),
     ('POST', f'/api/models/{NAME}/preupload/{REST}', Handler.preupload),
     ('POST', f'/api/models/{NAME}/commit/{REST}', Handler.commit),
-    ('POST', rf'/{NAME}\.git/info/lfs/objects/batch', Handler.batch), ('POST', '/lfs/([0-9a-f]+)/complete', Handler.complete),
+    ('POST', rf'/{NAME}\.git/info/lfs/objects/batch', Handler.batch),
+    ('POST', '/lfs/([0-9a-f]+)/complete', Handler.complete),
     ('PUT', '/lfs/([0-9a-f]+)', Handler.upload), ('PUT', r'/lfs/([0-9a-f]+)/(\d+)', Handler.upload),
     (('HEAD','GET'), f'/{NAME}/resolve/([^/]+)/{REST}', Handler.resolve)]
 
@@ -200,5 +206,5 @@ def serving(hub):
     "A server of a hub on a free port, and its address"
     server = ThreadingHTTPServer(('127.0.0.1', 0), type('Here', (Handler,), dict(hub=hub)))
     server.daemon_threads = True
-    Thread(target=server.serve_forever, daemon=True).start()
+    Thread(target=server.serve_forever, args=[.02], daemon=True).start()
     return server,f'http://127.0.0.1:{server.server_port}'

@@ -1,6 +1,6 @@
 """Pushing to and fetching from a Hub, over HTTP to a stub on loopback: whole or not at all, resumed after a cut, with
 errors that say what to do and never the token"""
-import json, os, pickle, shutil, threading, traceback, warnings
+import json, os, pickle, shutil, threading, traceback
 from pathlib import Path
 import pytest
 import huggingface_hub
@@ -39,7 +39,9 @@ def hub(tmp_path, monkeypatch):
     server.shutdown()
     server.server_close()
 
-def tree(folder): return {f.relative_to(folder).as_posix():f.read_bytes() for f in sorted(Path(folder).rglob('*')) if f.is_file()}
+def tree(folder):
+    return {f.relative_to(folder).as_posix():f.read_bytes() for f in sorted(folder.rglob('*')) if f.is_file()}
+
 def cache(): return Path(constants.HF_ASSETS_CACHE)/'spd_nb'
 def gets(hub): return [p for m,p in hub.log if m=='GET' and '/resolve/' in p]
 
@@ -52,10 +54,10 @@ def test_a_toy_comes_back_as_it_was(hub):
     dm = load(TOY)
     there = push(dm, 'ada/toy', license='mit')
     repo = hub.repos['ada/toy']
-    assert there.name==f'hub:ada/toy@{repo.commits[-1][0]}' and there.url==f'{constants.ENDPOINT}/ada/toy/tree/{repo.commits[-1][0]}'
+    sha = repo.commits[-1][0]
+    assert there==(f'hub:ada/toy@{sha}', f'{constants.ENDPOINT}/ada/toy/tree/{sha}')
     assert repo.private and len(repo.commits)==2
-    assert set(repo.commits[-1][1])=={'.gitattributes','README.md','picture.svg','decomposition.json','components.safetensors',
-        'ci.safetensors','target.safetensors','history.parquet'}
+    assert {*repo.commits[-1][1]}=={'.gitattributes','README.md','picture.svg',*tree(TOY)}
     for name in ('hub:ada/toy', there.name):
         back = load(name)
         assert back.origin==there.name and back.history==dm.history and back.training_run==dm.training_run
@@ -183,6 +185,39 @@ def test_a_disk_that_fills_up(hub, monkeypatch):
     assert not (cache()/'ada--toy'/there.name.split('@')[1]).exists()
     monkeypatch.undo()
 
+# ---- what is shown of data
+
+HOSTILE = ['<script>alert(1)</script>', '<img src=x onerror=y>', '![x](http://evil.example/a.png)', '[x](javascript:y)',
+    'a | b |', '`x`', '\n\n# title', '\n---\nlicense: other\n---', '\\\\(x\\\\) $$y$$', 'https://evil.example',
+    '<!-- x', 'www.evil.example', '```\n</table>', '\u202egpj', '&lt;script&gt;', '- [ ] x', '\\| x', '[x]: http://evil.example',
+    'm@evil.example', '~~x~~', '**x**', '[^1]: x']
+
+def test_a_card_shows_data_as_text(hub):
+    "To a reader of Markdown that is not ours"
+    import mistune, yaml
+    dm = load(TOY)
+    checks = [dict(name=t, verdict='pass', value=.5, standard=t) for t in HOSTILE]
+    dm.report = dict(verdict='**<b>fail</b>', checks=checks)
+    push(dm, 'ada/toy', license='cc-by-4.0')
+    text = hub.repos['ada/toy'].commits[-1][1]['README.md'].decode()
+    _,front,body = text.split('---\n', 2)
+    tags = ['parameter-decomposition','interpretability','spd_nb']
+    assert yaml.safe_load(front)==dict(library_name='spd_nb', tags=tags, license='cc-by-4.0')
+    plugins = ['table','url','strikethrough','math','task_lists','footnotes']
+    tokens = mistune.create_markdown(renderer=None, plugins=plugins)(body)
+    def walk(ts):
+        for t in ts:
+            yield t
+            yield from walk(t.get('children') or [])
+    kinds,images = {t['type'] for t in walk(tokens)},[t['attrs']['url'] for t in walk(tokens) if t['type']=='image']
+    assert kinds-{'softbreak','linebreak'}=={'blank_line','heading','paragraph','block_code','table','table_head',
+        'table_body','table_row','table_cell','text','strong','codespan','image'}
+    assert [t['raw'] for t in walk(tokens) if t['type']=='codespan']==['@']
+    assert images==['picture.svg']
+    assert [t['attrs']['level'] for t in walk(tokens) if t['type']=='heading']==[1,2,2]
+    rows = [t['children'] for t in walk(tokens) if t['type']=='table_row']
+    assert {len(r) for r in rows}=={3,4} and len(rows)==len(HOSTILE)+len(dm.sites)
+
 # ---- a repository that someone else made
 
 def from_elsewhere(hub, **files):
@@ -193,19 +228,21 @@ def from_elsewhere(hub, **files):
     return 'hub:eve/toy'
 
 class Bomb:
-    def __reduce__(self): return os.mkdir,(os.environ['SPD_NB_RAN'],)
+    def __reduce__(self): return os.mkdir,('ran',)
 
 @pytest.mark.parametrize('files,said', [
-    ({'../x.json':b'{}'}, None), ({'a\\b.json':b'{}'}, 'which is not fetched'), ({'..json':b'{}'}, 'which is not fetched'),
+    ({'../x.json':b'{}'}, None), ({'a\\b.json':b'{}'}, 'which is not fetched'),
+    ({'..json':b'{}'}, 'which is not fetched'),
     ({'CON.json':b'{}'}, 'which is not fetched'), ({'a\nb.json':b'{}'}, 'which is not fetched'),
     ({'\u202egpj.json':b'{}'}, 'which is not fetched'), ({'C:x.json':b'{}'}, 'which is not fetched'),
-    ({'Ci.safetensors':b''}, 'differ only in case'), ({f'{i}.json':b'' for i in range(1001)}, 'no saved result has more than'),
+    ({'Ci.safetensors':b''}, 'differ only in case'),
+    ({f'{i}.json':b'' for i in range(1001)}, 'no saved result has more than'),
     ({'components.safetensors':b'../../outside/components.safetensors'}, 'damaged'),  # a link, as git keeps it
-    ({'components.safetensors':pickle.dumps(Bomb)}, 'damaged'), ({'history.parquet':pickle.dumps(Bomb)}, 'damaged'),
+    ({'components.safetensors':pickle.dumps(Bomb())}, 'damaged'), ({'history.parquet':pickle.dumps(Bomb())}, 'damaged'),
     ({'decomposition.json':b'../outside'}, 'damaged'), ({'decomposition.json':b' '*(9<<20)}, 'at most'),
     ({'ci.safetensors':None}, 'missing'), ({'decomposition.json':None}, 'no decomposition')], ids=lambda v: '')
 def test_a_hostile_repository(hub, tmp_path, monkeypatch, files, said):
-    monkeypatch.setenv('SPD_NB_RAN', str(tmp_path/'ran'))
+    monkeypatch.chdir(tmp_path)
     (tmp_path/'outside').mkdir()
     name = from_elsewhere(hub, **files)
     if said is None: assert load(name).C  # right in the folder it has no such file
@@ -217,8 +254,8 @@ def test_a_hostile_repository(hub, tmp_path, monkeypatch, files, said):
     assert not (tmp_path/'ran').exists() and not list((tmp_path/'outside').iterdir())
 
 def test_code_and_pickles_are_not_fetched(hub):
-    others = {'model.pkl':b'x', 'pytorch_model.bin':b'x', 'modeling.py':b'x', 'x.pt':b'x', 'a.ipynb':b'{}', 'README.md':b'x', 'sub/a.json':b'{}'}
-    name = from_elsewhere(hub, **others)
+    others = ['model.pkl','pytorch_model.bin','modeling.py','x.pt','a.ipynb','README.md','sub/a.json']
+    name = from_elsewhere(hub, **dict.fromkeys(others, b'{}'))
     assert load(name).C
     assert not {p.rsplit('/', 1)[1] for p in gets(hub)} & {n.rsplit('/', 1)[-1] for n in others}
 
