@@ -119,7 +119,7 @@ class Component(NamedTuple):
 class _WithModel(Tables):
     "Tables together with the decomposition they are of"
     def __init__(self,
-        path:str|Path,           # A folder, or the name of what comes with the package, `story/harvest`
+        path:str|Path,           # As for `Tables`: a folder, `story/harvest`, or `hub:user/name/harvest@revision`
         dm:Decomposed|None=None, # The decomposition, to run text and look along write directions
         tokenizer=None,          # Of `transformers`; `None` takes `tokenizer_of` the target when text is run
         bos:int|bool|None=None,  # How texts that are run begin, as for `prompt_ids`

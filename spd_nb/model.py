@@ -25,8 +25,9 @@ from .ci import ScalarCI
 from .components import Components, SiteDict, TiedComponents, TwiceTied, delta
 from .initialisation import components_like, gaussian
 from .compute import unrounded
-from .core import as_json, atomic, existing, opened_from, path_of, provenance, sealed, seeded
+from .core import as_json, atomic, opened_from, path_of, provenance, sealed, seeded
 from .display import html_table, visible
+from .downloads import found
 from .integrity import file_about, held_files, stamp, steady, write_tensors
 from .hooks import Block, cached, hooked, open_blocks, without_hooks
 from .keys import SiteError, get_site, match_sites, scale_of, weight_of
@@ -251,6 +252,7 @@ class Decomposed(_Masked):
         self.training_run:dict = {}       # the same
         self.report:dict = {}             # filled by `report`, kept by `save`
         self.source = opened_from(target) # now, since a relative folder depends on the working folder
+        self.origin = ''                  # where on the Hub `load` found it, with the commit
         self._ci_factory:Callable = type(ci_fn)  # of a class of your own; `decompose` also knows its arguments
 
     @property
@@ -313,7 +315,7 @@ class Decomposed(_Masked):
             ('components', f'{sum(self.C.values()):,} at {len(self.sites)} sites'),
             ('importances', f'{type(self.ci_fn).__name__} of {_n_parameters(self.ci_fn):,} parameters'),
             ('trained', _trained_row(self.training_run)), ('report', _report_row(self.report)),
-            *(('open edit', e) for e in self.edits)]
+            *([('opened from', self.origin)] if self.origin else []), *(('open edit', e) for e in self.edits)]
         sites = [(s, f'{cs.d_out} × {cs.d_in}', cs.C, _n_parameters(cs)) for s,cs in self.components.items()]
         return html_table(rows)+html_table(sites, ['site','weight','C','parameters'])
 
@@ -479,7 +481,8 @@ def write_description(
         file = folder/'target.safetensors'  # a save is written as a whole anyway
         with atomic(file) if folder==at else nullcontext(file) as f: write_tensors(tensors_of(dm.target), f, seal=False)
     about = dict(schema_version=SCHEMA, target=relative_reference(reference(dm.target, dm.source), at), **_fixed(dm),
-        training=dm.training_run, report=dm.report, **provenance(), **more,
+        training=dm.training_run, report=dm.report, **provenance(), **(dict(origin=dm.origin) if dm.origin else {}),
+        **more,
         files={n:file_about(folder/n) for n in sorted(_FILES) if (folder/n).exists() and n!='decomposition.json'})
     with atomic(folder/'decomposition.json') as f: f.write_text(sealed(about, default=repr), encoding='utf-8')
 
@@ -508,8 +511,8 @@ def save(
 
 # %% ../nbs/14_model.ipynb #2af608fe
 def load(
-    # From `save`, or the folder of a run of `fit`; or the name of a decomposition that comes with the package, such as
-    # `story` or `tms_5-2`
+    # From `save`, or the folder of a run of `fit`; the name of a decomposition that comes with the package, such as
+    # `story` or `tms_5-2`; or a name on the Hub, such as `hub:user/name@revision`
     path:str|Path,
     target:nn.Module|None=None,   # The original model; `None` builds a toy or story model, and finds others if `trust`
     # Open the model that the save names, in a folder or on the hub, and import classes and functions that it names and
@@ -523,7 +526,7 @@ def load(
 )->Decomposed:                    # On the CPU or where `target` is
     """Open a decomposition: nothing is unpickled, nothing outside the folder is opened without `trust`, and the target
     must be the model that was decomposed"""
-    path = existing(path)
+    path,origin = found(path)
     if not trust: refuse_links(path, _READ, ', or say `trust=True` if the links are your own')
     def read():
         before,about = stamp(path/'decomposition.json'),read_description(path)
@@ -555,4 +558,5 @@ def load(
         why = ' '.join(str(e).split())[:500]
         raise ValueError(f"the tensors in {visible(path)} do not fit its decomposition.json: {why}") from e
     dm.history,dm.training_run,dm.report = trained.history,trained.args,about['report']
+    dm.origin = origin or about.get('origin', '')
     return dm.to(device)

@@ -101,7 +101,7 @@ _MIGRATIONS = {}  # Schema version to a function that lifts its `decomposition.j
 
 _FIELDS = {'target':dict, 'fingerprint':str, 'sites':dict, 'tied':dict, 'ci':(str,dict), 'lower':(str,dict),
     'upper?':(str,dict), 'output?':(str,int,dict,type(None)), 'twice?':bool, 'training':dict, 'report':dict,
-    'files?':dict, 'run?':str}
+    'files?':dict, 'run?':str, 'origin?':str}
 
 def _check_description(about, file):
     "Refuse a description with fields of other types"

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from filelock import FileLock
 if TYPE_CHECKING: import pandas as pd
-from .core import atomic, drop_lock, existing, path_of, provenance, sealed, writing
+from .core import atomic, drop_lock, path_of, provenance, sealed, writing
 from .display import visible
+from .downloads import found
 from .integrity import check_file, file_about, read_sealed, stamp, steady
 from .firings import BINS, act_edges
 from .keys import Key, SiteError, nearest
@@ -198,7 +199,8 @@ _READING = threading.RLock()  # pyarrow crashes where several threads read with 
 class _Folder:
     "Files of a harvest, verified when they are opened and when they are read"
     def __init__(self, path:str|Path):
-        self.path,self._name = existing(path),str(path)
+        self.path,origin = found(path)
+        self._name = origin or str(path)
         manifest = self.path/'manifest.json'
         self._opened,self.manifest = steady(manifest, lambda: (stamp(manifest), _read_manifest(self.path)))
         self._whole = set()  # the files that were compared with their hashes
@@ -466,7 +468,9 @@ class _Listed(_Examples):
 class Tables(_Listed):
     "The tables of a harvest, without the model"
     def __init__(self,
-        path:str|Path, # The folder, or the name of one that comes with the package, such as `story/harvest`
+        # The folder; the name of one that comes with the package, such as `story/harvest`; or one on the Hub, such as
+        # `hub:user/name/harvest@revision`
+        path:str|Path,
     ):
         super().__init__(path)
 
