@@ -260,6 +260,7 @@ def test_a_link_a_pipe_and_a_closed_folder_are_rows(whole, tmp_path):
         (tmp_path/n/'run.json').unlink()
         make(tmp_path/n/'run.json')
     (tmp_path/'round').symlink_to(tmp_path)
+    shutil.copytree(whole, tmp_path/'.run.spd_nb-x'/'run')  # as a killed writer leaves it
     df = Runs(tmp_path).frame()
     assert set(df.index)=={'link','loop','pipe'} and df.state.str.startswith('damaged: ').all()
     assert 'leads to' in df.state['link'] and 'neither a file nor a folder' in df.state['pipe']
@@ -303,10 +304,11 @@ def test_what_differs_is_a_column(tmp_path):
 
 def test_a_point_and_an_argument_of_one_name_are_two_columns(tmp_path):
     def make(seed, lr): return arguments(seed, lr=lr/10)
-    def judge(learner): return dict(l0=5, seed=7)
+    def judge(learner): return dict(l0=5, seed=7, drawn=torch.rand(1))
     df = sweep(make, grid(seed=[0,1], lr=[.1,.01]), tmp_path, judge=judge, progress=False).frame()
     assert list(df.lr)==[.01,.01,.1,.1] and list(df['args.lr'])==[.001,.001,.01,.01]
     assert list(df.seed)==[0,1,0,1] and 'args.seed' not in df and list(df['judged.seed'])==[7]*4
+    assert df.drawn.nunique()==1  # points begin with the same random state
     assert list(df['judged.l0'])==[5]*4 and (df.l0!=5).any()
 
 def test_seconds_are_only_told_where_they_are_known(whole, tmp_path):
