@@ -45,7 +45,7 @@ class HubName(NamedTuple):
         at = f'@{self.revision}' if self.revision else ''
         return f"hub:{'/'.join(filter(None, self[:2]))}{at}"
 
-# %% ../nbs/00k_downloads.ipynb #79d4578f
+# %% ../nbs/00k_downloads.ipynb #baf94749
 def _causes(e):
     while e is not None:
         yield e
@@ -93,11 +93,12 @@ def _told(e, name):
     "The error to raise in place of one of the Hub's library; `None` for one that is not from there"
     from huggingface_hub import errors
     http = next(c for c in errors.HfHubHTTPError.__mro__ if c.__name__=='HTTPError')  # of httpx, whatever its name is
+    cut = (http, errors.OfflineModeIsEnabled, errors.FileMetadataError, getattr(errors, 'XetDownloadError', http))
     if isinstance(e, errors.LocalTokenNotFoundError): return PermissionError(f"{name}: there is no token; {_LOGIN}")
     for c in _causes(e):
         if (missing := _missing(c, name)) is not None: return missing
         if isinstance(c, errors.HfHubHTTPError): return _answered(c, name)
-        if isinstance(c, (http, errors.OfflineModeIsEnabled, errors.FileMetadataError)):
+        if isinstance(c, cut):
             return ConnectionError(
                 f"{name}: the connection to the Hub failed ({type(c).__name__}: {_shown(c)}); call again, and "
                 "what has arrived is not sent twice")

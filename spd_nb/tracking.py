@@ -140,7 +140,7 @@ class Tracker:
             self.log(numbers, step)
         return verdict
 
-# %% ../nbs/42_tracking.ipynb #8f56617b
+# %% ../nbs/42_tracking.ipynb #c8266794
 def _verbatim(text):
     "Text as a code block in Markdown"
     return '\n'.join('    '+visible(line) for line in text.split('\n'))
@@ -164,7 +164,7 @@ class TensorBoard(Tracker):
 
     def log(self, row, step):
         for k,v in row.items(): self.writer.add_scalar(k, v, step)
-        self.writer.flush()  # its own clock would lose two minutes when the process is killed
+        self.writer.flush()  # its thread would lose the last rows when the process is killed
 
     def show(self, name, fig): write_page(self.folder/f'{name}.html', {name:fig}, name)
 
