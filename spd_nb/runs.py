@@ -20,13 +20,13 @@ from .display import html_table, visible
 from .grids import flattened
 from .integrity import read_sealed, tensor_text
 from .model import Decomposed, load
-from .pickers import ParetoPicker, checked_index
 from .plots import lines
 from .received import read_table, refuse_links
 from .storage import read_description
 if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
+    from spd_nb.pickers import ParetoPicker
 
 # %% ../nbs/41_runs.ipynb #1504a135
 _FILES = ('point.json', 'result.json', 'run.json', 'decomposition.json', 'history.jsonl', 'history.parquet',
@@ -232,7 +232,9 @@ class Runs:
         "The name of a run from its row"
         if not self._names: self._names = list(_run_folders(self.path))
         if hasattr(row, 'name') and not isinstance(row, PathLike): row = row.name  # a row of the frame
-        if not isinstance(row, (str,PathLike)): return self._names[checked_index(row, len(self._names), 'run')]
+        if not isinstance(row, (str,PathLike)):
+            from spd_nb.pickers import checked_index
+            return self._names[checked_index(row, len(self._names), 'run')]
         path = path_of(self.path/row)
         name = Path(os.path.relpath(path, self.path)).as_posix()
         if name in self._names or name in (names := list(_run_folders(self.path))): return name
@@ -264,8 +266,9 @@ class Runs:
         y:str,     # Column upwards
         text='run', # Column with a run's label
         **how,     # More arguments of `ParetoPicker`, such as `group` or `log_x`
-    )->ParetoPicker: # Its `selected` is a row for `open`
+    )->'ParetoPicker': # Its `selected` is a row for `open`
         "Runs as points, in which one can be picked"
+        from spd_nb.pickers import ParetoPicker
         df = self.frame()
         df.insert(0, 'run', df.index)
         return ParetoPicker(df, x, y, text=text, **how)
