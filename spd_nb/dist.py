@@ -8,7 +8,7 @@ __all__ = ['launched', 'rank', 'world', 'say', 'join', 'leave', 'gathered', 'fro
            'own_rows', 'gathered_rows', 'all_rows', 'drawn', 'batch_mean', 'batch_sum', 'batch_max', 'count_for_mean',
            'tell', 'Stopped', 'launch']
 
-# %% ../nbs/00e_dist.ipynb #b638f3c8
+# %% ../nbs/00e_dist.ipynb #335991ec
 import json, os, pickle, pkgutil, signal, subprocess, sys, threading, time, traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -21,7 +21,7 @@ import torch.distributed as td
 from torch import Tensor
 from .core import as_json, atomic
 
-# %% ../nbs/00e_dist.ipynb #ba65259f
+# %% ../nbs/00e_dist.ipynb #31b6ace0
 _NEEDED = 'RANK','WORLD_SIZE','MASTER_ADDR','MASTER_PORT'
 
 def launched()->bool:
@@ -42,7 +42,7 @@ def say(
     "Print once, in the first process"
     if rank()==0: print(*what, flush=True)
 
-# %% ../nbs/00e_dist.ipynb #9c3d7ab0
+# %% ../nbs/00e_dist.ipynb #4594094c
 _ENDS_WITH = 'SPD_NB_LAUNCHER'  # the process without which this one has no purpose, beside the one that started it
 
 def _is_alive(pid):
@@ -77,7 +77,7 @@ def leave()->None:
     "Part from the other processes, as a script does before it ends"
     if world()>1: td.destroy_process_group()
 
-# %% ../nbs/00e_dist.ipynb #1ee5bd65
+# %% ../nbs/00e_dist.ipynb #1afb68b1
 _T = TypeVar('_T')
 
 def gathered(
@@ -136,7 +136,9 @@ def averaged(
 )->dict[str,float]:
     "The means over processes"
     if world()==1 or not numbers: return {k:v.item() for k,v in numbers.items()}
-    return dict(zip(numbers, (summed(torch.stack([v.detach().double() for v in numbers.values()]))/world()).tolist()))
+    total = torch.stack([v.detach().cpu().double() for v in numbers.values()])
+    td.all_reduce(total, group=_control)
+    return dict(zip(numbers, (total/world()).tolist()))
 
 def broadcast_tensors(
     tensors:Iterable[Tensor], # The same ones in every process
@@ -160,7 +162,7 @@ def average_gradients(
         parts = (flat/world()).split([g.numel() for g in grads])
         for g,part in zip(grads, parts): g.copy_(part.view_as(g))
 
-# %% ../nbs/00e_dist.ipynb #8414c325
+# %% ../nbs/00e_dist.ipynb #06e7c434
 _rows:int|None = None  # of the batch that processes share, in this one
 
 @contextmanager
@@ -257,7 +259,7 @@ def count_for_mean(
     "What the sum over this process's positions is divided by"
     return n if _rows is None else summed(n)/world()
 
-# %% ../nbs/00e_dist.ipynb #280d543e
+# %% ../nbs/00e_dist.ipynb #de2ae220
 def _say_error(folder, e):
     "Leave an error for the process that has launched this one"
     text = ''.join(traceback.format_exception(e))
