@@ -36,8 +36,9 @@ def whole(tmp_path_factory):
 # a script without a guard, as a reader would write one, in processes that can be killed
 
 SCRIPT = '''
-import os, sys, time
+import os, signal, sys, time
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 import torch
 torch.set_num_threads(1)
 from spd_nb.grids import grid
