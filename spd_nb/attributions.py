@@ -365,10 +365,21 @@ def _attributions_apart(dm, batches, path, n, absolute, progress, processes):
             **args)
     return Attributions(path, dm)
 
+def _finished(dm, batches, path, n, absolute):
+    "The attributions that are asked for, if they are there already; `None` if there is something to sum"
+    if not (path/'manifest.json').exists(): return None
+    try: found = Attributions(path, dm)
+    except ValueError: return None  # of another decomposition, or damaged, and to be replaced
+    feed = Feed(batches)
+    want = dict(batches=feed.how_many(n), absolute=absolute, data=data_hash(feed[0], dm.target))
+    return found if all(found.manifest.get(k)==v for k,v in want.items()) else None
+
 def attributions(
     dm:Decomposed,          # A decomposed language model
     batches,                # Token ids, as for `fit`
-    path:str|Path,          # A folder for the result; sums are kept beside it while they grow
+    # A folder for the result; if it holds this result already, that is opened, and another one is replaced. Sums are
+    # kept beside it while they grow
+    path:str|Path,
     n:int|None=None,        # Number of batches; `None` makes one pass over finite batches
     absolute:bool=True,     # Also contributions to absolute activations?
     progress:bool=True,     # Show a progress bar?
@@ -378,6 +389,7 @@ def attributions(
 )->Attributions:
     "Which component usually feeds which, over a corpus (VPD, dataset attributions)"
     path = path_of(path)
+    if (there := _finished(dm, batches, path, n, absolute)) is not None: return there
     if processes>1: return _attributions_apart(dm, batches, path, n, absolute, progress, processes)
     join(dm.device)
     file = path.with_name(f'.{path.name}.sums')

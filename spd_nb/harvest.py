@@ -28,7 +28,7 @@ from .keys import Key, keys_of
 from .labels import Side, check_side
 from .lms import check_tokens
 from .logit_lens import direct_logits, direct_reads
-from .model import Decomposed, chosen_sites
+from .model import Decomposed, chosen_sites, load
 from .targets import fingerprint
 from .pmi import pmi
 from .stats import Stats
@@ -120,11 +120,13 @@ class _WithModel(Tables):
     "Tables together with the decomposition they are of"
     def __init__(self,
         path:str|Path,           # As for `Tables`: a folder, `story/harvest`, or `hub:user/name/harvest@revision`
-        dm:Decomposed|None=None, # The decomposition, to run text and look along write directions
+        # The decomposition, to run text and look along write directions; `None` opens that of a run's folder
+        dm:Decomposed|None=None,
         tokenizer=None,          # Of `transformers`; `None` takes `tokenizer_of` the target when text is run
         bos:int|bool|None=None,  # How texts that are run begin, as for `prompt_ids`
     ):
         super().__init__(path)
+        if dm is None and self._run: dm = load(self._run)
         if dm is not None and fingerprint(dm)!=self.manifest['decomposition']:
             raise ValueError(
                 f"{self.path} was harvested from another decomposition; open the one it belongs to, or harvest "

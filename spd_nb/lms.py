@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['LM', 'context', 'vocab_of', 'is_lm', 'check_tokens', 'pretrained', 'load_lm', 'sample_batch', 'linear_sites',
-           'StoryLM', 'fit_lm', 'by_role']
+           'small_lm', 'StoryLM', 'fit_lm', 'by_role']
 
 # %% ../nbs/08_lms.ipynb #93993bf3
-import math, re
+import hashlib, json, math, re
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,9 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from .compute import AdamW, with_gradients
-from .core import located, seeded
+from .core import as_json, atomic, located, path_of, seeded
 from .keys import get_site, weight_of
 from .measures import next_token_nll
+from .integrity import read_tensors, write_tensors
 from .sites import SiteAudit, audit, matrices
 from .grammar import Token
 from .stories import surprisal, vocabulary
@@ -212,25 +213,63 @@ def linear_sites(
         columns='site kind d_in d_out bias rank C tied share layout why'.split()).set_index('site')
 
 # %% ../nbs/08_lms.ipynb #41e1f74a
-def StoryLM(
+def small_lm(
+    vocab:int,         # Tokens
     d:int=64,          # Width of the residual stream
     d_mlp:int=256,     # Hidden units of each MLP
     layers:int=2,      # Blocks
     heads:int=4,       # Attention heads per block
     seed:int=0,        # Of the initial weights
+    seq:int=256,       # Tokens of the longest text
+)->nn.Module:          # A `transformers` model, untrained
+    "A small language model, with GELU, rotary positions, and embeddings that are the unembeddings too"
+    from transformers import ArceeConfig, ArceeForCausalLM
+    config = ArceeConfig(vocab_size=vocab, hidden_size=d, intermediate_size=d_mlp,
+        num_hidden_layers=layers, num_attention_heads=heads, num_key_value_heads=heads,
+        hidden_act='gelu', max_position_embeddings=seq, tie_word_embeddings=True, bos_token_id=0, eos_token_id=0,
+        pad_token_id=0)
+    with seeded(seed): return ArceeForCausalLM(config).eval()
+
+def StoryLM(
+    d:int=64,          # As for `small_lm`
+    d_mlp:int=256,     # As for `small_lm`
+    layers:int=2,      # As for `small_lm`
+    heads:int=4,       # As for `small_lm`
+    seed:int=0,        # As for `small_lm`
 )->nn.Module:          # A `transformers` model, untrained
     "A small language model for `stories`"
-    from transformers import ArceeConfig, ArceeForCausalLM
-    config = ArceeConfig(vocab_size=len(vocabulary()), hidden_size=d, intermediate_size=d_mlp,
-        num_hidden_layers=layers, num_attention_heads=heads, num_key_value_heads=heads,
-        hidden_act='gelu', max_position_embeddings=256, tie_word_embeddings=True, bos_token_id=0, eos_token_id=0,
-        pad_token_id=0)
-    with seeded(seed): model = ArceeForCausalLM(config).eval()
+    model:Any = small_lm(len(vocabulary()), d, d_mlp, layers, heads, seed)
     spec:Any = dict(kind='story', d=d, d_mlp=d_mlp, layers=layers, heads=heads, seed=seed)
     model.spec = spec
     return model
 
 # %% ../nbs/08_lms.ipynb #b3efaa8b
+def _first_of(model, batches):
+    "What tells two trainings of language models apart, beside their settings"
+    shapes = ' '.join(f"{k} {'x'.join(map(str, p.shape))}" for k,p in model.named_parameters())
+    def digest(x): return hashlib.sha256(x).hexdigest()[:16]
+    return dict(model=digest(shapes.encode()), data=digest(batches[0].cpu().contiguous().numpy().tobytes()))
+
+def _save_lm(path, model, opt, losses, about):
+    "Write a checkpoint of a language model in training"
+    parts = {f'model/{k}':p for k,p in model.named_parameters()}
+    for i,p in enumerate(model.parameters()): parts |= {f'opt/{i}/{k}':v for k,v in opt.state[p].items()}
+    with atomic(path) as f: write_tensors(parts|dict(losses=torch.tensor(losses)), f, dict(about=as_json(about)))
+
+def _resume_lm(path, model, opt, about)->list[float]:
+    "Go on from a checkpoint; the losses so far"
+    parts,text = read_tensors(path, 'remove it to begin anew')
+    then = json.loads(text['about'])
+    if changed := [f'{k} {then.get(k)} then, {v} now' for k,v in about.items() if then.get(k)!=v]:
+        raise ValueError(f"{path} is of another training ({', '.join(changed)}); give another `path`, or remove it")
+    with torch.no_grad():
+        for k,p in model.named_parameters(): p.copy_(parts[f'model/{k}'])
+    state = {}
+    for k,v in parts.items():
+        if k.startswith('opt/'): state.setdefault(int(k.split('/')[1]), {})[k.split('/')[2]] = v.clone()
+    opt.load_state_dict(dict(state=state, param_groups=opt.state_dict()['param_groups']))
+    return parts['losses'].tolist()
+
 @with_gradients
 def fit_lm(
     model:nn.Module,        # Trained in place, then frozen; stopping it leaves what it has learnt
@@ -240,14 +279,21 @@ def fit_lm(
     lr:float=3e-3,
     weight_decay:float=.1,  # Of AdamW
     progress:bool=True,     # Show a progress bar?
+    # A file for checkpoints, every 1000 steps and where it is stopped; if it exists, the training goes on from it
+    path:str|PathLike|None=None,
 )->list[float]:             # The loss of each step, in nats per token
     "Train a language model to predict the next token"
     from tqdm.auto import trange
     opt,losses = AdamW(model.parameters(), lr=lr, betas=(.9,.98), weight_decay=weight_decay, fused=True),[]
+    device,file = next(model.parameters()).device,None if path is None else path_of(path)
+    about = dict(steps=steps, lr=lr, weight_decay=weight_decay)
+    if file: about |= _first_of(model, batches)
+    if file and file.exists(): losses = _resume_lm(file, model, opt, about)
     model.train().requires_grad_(True)
     try:
-        for i in (bar := trange(steps, disable=not progress)):
-            toks = batches[i]
+        for i in (bar := trange(len(losses), steps, initial=len(losses), total=steps, disable=not progress)):
+            if file and i and i%1000==0: _save_lm(file, model, opt, losses, about)
+            toks = batches[i].to(device)
             logits = model(toks, use_cache=False).logits
             # `next_token_ce`, summed in torch's order: a seed trains the same model as it always did
             loss = F.cross_entropy(logits[:,:-1].flatten(0,1), toks[:,1:].flatten())
@@ -259,6 +305,7 @@ def fit_lm(
             losses.append(loss.item())
             if i%20==0: bar.set_postfix(loss=f'{losses[-1]:.3f}')
     except KeyboardInterrupt: pass
+    if file and losses: _save_lm(file, model, opt, losses, about)
     model.eval().requires_grad_(False).zero_grad()
     return losses
 

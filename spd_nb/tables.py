@@ -200,6 +200,9 @@ class _Folder:
     "Files of a harvest, verified when they are opened and when they are read"
     def __init__(self, path:str|Path):
         self.path,origin = found(path)
+        self._run = None  # the folder of the run that it lies in, if that was given
+        if not (self.path/'manifest.json').exists() and (self.path/'harvest'/'manifest.json').exists():
+            self._run,self.path = self.path,self.path/'harvest'
         self._name = origin or str(path)
         manifest = self.path/'manifest.json'
         self._opened,self.manifest = steady(manifest, lambda: (stamp(manifest), _read_manifest(self.path)))
@@ -468,8 +471,8 @@ class _Listed(_Examples):
 class Tables(_Listed):
     "The tables of a harvest, without the model"
     def __init__(self,
-        # The folder; the name of one that comes with the package, such as `story/harvest`; or one on the Hub, such as
-        # `hub:user/name/harvest@revision`
+        # The folder, or that of a run with a harvest in it; the name of one that comes with the package, such as
+        # `story/harvest`; or one on the Hub, such as `hub:user/name/harvest@revision`
         path:str|Path,
     ):
         super().__init__(path)

@@ -1,6 +1,6 @@
 """The wheel that setup.py makes: metadata from settings.ini, the modules, the widgets' front ends, what `load` opens
 by name, nothing else"""
-import re, shlex, shutil, subprocess, sys
+import re, shlex, subprocess, sys
 from configparser import ConfigParser
 from email.parser import Parser
 from pathlib import Path
@@ -10,15 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 @pytest.fixture(scope='module')
-def wheel(tmp_path_factory):
-    pytest.importorskip('setuptools')
-    tmp = tmp_path_factory.mktemp('wheel')
-    for f in ('settings.ini','setup.py','MANIFEST.in','README.md','LICENSE'): shutil.copy(ROOT/f, tmp)
-    for d in ('spd_nb','nbs','tests','data'):
-        shutil.copytree(ROOT/d, tmp/d, ignore=shutil.ignore_patterns('__pycache__','.*'))
-    p = subprocess.run([sys.executable, 'setup.py', '-q', 'bdist_wheel'], cwd=tmp, capture_output=True, text=True)
-    assert p.returncode==0, p.stderr
-    return ZipFile(next(tmp.glob('dist/*.whl')))
+def held(wheel): return ZipFile(wheel)
 
 @pytest.fixture
 def cfg():
@@ -26,21 +18,21 @@ def cfg():
     c.read(ROOT/'settings.ini', encoding='utf-8')
     return c['DEFAULT']
 
-def test_metadata_is_settings_ini(wheel, cfg):
-    m = Parser().parsestr(wheel.read(next(n for n in wheel.namelist() if n.endswith('dist-info/METADATA'))).decode())
+def test_metadata_is_settings_ini(held, cfg):
+    m = Parser().parsestr(held.read(next(n for n in held.namelist() if n.endswith('dist-info/METADATA'))).decode())
     assert (m['Name'],m['Version'],m['Requires-Python']) == (cfg['lib_name'],cfg['version'],'>='+cfg['min_python'])
     assert set(m.get_all('Provides-Extra')) == {k.removesuffix('_requirements') for k in cfg
         if k.endswith('_requirements')}
     assert len([r for r in m.get_all('Requires-Dist') if 'extra ==' not in r]) == len(shlex.split(cfg['requirements']))
     assert f'__version__ = "{cfg["version"]}"' in (ROOT/'spd_nb/__init__.py').read_text(encoding='utf-8')
 
-def test_contents(wheel):
-    held = {n for n in wheel.namelist() if '.dist-info/' not in n}
+def test_contents(held):
+    inside = {n for n in held.namelist() if '.dist-info/' not in n}
     code = {str(p.relative_to(ROOT)) for p in (ROOT/'spd_nb').rglob('*') if p.suffix in ('.py','.js','.css')
         or p.name=='py.typed'}
     data = {f'spd_nb/{p.relative_to(ROOT)}' for kind in ('story','toys') for p in (ROOT/'data'/kind).rglob('*')
         if p.is_file() and p.suffix!='.md'}
-    assert held==code|data
+    assert inside==code|data
 
 OPENS = """
 import sys
@@ -51,8 +43,8 @@ dm = spd.load('story')
 assert len(spd.Harvest('story/harvest', dm).by_token(' he')) and spd.load('tms_5-2').C['linear1']==20
 """
 
-def test_installed_it_opens_what_it_ships_from_any_folder(wheel, tmp_path):
-    wheel.extractall(tmp_path/'site')
+def test_installed_it_opens_what_it_ships_from_any_folder(held, tmp_path):
+    held.extractall(tmp_path/'site')
     subprocess.run([sys.executable, '-c', OPENS, tmp_path/'site'], check=True, cwd=tmp_path)
 
 def test_constraints_pin_every_requirement(cfg):
