@@ -6,12 +6,13 @@
 __all__ = ['KINDS', 'Opened', 'open_run', 'spd_harvest', 'spd_attributions', 'spd_clustering', 'scored', 'spd_autointerp',
            'spd_compare', 'spd_postprocess', 'spd_export']
 
-# %% ../nbs/46_postprocess.ipynb #fa137561
+# %% ../nbs/46_postprocess.ipynb #d542c7a5
 import inspect, time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
+from torch import Tensor
 from .attributions import attributions
 from .autointerp import dual_view, input_first, label, label_evidence
 from .batches import Feed
@@ -25,7 +26,7 @@ from .experiments import experiment, text_batches
 from .export import export
 from .harvest import Harvest, harvest
 from .integrity import read_sealed
-from .keys import nearest
+from .keys import Key, nearest
 from .llm import Chat, cost
 from .lms import is_lm
 from .mechanisms import quality, shuffled
@@ -37,7 +38,7 @@ from .targets import fingerprint, reference
 from .tokenizers import tokenizer_of
 if TYPE_CHECKING: import pandas as pd
 
-# %% ../nbs/46_postprocess.ipynb #7008a45c
+# %% ../nbs/46_postprocess.ipynb #50effe16
 class Opened(NamedTuple):
     "A run with its data"
     path:Path      # Where results go
@@ -105,7 +106,7 @@ def open_run(
     if torch.cuda.is_available() and not cpu: dm.cuda()
     return Opened(at if at==standing(run) else Path('runs')/run, dm, *data, tok)
 
-# %% ../nbs/46_postprocess.ipynb #090352a5
+# %% ../nbs/46_postprocess.ipynb #485accbd
 def _count(o:Opened, n:int, processes:int=1, out:str='')->dict[str,Any]:
     h = harvest(o.dm, o.batches, out or o.path/'harvest', o.first(n), o.tokenizer, processes=processes)
     fires = int((h.components.firings>0).sum())
@@ -185,7 +186,7 @@ def spd_clustering(
     "Merge components into mechanisms, and compare these with random groups on held-out data"
     _said('clustering', _cluster(open_run(run, text, batch, seq, tokenizer, trust, cpu), n, alpha, out))
 
-# %% ../nbs/46_postprocess.ipynb #cfd87f18
+# %% ../nbs/46_postprocess.ipynb #7e227ed7
 class _Capped:
     "A language model that is not asked what could cost more than is left"
     def __init__(self, ask, left): self.ask,self.left = ask,left
@@ -204,17 +205,18 @@ class _Capped:
 
 def _chat(model, base_url, price):
     "A language model behind a server"
-    two = tuple(map(float, price.split(','))) if price else None
+    two:Any = tuple(map(float, price.split(','))) if price else None
     if two and len(two)!=2:
         raise ValueError(f"`--price` is dollars per million tokens read and written, such as 0.15,0.6, got {price!r}")
     return Chat(model, base_url or None, price=two)
 
 _STRATEGIES = dict(dual_view=dual_view, input_first=input_first)
 
-def _label(h:Harvest, ask:Chat|None=None, strategy:str='dual_view', n:int=0, max_cost:float|None=None):
+def _label(h:Harvest, ask:Chat|None=None, strategy:str='dual_view', n:int=0,
+    max_cost:float|None=None)->tuple['pd.DataFrame',dict[str,Any]]:
     "Labels of the most frequent components, and what they have cost"
-    fires = h.components[h.components.firings>0].sort_values('firings', ascending=False).index
-    keys = list(fires[:n] if n else fires)
+    times:Any = h.components.firings
+    keys = list(times[times>0].sort_values(ascending=False, kind='stable').index)[:n or None]
     if ask is None: return label_evidence(h, keys),dict(labels=len(keys), by='rule')
     if strategy not in _STRATEGIES:
         raise ValueError(
@@ -259,8 +261,11 @@ def _judge(o:Opened, h:Harvest, labels, kinds, n:int, ask:Chat|None=None, left:f
         before = pd.read_csv(file)
         table = pd.concat([before[~before.kind.isin(kinds)], table])
     with atomic(file) as f: table.to_csv(f, index=False)
-    means = table[table.kind.isin(kinds)].groupby('kind', observed=True)[['score','control','chance']].mean().round(3)
-    return dict(path=file)|{k:f"{r.score} (control {r.control}, chance {r.chance})" for k,r in means.iterrows()}
+    found:dict[str,Any] = dict(path=file)
+    for kind in kinds:
+        mean = table.loc[table.kind==kind, ['score','control','chance']].mean()
+        found[kind] = f'{mean.score:.3f} (control {mean.control:.3f}, chance {mean.chance:g})'
+    return found
 
 @command
 def spd_autointerp(
@@ -295,7 +300,7 @@ def _harvest_of(o, out=''):
         raise FileNotFoundError(f"there is no harvest in {path}; `spd-harvest` makes it")
     return Harvest(path, o.dm, o.tokenizer)
 
-# %% ../nbs/46_postprocess.ipynb #92b05f6f
+# %% ../nbs/46_postprocess.ipynb #309a7299
 @command
 def spd_compare(
     run:str,             # As for `spd-harvest`
@@ -325,7 +330,7 @@ def spd_compare(
     _said('match', dict(path=file, components=len(known), with_a_partner_of_90_percent=f'{found.share():.1%}',
         after_mixing=f"{(known.mixed>=.9).mean():.1%}"))
 
-# %% ../nbs/46_postprocess.ipynb #2c2ad1ba
+# %% ../nbs/46_postprocess.ipynb #85cae6ab
 class _Manifest:
     "What was done for a run, in a file beside the results, so that the same call goes on with what is missing"
     def __init__(self, path, of):
@@ -385,12 +390,12 @@ def spd_postprocess(
     else: print(f'{type(o.dm.target).__name__} is no language model, so there are only mechanisms to find')
     done.do('clustering', lambda n, alpha, **_: _cluster(o, n, alpha), n=max(1, n//5), alpha=alpha, **data)
 
-# %% ../nbs/46_postprocess.ipynb #f5fad5e2
+# %% ../nbs/46_postprocess.ipynb #221929d9
 def _keys(text): return text.replace(',', ' ').split()
 
 def _factors(ablate, scale):
     "Components and their factors"
-    out = {k:0. for k in _keys(ablate)}
+    out:dict[Key|str,float|Tensor] = {k:0. for k in _keys(ablate)}
     for item in _keys(scale):
         key,_,value = item.rpartition('=')
         try: out[key] = float(value)
