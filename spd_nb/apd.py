@@ -17,7 +17,7 @@ from .keys import Key, get_site, match_sites, weight_of
 from .masks import Mask, ci_masks
 from .measures import mse
 from .model import Decomposed, decompose
-from .objectives import Losses, ci_masked, faithful, hidden, simple
+from .objectives import Losses, ci_masked, faithful, hidden, refuse_negative, simple
 from .topk import TopK, refuse_weights
 if TYPE_CHECKING: import pandas as pd
 
@@ -58,6 +58,7 @@ def apd_losses(
     measure:Callable=mse, # How outputs are compared
 )->Losses:
     "The losses of APD, with its coefficients for TMS 5-2 (for 40-10: `minimality=10, simplicity=20, p=.9`)"
+    refuse_negative(minimality=minimality, simplicity=simplicity, faith=faith, acts=acts)
     if not acts and acts_of is not None:
         raise ValueError("`acts_of` names sites for a loss whose coefficient is 0; give `acts` too")
     losses:Losses = dict(faithfulness=(faith, faithful), minimality=(minimality, partial(ci_masked, measure=measure)),

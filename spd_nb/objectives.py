@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Losses', 'Step', 'recon', 'faithful', 'sparse', 'smooth_sparse', 'unmasked', 'ci_masked', 'stochastic', 'layerwise',
            'averaged', 'fresh_pgd', 'site_outputs', 'hidden', 'local', 'simple', 'stable_repr', 'callable_name',
-           'loss_arguments', 'Adversarial', 'spd_losses', 'vpd_losses', 'measure_for', 'preset']
+           'loss_arguments', 'Adversarial', 'refuse_negative', 'spd_losses', 'vpd_losses', 'measure_for', 'preset']
 
 # %% ../nbs/14a_objectives.ipynb #f75a2384
 import hashlib, inspect, re, sys
@@ -290,7 +290,8 @@ def _inside(x)->Iterable:
     if isinstance(x, (list,tuple)): return x
     if isinstance(x, partial): return x.func,x.args,x.keywords
     if isinstance(x, MethodType): return x.__func__,x.__self__
-    if isinstance(x, CodeType): return x.co_code,x.co_names,x.co_consts[1 if isinstance(x.co_consts[0], str) else 0:]
+    if isinstance(x, CodeType):  # without the docstring, with which the constants may begin
+        return x.co_code,x.co_names,x.co_consts[isinstance(next(iter(x.co_consts), 0), str):]
     if isinstance(x, ModuleType): return [x.__name__]
     f = inspect.unwrap(x) if callable(x) else x
     name = f"{getattr(f, '__module__', '')}.{getattr(f, '__qualname__', type(f).__qualname__)}"
@@ -373,6 +374,13 @@ class Adversarial:
 # %% ../nbs/14a_objectives.ipynb #0867d412
 Losses = dict[str,tuple[float,Callable]]  # Name to coefficient and loss; a loss with coefficient 0 is only logged
 
+def refuse_negative(
+    **coefficients:float, # By the name of their argument
+)->None:
+    "`ValueError` for a coefficient that would reward what a loss is against"
+    for name,c in coefficients.items():
+        if not c>=0: raise ValueError(f"`{name}` is a coefficient of at least 0, got {c}")
+
 def spd_losses(
     sparsity:float=3e-3,   # Coefficient of importance minimality
     p:float=1.,            # Its exponent
@@ -385,6 +393,7 @@ def spd_losses(
 
     For TMS 40-10 the paper has `sparsity=1e-4, p=2.`; for residual MLPs 1e-5 and 2, and half of that for three layers.
     """
+    refuse_negative(sparsity=sparsity, stoch=stoch, layer=layer, faith=faith)
     return dict(
         faithfulness=(faith, faithful),
         stochastic=(stoch, partial(stochastic, measure=measure)),
@@ -409,6 +418,7 @@ def vpd_losses(
     `fit` takes the rest of its recipe: `lr=5e-5, schedule=partial(cosine, floor=.1), clip=.01, warm=400`. The adversary
     acts at all sites, as in the authors' code; their text has it act on random subsets of sites.
     """
+    refuse_negative(sparsity=sparsity, beta=beta, stoch=stoch, adv=adv, faith=faith)
     return dict(
         faithfulness=(faith, faithful),
         stochastic=(stoch, partial(stochastic, measure=measure, route=subset, delta=True)),
