@@ -250,7 +250,7 @@ def spd_run(
             for p in some: print(shown(root/name/point_name(p)), ' '.join(f'{k}={v}' for k,v in p.items()))
             continue
         frame = sweep_runs(make, some, root/name, n_agents).frame()
-        columns = [c for c in ('state','total','l0','verdict') if c in frame]
+        columns = [c for c in ('state','loss.total','l0','verdict') if c in frame]
         print(f'{shown(root/name)}\n{frame[columns].to_string()}')
         failed += int(frame.state.str.startswith(('failed','damaged')).sum())
     return int(failed>0)

@@ -246,8 +246,11 @@ class Runs:
         row,   # A row of the frame, its label or its number, or the path of the folder
         **how, # More arguments of `load`, such as `target`
     )->Decomposed:
-        "Open the decomposition of a run"
-        return load(self.path/self._name(row), **how)
+        "Open the decomposition of a run, with the report that was made of it"
+        folder = self.path/self._name(row)
+        dm = load(folder, **how)
+        dm.report = dm.report or _optional(folder/'result.json', read_sealed).get('report') or {}
+        return dm
 
     def compare(self,
         rows:Iterable,    # Some runs, each as for `open`

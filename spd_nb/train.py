@@ -431,10 +431,10 @@ def fit(
         learner.stop_signals,learner.path = stop_signals,run.path.absolute()
         if processes>1: _run_apart(learner, run, resume, given, callbacks, bar)
         else: _run_here(learner, run, resume, warmth, callbacks, bar, _Due(every, save_every, evaluate, evaluate_every))
+        dm.training_run = dict(learner.args, stopped_at=learner.step)  # before callbacks are told of the end
+        dm.history = learner.history
     if _in_notebook():
         from spd_nb.widgets import forget_on_rerun
         forget_on_rerun(learner)
-    dm.training_run = dict(learner.args, stopped_at=learner.step)
-    dm.history = learner.history
     if signal.SIGTERM in stop_signals: raise SystemExit(143)
     return learner

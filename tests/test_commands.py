@@ -74,7 +74,7 @@ def test_ctrl_c_leaves_a_run_that_the_same_command_goes_on_with(called, tmp_path
     assert about['changed']==dict(steps=400, C=6, batch=64) and 'tms_5-2' in about['command']
 
 LESS = {  # how a line of the table is made quick; what it says is otherwise run as it stands
-    'steps=3000 lr=5e-3':'steps=30 batch=64', '--steps 4000':'--steps 20 --batch 2 --seq 32',
+    'seed=1':'seed=1 steps=30 batch=64', '--steps 4000':'--steps 20 --batch 2 --seq 32',
     'steps=6000':'steps=6 batch=2 C_attention=4 C_mlp=4', '--n 40':'--n 2 --batch 4', '--n 10':'--n 2 --batch 4',
     'spd-autointerp story':'spd-autointerp story --n 12 --n_scored 3 --batch 4'}
 
@@ -96,6 +96,8 @@ def test_every_line_of_the_readme(scripts, tmp_path):
     assert len(table)>10 and all(any(long in line for line in table) for long in LESS) and '[3000]' in sweep
     (tmp_path/'sweep.yaml').write_text(sweep.replace('[3000]', '[20]'), encoding='utf-8')
     for long,short in LESS.items(): table = [line.replace(long, short) for line in table]
+    assert table[0]=='spd-local tms_5-2'
+    table[0] += ' --change "steps=30 batch=64"'
     env = {k:v for k,v in os.environ.items() if k!='PYTHONPATH'}|{'OMP_NUM_THREADS':'1'}
     (scripts/'all.py').write_text(IN_ONE, encoding='utf-8')
     done = subprocess.run([scripts/'python', scripts/'all.py'], input='\n'.join(table), cwd=tmp_path, text=True,
