@@ -155,7 +155,8 @@ def sweep(
     make:Callable[...,dict],
     points:Iterable[dict], # From `grid`, from `points_of`, or a list of your own
     path:str|PathLike,     # Folder of the sweep, with a folder for each run
-    workers:int=1,         # Processes that run points, with one thread each; 1 runs them here, one after the other
+    # Processes that run points, as for `in_processes`; 1 runs them here, one after the other
+    workers:int=1,
     # Called with the `Learner` of each finished run; gives numbers by name. If it calls `report`, that is kept too
     judge:Callable|None=None,
     progress:bool=True,    # Show a progress bar?

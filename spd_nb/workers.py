@@ -122,11 +122,18 @@ def _death(p):
     why = ', perhaps because the machine was out of memory' if name=='SIGKILL' else ''
     return Failure('WorkerDied', f'worker process {p.pid} was killed by {name}{why}', '')
 
+def _own_gpu(i:int)->dict[str,str]:
+    "Environment in which a worker sees one GPU, if there are several"
+    import torch
+    if (n := torch.cuda.device_count())<2: return {}
+    seen = os.environ.get('CUDA_VISIBLE_DEVICES', '')
+    return dict(CUDA_VISIBLE_DEVICES=(seen.split(',') if seen else [*map(str, range(n))])[i%n])
+
 class _Worker(threading.Thread):
     "A thread that has tasks done by a process, and by another one if that dies"
-    def __init__(self, f:bytes, tasks:deque, answers:SimpleQueue):
+    def __init__(self, f:bytes, tasks:deque, answers:SimpleQueue, env:dict[str,str]):
         super().__init__(daemon=True)
-        self.f,self.tasks,self.answers = f,tasks,answers
+        self.f,self.tasks,self.answers,self.env = f,tasks,answers,env
         self.process:Any = None  # a `subprocess.Popen` with both pipes
         self.lock = threading.Lock()  # a pipe is not closed while it is written to
         self.over = False
@@ -134,7 +141,7 @@ class _Worker(threading.Thread):
     def start_process(self)->Any:
         one = {f'{k}_NUM_THREADS':'1' for k in ('OMP','MKL','OPENBLAS')}
         args = [sys.executable, '-c', _START.format(os.getpid()), json.dumps(sys.path)]
-        p = subprocess.Popen(args, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ|one)
+        p = subprocess.Popen(args, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ|one|self.env)
         self.process = p
         self.send(p, self.f)
         return p
@@ -187,7 +194,7 @@ def _dismiss(crew):
 def in_processes(
     f:Callable,      # Function of a task; one that is defined in a notebook or script is sent as it is now
     tasks:Iterable,  # Its arguments, which `cloudpickle` can write
-    workers:int=2,   # Processes, each with one thread
+    workers:int=2,   # Processes, each with one thread, and with one GPU in turn if there are several
 # Pairs of the number of a task and its result, or the `Failure` of the task or of its process
 )->Generator[tuple[int,Any],None,None]:
     "Results of a function on many tasks, in the order in which they are finished"
@@ -195,7 +202,7 @@ def in_processes(
         raise ValueError(f"`workers` is a whole number of at least 1, got {workers!r}")
     sent,messages = _pickled(f),[_pickled(t) for t in tasks]
     todo,answers = deque(enumerate(messages)),SimpleQueue()
-    crew = [_Worker(sent, todo, answers) for _ in range(min(workers, len(messages)))]
+    crew = [_Worker(sent, todo, answers, _own_gpu(i)) for i in range(min(workers, len(messages)))]
     try:
         for w in crew: w.start()
         left = len(messages)
