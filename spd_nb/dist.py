@@ -324,6 +324,11 @@ def launch(
     with TemporaryDirectory() as tmp:
         folder = Path(tmp)
         try: torch.save((f, args, kw, device), folder/'job.pt', pickle_module=cloudpickle)
+        except RuntimeError as e:
+            if 'inline_container' not in str(e): raise
+            raise OSError(  # torch does not say which error of the system it met
+                f"what {processes} processes need could not be written to {folder} ({str(e).splitlines()[0]}); make "
+                "room there, or set TMPDIR to a folder that has some") from e
         except (TypeError, AttributeError, pickle.PicklingError) as e:
             raise TypeError(
                 f"this cannot be sent to other processes ({e}); batches that are read by a generator cannot, a list, a "

@@ -1,5 +1,5 @@
 "What is written to disk: `~` in every path, and JSON that every reader accepts"
-import json, math, os
+import json, math, os, subprocess, sys
 import pytest, torch
 from spd_nb.core import Run, atomic
 from spd_nb.data import tokens
@@ -107,3 +107,17 @@ def test_saved_files_have_the_permissions_of_a_new_file(umask, tmp_path):
     wrong = {str(f.relative_to(tmp_path)):oct(f.stat().st_mode&0o777) for f in files
         if f.stat().st_mode&0o777!=0o666&~umask}
     assert len(files)>12 and not wrong
+
+FULL = """
+import resource, torch
+from spd_nb.dist import launch
+resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, resource.RLIM_INFINITY))
+launch(print, 2, torch.zeros(100_000))
+"""
+
+@pytest.mark.skipif(sys.platform=='win32', reason='has no such limits')
+def test_processes_that_cannot_be_told_what_to_do(tmp_path):
+    done = subprocess.run([sys.executable, '-c', FULL], text=True, capture_output=True,
+        env=os.environ|{'TMPDIR':str(tmp_path)})
+    assert f'OSError: what 2 processes need could not be written to {tmp_path}' in done.stderr
+    assert 'set TMPDIR' in done.stderr and not any(tmp_path.iterdir())
