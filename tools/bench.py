@@ -373,6 +373,35 @@ def looked(name, n):
     return dict(took={k:statistics.median(v) for k,v in took.items()}, worst={k:max(v) for k,v in took.items()},
         memory=memory, message=message)
 
+def shared_steps(batch, n):
+    "Median wall seconds of a step of the story model in each of two processes that share its batch, and in one alone"
+    import tempfile
+    from pathlib import Path
+    from spd_nb.dist import launch
+    took = {1:[], 2:[]}
+    with tempfile.TemporaryDirectory() as tmp:
+        for i in range(2):  # in turn, as another job may begin in between
+            for processes in (1,2):
+                took[processes].append(launch(story_steps, processes, int(batch), n, Path(tmp)/f'{processes}-{i}'))
+    return {k:min(v) for k,v in took.items()}
+
+def story_steps(batch, n, path):
+    "Median wall seconds of a step in this process, with one thread"
+    import torch
+    from spd_nb.experiments import story
+    from spd_nb.learner import Learner
+    from spd_nb.train import fit
+    torch.set_num_threads(1)
+    seconds,step = [],Learner.train_step
+    def timed(self):
+        t = time.perf_counter()
+        found = step(self)
+        seconds.append(time.perf_counter()-t)
+        return found
+    Learner.train_step = timed
+    fit(**story(batch=batch, steps=n)|dict(warm=0), path=path, every=10**6, save_every=10**6, progress=False)
+    return statistics.median(seconds[3:])
+
 def calibration():
     "Five 512x512 float32 products, seconds"
     import torch
@@ -414,6 +443,11 @@ if __name__=='__main__':
             f"sweep of 10 runs of {steps:,} steps: {r['1']:.0f} s one after the other, {r['2']:.0f} s by two workers, "
             f"{r['1']/r['2']:.2f} times as fast (at least 1.8 for runs that take longer than a worker's start)",
             flush=True)
+    for batch in (8,16):
+        r = apart('shared_steps', batch, 14)
+        print(
+            f"story model, {batch} rows of 128: {r['1']*1e3:.0f} ms per step in one process, {r['2']*1e3:.0f} ms in "
+            f"two, {r['1']/r['2']:.2f} times as fast (at least 1.7)", flush=True)
     for name in VPD:
         r = apart('vpd', name, 8)
         goal = 'at most {:.0f} ms, {:.0f} MB'.format(VPD_TARGET[name][0]*1e3,
