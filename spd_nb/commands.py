@@ -18,6 +18,8 @@ from .display import visible
 from .eval import report
 from .experiments import Experiment, experiment
 from .grids import point_name, points_of
+from .jobs import check_partition
+from .slurm import sent_with, submit
 from .sweep import sweep as sweep_runs
 from .train import fit
 
@@ -78,6 +80,7 @@ class Recorded:
     ):
         self.about = dict(command=shlex.join(sys.argv), experiment=name, changed=changed,
             commit=_git('rev-parse', 'HEAD').strip() or None, diff=_git('diff', 'HEAD')[:_MOST])
+        self.about |= sent_with()  # a job of SLURM runs code of the time when it was sent
         self.written = False
 
     def __call__(self, learner):
@@ -133,23 +136,31 @@ def spd_local(
 def spd_run(
     experiments:str='',        # Names separated by commas; those of the sweep file unless told otherwise
     sweep:str='',              # YAML or JSON file with values, as for `points_of`
-    n_agents:int=1,            # Runs at a time
+    n_agents:int=1,            # Runs at a time; on a cluster, jobs
     dp:int=1,                  # Processes that share each batch of a run
     cpu:bool=False,      # Stay on the CPU, also where there is a GPU
     out:str='runs/sweep',      # Folder of all runs
     dry_run:bool=False,  # Say which runs there would be, and make none
     no_report:bool=False, # Do not judge runs at their end
+    partition:str='',          # Make them as jobs of SLURM in this partition, each with `dp` GPUs, or CPUs with `--cpu`
+    hours:float=4.,            # Time limit of a job; a run that takes longer is queued again
+    memory:float=0.,           # GB of a job; 0 takes the cluster's own choice
+    uncommitted:str='refuse',  # `copy` also runs code that is not committed as a job
 ):
     "Make a run of each experiment, or for each point of a sweep file; the same command makes those that are missing"
     points = _points(experiments, sweep)
+    if partition: check_partition(partition)
     root = path_of(out)
     failed = 0
     for name,some in points.items():
         make = partial(prepared, name, dp, cpu, not no_report)
+        asked = dict(partition=partition, hours=hours, gpus=0 if cpu else dp, cpus=dp, memory=memory, at_once=n_agents)
         if dry_run:
+            if partition: print(f'{len(some)} jobs:', ' '.join(f'{k}={v}' for k,v in asked.items()))
             for p in some: print(root/name/point_name(p), ' '.join(f'{k}={v}' for k,v in p.items()))
             continue
-        frame = sweep_runs(make, some, root/name, n_agents).frame()
+        if partition: frame = submit(make, some, root/name, uncommitted=uncommitted, **asked).frame()
+        else: frame = sweep_runs(make, some, root/name, n_agents).frame()
         shown = [c for c in ('state','total','l0','verdict') if c in frame]
         print(f'{root/name}\n{frame[shown].to_string()}')
         failed += int(frame.state.str.startswith(('failed','damaged')).sum())

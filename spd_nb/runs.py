@@ -332,7 +332,11 @@ class Runs:
         df.insert(0, 'run', df.index)
         return ParetoPicker(df, x, y, text=text, **how)
 
-    def __len__(self): return len(_run_folders(self.path))
+    def names(self)->list[str]: # Paths below the folder
+        "The names of all runs"
+        return list(_run_folders(self.path))
+
+    def __len__(self): return len(self.names())
 
     def __repr__(self):
         states = Counter(f.state.split(':')[0].split(' ')[0] for f in self._read().values())
