@@ -263,7 +263,7 @@ def _parameters(name, partition, hours, gpus, cpus, memory, at_once, setup, opti
         srun_args=[f'--cpus-per-task={cpus}'])  # which `srun` does not take over from `sbatch`
     if partition: asked['partition'] = partition
     if gpus: asked['gpus_per_node'] = gpus
-    return asked|dict(mem_gb=memory) if memory else asked
+    return asked|dict(mem=f'{ceil(1024*memory)}M') if memory else asked
 
 def submit(
     make:Callable[...,dict], # As for `sweep`

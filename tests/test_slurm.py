@@ -1,12 +1,10 @@
 "Sweeps as jobs of a real SLURM, which is started on this machine: kills, queueing again, cancelling, the command"
 import json, os, shutil, signal, socket, subprocess, sys, time
 from contextlib import suppress
-from pathlib import Path
 import pytest, torch
 from slurm_toys import arguments
 from spd_nb.core import Run
 from spd_nb.model import load
-from spd_nb.runs import Runs
 from spd_nb.slurm import SlurmRuns, submit
 from spd_nb.train import fit
 
@@ -22,7 +20,7 @@ SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
 CryptoType=crypto/munge
-AuthInfo=socket={run}/munge.sock,cred_expire=1
+AuthInfo=socket={run}/munge.sock,cred_expire=5
 StateSaveLocation={run}/state
 SlurmdSpoolDir={run}/spool
 SlurmctldPidFile={run}/slurmctld.pid
@@ -35,7 +33,7 @@ ReturnToService=2
 KillWait=10
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
-SchedulerParameters=sched_interval=2
+SchedulerParameters=sched_interval=1,bf_interval=1
 SlurmctldPort={ports[0]}
 SlurmdPort={ports[1]}
 MpiDefault=none
@@ -58,16 +56,19 @@ def until(true, seconds=60.):
         assert time.monotonic()<end, f'{true.__name__} did not become true'
         time.sleep(.1)
 
-def end_daemon(pid_file):
-    with suppress(OSError, ValueError):
-        pid = int(pid_file.read_text(encoding='utf-8'))
-        os.kill(pid, signal.SIGTERM)
-        for _ in range(50):
-            time.sleep(.1)
-            os.kill(pid, 0)  # an error when it is gone
-        os.kill(pid, signal.SIGKILL)
+def alive(pid):
+    try: os.kill(pid, 0)
+    except ProcessLookupError: return False
+    return True
 
-@pytest.fixture(scope='module', autouse=True)
+def end_daemons(pid_files):
+    pids = [int(f.read_text(encoding='utf-8')) for f in pid_files if f.exists()]
+    for kind in (signal.SIGTERM, signal.SIGKILL):
+        for pid in filter(alive, pids): os.kill(pid, kind)
+        end = time.monotonic()+8
+        while any(map(alive, pids)) and time.monotonic()<end: time.sleep(.1)
+
+@pytest.fixture(scope='module')
 def cluster(tmp_path_factory):
     "A cluster of one node that takes itself for eight CPUs"
     run = tmp_path_factory.mktemp('slurm')
@@ -89,7 +90,7 @@ def cluster(tmp_path_factory):
             yield
         finally:
             with suppress(Exception): slurm('scancel', '--user=root', check=False)
-            for d in reversed(DAEMONS): end_daemon(run/f'{d}.pid')
+            end_daemons([run/f'{d}.pid' for d in DAEMONS])
 
 def slurm(*command, check=True):
     return subprocess.run(command, check=check, timeout=30, capture_output=True, text=True).stdout
@@ -101,39 +102,82 @@ def sent(points, path, **how):
 
 def states(runs): return dict(runs.frame().state)
 
-def test_kills_and_errors_lose_nothing(tmp_path):
-    ways = dict(requeued=7, killed=8, signalled=9)
-    slow = {way:f'pause=0.4,seed={seed}' for way,seed in ways.items()}
-    points = [dict(seed=0), dict(seed=1), dict(seed=4), *(dict(seed=s, pause=.4) for s in ways.values())]
-    began = time.monotonic()
-    runs = sent(points, tmp_path/'sweep')
+ENDS = 'requeued','killed','signalled'
+SLOW = {way:f'pause={.4+i/100},seed=7' for i,way in enumerate(ENDS)}
+POINTS = [*(dict(seed=7, pause=.4+i/100) for i in range(len(ENDS))), dict(seed=0), dict(seed=1), dict(seed=4)]
+
+def end_early(runs, way):
+    "End a job that has a checkpoint"
+    job = job_of(runs, SLOW[way])
+    if way=='requeued': slurm('scontrol', 'requeue', job)
+    elif way=='signalled': slurm('scancel', '--signal=USR2', job)  # as before the time limit
+    else: os.kill(json.loads((runs.path/SLOW[way]/'run.lock').read_text(encoding='utf-8'))['pid'], signal.SIGKILL)
+
+@pytest.fixture(scope='module')
+def begun(cluster, tmp_path_factory):
+    "A sweep of six, of which three are ended early"
+    path = tmp_path_factory.mktemp('sweep')/'six'
+    runs = sent(POINTS, path)
     assert all(s.startswith(('queued','running')) for s in states(runs).values()), states(runs)
-    assert states(sent(points, tmp_path/'sweep')).keys()==states(runs).keys()  # nothing is sent twice
-    assert len({job_of(runs, n).split('_')[0] for n in runs.names()})==1
-    def saved(): return all((runs.path/n/'checkpoint.safetensors').exists() for n in slow.values())
-    until(saved)
-    print('saved', time.monotonic()-began)
-    slurm('scontrol', 'requeue', job_of(runs, slow['requeued']))
-    slurm('scancel', '--signal=USR2', job_of(runs, slow['signalled']))
-    os.kill(json.loads((runs.path/slow['killed']/'run.lock').read_text(encoding='utf-8'))['pid'], signal.SIGKILL)
-    runs.wait(90, every=.3)
-    print('waited', time.monotonic()-began)
-    found = states(runs)
+    ids = {n:job_of(runs, n) for n in runs.names()}
+    assert len(ids)==6 and len({i.split('_')[0] for i in ids.values()})==1
+    assert ids=={n:job_of(sent(POINTS, path), n) for n in ids}  # nothing is sent twice
+    left = {*ENDS}
+    def ended():
+        for way in [w for w in left if (path/SLOW[w]/'checkpoint.safetensors').exists()]:
+            end_early(runs, way)
+            left.remove(way)
+        return not left
+    until(ended)
+    return runs
+
+def test_the_command_sends_jobs(begun, tmp_path):
+    (tmp_path/'sweep.yaml').write_text('tms_5-2: {C: {values: [6]}, steps: {values: [20]}, batch: {values: [16]}}', encoding='utf-8')
+    (tmp_path/'spd_run.py').write_text('from spd_nb.commands import spd_run\nspd_run()\n', encoding='utf-8')
+    asked = ['--sweep','sweep.yaml','--partition','main','--cpu','--no_report','--hours','.2','--out','all','--uncommitted','copy']
+    ran = subprocess.run([sys.executable, 'spd_run.py', *asked], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert ran.returncode==0 and ('queued' in ran.stdout or 'running' in ran.stdout), ran
+    runs = SlurmRuns(tmp_path/'all').wait(90., every=.3)
+    assert runs.frame().state.tolist()==['finished']
+    folder, = (tmp_path/'all').rglob('command.json')
+    about,code = (json.loads((folder.parent/f).read_text(encoding='utf-8')) for f in ('command.json','code.json'))
+    assert '--partition main' in about['command'] and about['experiment']=='tms_5-2'
+    if code['code']: assert about['commit']==code['code'][0]['commit'] and about['diff']==code['code'][0]['diff']
+
+def test_what_slurm_refuses_is_said_in_a_line(cluster, tmp_path):
+    with pytest.raises(ValueError, match="there is no partition 'mian'; did you mean main"):
+        submit(arguments, POINTS, tmp_path/'none', partition='mian')
+    assert not (tmp_path/'none').exists()
+    with pytest.raises(RuntimeError, match='SLURM refused the jobs: Memory specification can not be satisfied') as e:
+        sent(POINTS, tmp_path/'none', memory=1000.)
+    assert '\n' not in str(e.value) and not SlurmRuns(tmp_path/'none').names()
+    assert not [*(tmp_path/'none'/'.slurm'/'jobs').iterdir()]
+
+def test_cancelled_runs_keep_their_last_checkpoint(begun, tmp_path):
+    runs = sent([dict(seed=s, pause=1.) for s in (0,1)], tmp_path/'two', at_once=1)
+    def training(): return (runs.path/'pause=1.0,seed=0'/'history.jsonl').exists()
+    until(training)
+    assert states(runs)=={'pause=1.0,seed=0':'running', 'pause=1.0,seed=1':'queued: JobArrayTaskLimit'}
+    runs.cancel()
+    runs.wait(60., every=.3)
+    first,second = states(runs).values()
+    assert first.startswith('cancelled; stopped at step ') and second=='cancelled; never began'
+
+def test_kills_and_errors_lose_nothing(begun, tmp_path):
+    begun.wait(90., every=.3)
+    found = states(begun)
     assert found.pop('seed=4')=='failed: ValueError: there is no data for seed 4'
-    assert 'there is no data for seed 4' in runs.log('seed=4')
-    assert found.pop(slow['killed']).startswith('killed: SIGKILL, perhaps because memory ran out; stopped at step ')
+    assert 'there is no data for seed 4' in begun.log('seed=4')
+    assert found.pop(SLOW['killed']).startswith('killed: SIGKILL, perhaps because memory ran out; stopped at step ')
     assert set(found.values())=={'finished'} and len(found)==4, found
-    assert int(slurm('squeue', '--noheader', '--states=all', f"--jobs={job_of(runs, slow['requeued'])}", '-O', 'RestartCnt'))==1
-    before = {n:job_of(runs, n) for n in found}
-    again = sent(points, tmp_path/'sweep').wait(90, every=.3)
-    print('again', time.monotonic()-began)
-    assert states(again)|{'seed=4':''}==dict.fromkeys([*found, slow['killed']], 'finished')|{'seed=4':''}
-    assert states(again)['seed=4'].startswith('failed: ValueError')
-    assert before=={n:job_of(again, n) for n in found}
+    ids = {n:job_of(begun, n) for n in found}
+    again = sent(POINTS, begun.path).wait(90., every=.3)
+    now = states(again)
+    assert now.pop('seed=4').startswith('failed: ValueError') and set(now.values())=={'finished'}
+    assert ids=={n:job_of(again, n) for n in ids} and job_of(again, SLOW['killed']) not in ids.values()
     torch.set_num_threads(1)
-    for way,seed in ways.items():
-        alone = fit(**arguments(seed), path=tmp_path/way, progress=False)
-        assert [r['step'] for r in alone.history]==[r['step'] for r in Run(runs.path/slow[way]).history], way
-        assert alone.history==Run(runs.path/slow[way]).history, way
-        ours,theirs = (d.trainable_parameters() for d in (alone.dm, load(runs.path/slow[way])))
+    alone = fit(**arguments(7), path=tmp_path/'alone', progress=False)
+    for way,name in SLOW.items():
+        assert alone.history==Run(begun.path/name).history, way
+        ours,theirs = (d.trainable_parameters() for d in (alone.dm, load(begun.path/name)))
         assert all(torch.equal(a, b) for a,b in zip(ours, theirs, strict=True)), way
