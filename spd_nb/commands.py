@@ -136,7 +136,7 @@ def spd_local(
 def spd_run(
     experiments:str='',        # Names separated by commas; those of the sweep file unless told otherwise
     sweep:str='',              # YAML or JSON file with values, as for `points_of`
-    n_agents:int=1,            # Runs at a time; on a cluster, jobs
+    n_agents:int=1,            # Runs at a time
     dp:int=1,                  # Processes that share each batch of a run
     cpu:bool=False,      # Stay on the CPU, also where there is a GPU
     out:str='runs/sweep',      # Folder of all runs
@@ -154,12 +154,13 @@ def spd_run(
     failed = 0
     for name,some in points.items():
         make = partial(prepared, name, dp, cpu, not no_report)
-        asked = dict(partition=partition, hours=hours, gpus=0 if cpu else dp, cpus=dp, memory=memory, at_once=n_agents)
+        asked:dict[str,Any] = dict(partition=partition, hours=hours, gpus=0 if cpu else dp, cpus=dp, memory=memory,
+            at_once=n_agents, uncommitted=uncommitted)
         if dry_run:
             if partition: print(f'{len(some)} jobs:', ' '.join(f'{k}={v}' for k,v in asked.items()))
             for p in some: print(root/name/point_name(p), ' '.join(f'{k}={v}' for k,v in p.items()))
             continue
-        if partition: frame = submit(make, some, root/name, uncommitted=uncommitted, **asked).frame()
+        if partition: frame = submit(make, some, root/name, **asked).frame()
         else: frame = sweep_runs(make, some, root/name, n_agents).frame()
         shown = [c for c in ('state','total','l0','verdict') if c in frame]
         print(f'{root/name}\n{frame[shown].to_string()}')

@@ -57,7 +57,7 @@ def _exit(code:str)->str:
     "Why a job failed, from the status of its process"
     status = int(code) if code.isdecimal() else 0
     number,exited = status&127,status>>8
-    if number==_UNWRITABLE: return 'killed: its node could not write to the folder; is that on a disk which nodes share?'
+    if number==_UNWRITABLE: return 'killed: its node cannot write to the folder, which has to be on a shared disk'
     if exited>128: number = exited-128  # as a shell says it
     if number not in {*signal.Signals}: return f'killed: exit code {exited}'
     name = signal.Signals(number).name

@@ -43,8 +43,8 @@ def repositories()->list[Path]:
     found = {}
     for folder in (os.path.abspath(p) for p in (str(Path(str(files('spd_nb'))).parent), *sys.path)):
         if not os.path.isdir(folder) or _git(folder, 'check-ignore', folder): continue
-        if (top := _git(folder, 'rev-parse', '--show-toplevel').strip()) and _git(folder, 'rev-parse', '--verify', 'HEAD'):
-            found[Path(top)] = None
+        top = _git(folder, 'rev-parse', '--show-toplevel').strip()
+        if top and _git(folder, 'rev-parse', '--verify', 'HEAD'): found[Path(top)] = None
     return list(found)
 
 def _uncommitted(repository, path)->list[str]:
@@ -52,7 +52,8 @@ def _uncommitted(repository, path)->list[str]:
     aside = [':(exclude,glob)**/*.ipynb']
     if path.is_relative_to(repository): aside.append(f':(exclude,top){path.relative_to(repository).as_posix()}')
     changed = _git(repository, 'diff', '--name-only', '--no-renames', '-z', 'HEAD', '--', ':(top)', *aside)
-    added = _git(repository, 'ls-files', '--others', '--exclude-standard', '--full-name', '-z', '--', ':(top,glob)**/*.py', *aside)
+    others = 'ls-files','--others','--exclude-standard','--full-name','-z'
+    added = _git(repository, *others, '--', ':(top,glob)**/*.py', *aside)
     return [f for f in (changed+added).split('\0') if f]
 
 def _export(repository, commit, folder):
@@ -77,7 +78,8 @@ def snapshot(
     uncommitted:Literal['refuse','copy']='refuse',
 )->Snapshot:
     "Copy the last commit of a repository into the folder of a sweep; a copy that is there already is used again"
-    if uncommitted not in ('refuse','copy'): raise ValueError(f"`uncommitted` is 'refuse' or 'copy', got {uncommitted!r}")
+    if uncommitted not in ('refuse','copy'):
+        raise ValueError(f"`uncommitted` is 'refuse' or 'copy', got {uncommitted!r}")
     path,repository = path_of(path),path_of(repository)
     if not (commit := _git(repository, 'rev-parse', '--verify', 'HEAD').strip()):
         raise ValueError(f"{repository} is no git repository with a commit")
@@ -85,11 +87,13 @@ def snapshot(
     if changed and uncommitted=='refuse':
         more = f', and {len(changed)-_MOST_SAID} more' if len(changed)>_MOST_SAID else ''
         raise ValueError(
-            f"jobs would not run what is in {repository}: not committed are {', '.join(map(visible, changed[:_MOST_SAID]))}"
-            f"{more}. Commit them, or pass `uncommitted='copy'` to send them as they are")
-    diff = _git(repository, 'diff', 'HEAD', '--', *(f':(top){f}' for f in changed)) if changed else ''
-    hashed = hashlib.sha256(b''.join(f.encode(errors='surrogateescape')+_bytes(repository/f) for f in changed)).hexdigest()
-    name = f"{repository.name}-{commit[:12]}"+(f'-{hashed[:8]}' if changed else '')
+            f"jobs run the last commit of {repository}, and not committed are "
+            f"{', '.join(map(visible, changed[:_MOST_SAID]))}{more}. Commit them, or pass `uncommitted='copy'` to send "
+            "them as they are")
+    diff = _git(repository, 'diff', 'HEAD', '--', *(f':(top,literal){f}' for f in changed)) if changed else ''
+    h = hashlib.sha256()
+    for f in changed: h.update(os.fsencode(f)+hashlib.sha256(_bytes(repository/f)).digest())
+    name = f"{repository.name}-{commit[:12]}"+(f'-{h.hexdigest()[:8]}' if changed else '')
     folder = path/'.slurm'/'code'/name
     if not folder.exists():
         with atomic(folder, folder=True) as new:
@@ -105,8 +109,10 @@ def _search_path(copies:list[Snapshot])->list[str]:
     there = {}
     for p in (str(Path(str(files('spd_nb'))).parent), *sys.path):
         p = Path(os.path.abspath(p))
-        of = next((c for c in copies if p.resolve().is_relative_to(c.repository) and not _git(p, 'check-ignore', str(p))), None)
-        there[str(of.path/p.resolve().relative_to(of.repository) if of else p)] = None
+        real = p.resolve()
+        of = next((c for c in copies if real.is_relative_to(c.repository)), None)
+        if of and _git(of.repository, 'check-ignore', str(real)): of = None
+        there[str(of.path/real.relative_to(of.repository) if of else p)] = None
     return list(there)
 
 # %% ../nbs/41b_slurm.ipynb #7028d0b7
@@ -155,14 +161,15 @@ class _Task:
         if _done(job, then): return  # by `sweep`, while it was queued
         torch.set_num_threads(self.cpus)
         _write(job, 'slurm.json', sent|dict(job=_own_id(), before=seal_of(then) if then else ''))
+        if file := os.environ.get(_ABOUT): _write(job, 'code.json', read_sealed(Path(file)))
         fine = None
         with _stops() as stops:
             try: fine = _run_point(self.make, self.judge, job.folder/'run.lock', job)
             except (KeyboardInterrupt, SystemExit):
                 if stops!=[signal.SIGUSR2]: raise
-        if fine is None: signal.raise_signal(signal.SIGUSR2)  # submitit has SLURM queue the job again, and leaves
         if fine: return
-        print(_result(job)['error']['traceback'], file=sys.stderr)
+        if fine is None: signal.raise_signal(signal.SIGUSR2)  # submitit has SLURM queue the job again, and leaves
+        else: print(_result(job)['error']['traceback'], file=sys.stderr)
         raise SystemExit(1)  # so that SLURM too counts it as failed
 
     def checkpoint(self, job:_Job, sent:dict):
@@ -197,7 +204,8 @@ class SlurmRuns(Runs):
         until,live = time.monotonic()+seconds,self._live()
         with tqdm(total=len(live), unit='job') as bar:
             while live:
-                if time.monotonic()>until: raise TimeoutError(f"{len(live)} jobs are queued or running, such as {next(iter(live))}")
+                if time.monotonic()>until:
+                    raise TimeoutError(f"{len(live)} jobs are queued or running, such as {next(iter(live))}")
                 time.sleep(min(every, max(0., until-time.monotonic())+.01))
                 with suppress(RuntimeError): live = self._live()  # SLURM may be too busy to answer
                 bar.update(bar.total-len(live)-bar.n)
@@ -281,10 +289,11 @@ def submit(
     uncommitted:Literal['refuse','copy']='refuse',
     **options,               # Other options of `sbatch`, such as `account='me'` or `constraint='a100'`
 )->SlurmRuns:
-    "Make a job of SLURM for each point; called again, only what has not finished, is not queued and not running is sent"
+    "Make a job of SLURM for each point; called again, points that are finished, queued or running are left out"
     refuse_below(1, cpus=cpus, at_once=at_once)
     refuse_below(0, gpus=gpus, requeues=requeues)
-    if not hours>0 or memory<0: raise ValueError(f"`hours` must be positive and `memory` not negative, got {hours} and {memory}")
+    if not hours>0 or memory<0:
+        raise ValueError(f"`hours` must be positive and `memory` not negative, got {hours} and {memory}")
     _submitit()
     check_partition(partition)
     root = path_of(path)

@@ -132,10 +132,12 @@ def begun(cluster, tmp_path_factory):
     return runs
 
 def test_the_command_sends_jobs(begun, tmp_path):
-    (tmp_path/'sweep.yaml').write_text('tms_5-2: {C: {values: [6]}, steps: {values: [20]}, batch: {values: [16]}}', encoding='utf-8')
+    points = 'tms_5-2: {C: {values: [6]}, steps: {values: [20]}, batch: {values: [16]}}'
+    (tmp_path/'sweep.yaml').write_text(points, encoding='utf-8')
     (tmp_path/'spd_run.py').write_text('from spd_nb.commands import spd_run\nspd_run()\n', encoding='utf-8')
-    asked = ['--sweep','sweep.yaml','--partition','main','--cpu','--no_report','--hours','.2','--out','all','--uncommitted','copy']
-    ran = subprocess.run([sys.executable, 'spd_run.py', *asked], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    asked = '--sweep sweep.yaml --partition main --cpu --no_report --hours .2 --out all --uncommitted copy'.split()
+    ran = subprocess.run([sys.executable, 'spd_run.py', *asked], cwd=tmp_path, capture_output=True, text=True,
+        timeout=120)
     assert ran.returncode==0 and ('queued' in ran.stdout or 'running' in ran.stdout), ran
     runs = SlurmRuns(tmp_path/'all').wait(90., every=.3)
     assert runs.frame().state.tolist()==['finished']
