@@ -21,6 +21,7 @@ from .display import visible
 from .integrity import read_sealed
 from .jobs import cancel_jobs, check_partition, jobs_of
 from .learner import refuse_below
+from .received import refuse_links
 from .runs import Runs, log_of
 from .sweep import _Job, _done, _jobs, _result, _run_point, _write
 
@@ -184,9 +185,11 @@ def _own_id(): # Of this job
 class SlurmRuns(Runs):
     "Runs whose jobs are in the queue of SLURM; the folders know their jobs, so it can be opened again at any time"
     def _sent(self)->dict[str,dict]:
-        "By run what `submit` wrote about its job"
-        files = {n:self.path/n/'slurm.json' for n in self.names()}
-        return {n:read_sealed(f) for n,f in files.items() if f.exists()}
+        "By run what `submit` wrote about its job, if that can be read"
+        found = {}
+        for n in self.names():
+            with suppress(OSError, ValueError): found[n] = read_sealed(self.path/n/'slurm.json')
+        return {n:s for n,s in found.items() if isinstance(s.get('job'), str) and isinstance(s.get('name'), str)}
 
     def _live(self)->dict[str,str]:
         "The jobs that are queued or running, by run"
@@ -225,8 +228,10 @@ class SlurmRuns(Runs):
         "What the job of a run has printed, errors among it"
         name = self._name(row)
         if not (sent := self._sent().get(name)): raise ValueError(f"{name} was not sent to SLURM")
-        try: text = log_of(self.path/name, sent['job']).read_text(encoding='utf-8', errors='replace')
-        except FileNotFoundError: return ''  # it has not begun
+        file = log_of(self.path/name, sent['job'])
+        if not file.exists(): return ''  # it has not begun
+        refuse_links(file.parent, [file.name])
+        text = file.read_text(encoding='utf-8', errors='replace')
         return '\n'.join(visible(l) for l in text.splitlines()[-lines:])
 
 def _about_code(copies)->dict[str,Any]:
