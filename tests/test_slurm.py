@@ -2,6 +2,7 @@
 import json, os, shutil, signal, socket, subprocess, sys, time
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 import pytest, torch
 from slurm_toys import arguments
 from spd_nb.core import Run
@@ -9,6 +10,7 @@ from spd_nb.model import load
 from spd_nb.slurm import SlurmRuns, submit
 from spd_nb.train import fit
 
+ROOT = Path(__file__).parents[1]
 DAEMONS = 'munged','slurmctld','slurmd'
 missing = [c for c in ('sbatch','squeue','scancel','scontrol',*DAEMONS) if not shutil.which(c)]
 pytestmark = [
@@ -118,38 +120,47 @@ def end_early(runs, way):
     elif way=='signalled': slurm('scancel', '--signal=USR2', job)  # as before the time limit
     else: os.kill(json.loads((runs.path/SLOW[way]/'run.lock').read_text(encoding='utf-8'))['pid'], signal.SIGKILL)
 
+class Begun(NamedTuple):
+    "What runs at the same time, since every job takes seconds to start"
+    six:SlurmRuns             # Three of them are ended early
+    two:SlurmRuns             # One after the other
+    command:subprocess.Popen
+
+def called(folder):
+    "`spd-run`, as its console script does it"
+    points = 'tms_5-2: {C: {values: [6]}, steps: {values: [20]}, batch: {values: [16]}}'
+    (folder/'sweep.yaml').write_text(points, encoding='utf-8')
+    (folder/'spd_run.py').write_text('from spd_nb.commands import spd_run\nspd_run()\n', encoding='utf-8')
+    asked = '--sweep sweep.yaml --partition main --cpu --no_report --hours .2 --out all --uncommitted copy'.split()
+    return subprocess.Popen([sys.executable, 'spd_run.py', *asked], cwd=folder, text=True, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE)
+
 @pytest.fixture(scope='module')
 def begun(cluster, tmp_path_factory):
-    "A sweep of six, of which three are ended early"
-    path = tmp_path_factory.mktemp('sweep')/'six'
-    runs = sent(POINTS, path)
+    path = tmp_path_factory.mktemp('sweeps')
+    runs = sent(POINTS, path/'six')
     assert all(s.startswith(('queued','running')) for s in states(runs).values()), states(runs)
     ids = {n:job_of(runs, n) for n in runs.names()}
     assert len(ids)==6 and len({i.split('_')[0] for i in ids.values()})==1
-    assert ids=={n:job_of(sent(POINTS, path), n) for n in ids}  # nothing is sent twice
+    assert ids=={n:job_of(sent(POINTS, path/'six'), n) for n in ids}  # nothing is sent twice
+    everything = Begun(runs, sent([dict(seed=s, pause=2.5) for s in (0,1)], path/'two', at_once=1), called(path))
     left = {*ENDS}
     def ended():
-        for way in [w for w in left if (path/SLOW[w]/'checkpoint.safetensors').exists()]:
+        for way in [w for w in left if (path/'six'/SLOW[w]/'checkpoint.safetensors').exists()]:
             end_early(runs, way)
             left.remove(way)
         return not left
     until(ended)
-    return runs
+    return everything
 
-def test_the_command_sends_jobs(begun, tmp_path):
-    points = 'tms_5-2: {C: {values: [6]}, steps: {values: [20]}, batch: {values: [16]}}'
-    (tmp_path/'sweep.yaml').write_text(points, encoding='utf-8')
-    (tmp_path/'spd_run.py').write_text('from spd_nb.commands import spd_run\nspd_run()\n', encoding='utf-8')
-    asked = '--sweep sweep.yaml --partition main --cpu --no_report --hours .2 --out all --uncommitted copy'.split()
-    ran = subprocess.run([sys.executable, 'spd_run.py', *asked], cwd=tmp_path, capture_output=True, text=True,
-        timeout=120)
-    assert ran.returncode==0 and ('queued' in ran.stdout or 'running' in ran.stdout), ran
-    runs = SlurmRuns(tmp_path/'all').wait(90., every=.3)
-    assert runs.frame().state.tolist()==['finished']
-    folder, = (tmp_path/'all').rglob('command.json')
-    about,code = (json.loads((folder.parent/f).read_text(encoding='utf-8')) for f in ('command.json','code.json'))
-    assert '--partition main' in about['command'] and about['experiment']=='tms_5-2'
-    if code['code']: assert about['commit']==code['code'][0]['commit'] and about['diff']==code['code'][0]['diff']
+def test_cancelled_runs_keep_their_last_checkpoint(begun):
+    def training(): return (begun.two.path/'pause=2.5,seed=0'/'history.jsonl').exists()
+    until(training)
+    assert states(begun.two)=={'pause=2.5,seed=0':'running', 'pause=2.5,seed=1':'queued: JobArrayTaskLimit'}
+    begun.two.cancel()
+    begun.two.wait(60., every=.3)
+    first,second = states(begun.two).values()
+    assert first.startswith('cancelled; stopped at step ') and second=='cancelled; never began'
 
 def test_what_slurm_refuses_is_said_in_a_line(cluster, tmp_path):
     with pytest.raises(ValueError, match="there is no partition 'mian'; did you mean main"):
@@ -166,31 +177,32 @@ def test_a_folder_that_nodes_do_not_share_is_named(cluster):
     assert states(runs)=={'seed=0':'killed: its node cannot write to the folder, which has to be on a shared disk; '
         'never began'}
 
-def test_cancelled_runs_keep_their_last_checkpoint(begun, tmp_path):
-    runs = sent([dict(seed=s, pause=1.) for s in (0,1)], tmp_path/'two', at_once=1)
-    def training(): return (runs.path/'pause=1.0,seed=0'/'history.jsonl').exists()
-    until(training)
-    assert states(runs)=={'pause=1.0,seed=0':'running', 'pause=1.0,seed=1':'queued: JobArrayTaskLimit'}
-    runs.cancel()
-    runs.wait(60., every=.3)
-    first,second = states(runs).values()
-    assert first.startswith('cancelled; stopped at step ') and second=='cancelled; never began'
+def test_the_command_sends_jobs(begun):
+    out,errors = begun.command.communicate(timeout=120)
+    assert begun.command.returncode==0 and ('queued' in out or 'running' in out), errors
+    runs = SlurmRuns(begun.six.path.parent/'all').wait(90., every=.3)
+    assert runs.frame().state.tolist()==['finished']
+    folder, = runs.path.rglob('command.json')
+    about,code = (json.loads((folder.parent/f).read_text(encoding='utf-8')) for f in ('command.json','code.json'))
+    assert '--partition main' in about['command'] and about['experiment']=='tms_5-2'
+    if code['code']: assert about['commit']==code['code'][0]['commit'] and about['diff']==code['code'][0]['diff']
 
 def test_kills_and_errors_lose_nothing(begun, tmp_path):
-    begun.wait(90., every=.3)
-    found = states(begun)
+    six = begun.six.wait(90., every=.3)
+    found = states(six)
     assert found.pop('seed=4')=='failed: ValueError: there is no data for seed 4'
-    assert 'there is no data for seed 4' in begun.log('seed=4')
+    log = six.log('seed=4')
+    assert 'there is no data for seed 4' in log
+    if (six.path/'.slurm'/'code').exists(): assert '/.slurm/code/' in log and str(ROOT/'spd_nb') not in log
     assert found.pop(SLOW['killed']).startswith('killed: SIGKILL, perhaps because memory ran out; stopped at step ')
     assert set(found.values())=={'finished'} and len(found)==4, found
-    ids = {n:job_of(begun, n) for n in found}
-    again = sent(POINTS, begun.path).wait(90., every=.3)
-    now = states(again)
-    assert now.pop('seed=4').startswith('failed: ValueError') and set(now.values())=={'finished'}
-    assert ids=={n:job_of(again, n) for n in ids} and job_of(again, SLOW['killed']) not in ids.values()
+    ids = {n:job_of(six, n) for n in six.names()}
+    again = sent(POINTS[:-1], six.path).wait(90., every=.3)
+    assert set(states(again).values())=={'finished','failed: ValueError: there is no data for seed 4'}
+    assert [n for n in ids if job_of(again, n)!=ids[n]]==[SLOW['killed']]
     torch.set_num_threads(1)
     alone = fit(**arguments(7), path=tmp_path/'alone', progress=False)
     for way,name in SLOW.items():
-        assert alone.history==Run(begun.path/name).history, way
-        ours,theirs = (d.trainable_parameters() for d in (alone.dm, load(begun.path/name)))
+        assert alone.history==Run(six.path/name).history, way
+        ours,theirs = (d.trainable_parameters() for d in (alone.dm, load(six.path/name)))
         assert all(torch.equal(a, b) for a,b in zip(ours, theirs, strict=True)), way
