@@ -44,14 +44,16 @@ def repositories()->list[Path]:
     found = {}
     for folder in (os.path.abspath(p) for p in (str(Path(str(files('spd_nb'))).parent), *sys.path)):
         if not os.path.isdir(folder) or _git(folder, 'check-ignore', folder): continue
-        top = _git(folder, 'rev-parse', '--show-toplevel').strip()
-        if top and _git(folder, 'rev-parse', '--verify', 'HEAD'): found[Path(top)] = None
+        if top := _git(folder, 'rev-parse', '--show-toplevel').strip(): found[Path(top)] = None
+        elif unread := next((p for p in (Path(folder), *Path(folder).parents) if (p/'.git').exists()), None):
+            raise RuntimeError(
+                f"git cannot read the repository {unread}, so jobs cannot have a copy of its code; see what "
+                f"`git -C {unread} status` says")
     return list(found)
 
-def _uncommitted(repository, path)->list[str]:
-    "Files that differ from the commit: changed ones but notebooks, and new Python files"
-    aside = [':(exclude,glob)**/*.ipynb']
-    if path.is_relative_to(repository): aside.append(f':(exclude,top){path.relative_to(repository).as_posix()}')
+def _uncommitted(repository)->list[str]:
+    "Files that differ from the commit: changed ones but notebooks, and new Python files but those of other sweeps"
+    aside = ':(exclude,glob)**/*.ipynb',':(exclude,glob)**/.slurm/**'
     changed = _git(repository, 'diff', '--name-only', '--no-renames', '-z', 'HEAD', '--', ':(top)', *aside)
     others = 'ls-files','--others','--exclude-standard','--full-name','-z'
     added = _git(repository, *others, '--', ':(top,glob)**/*.py', *aside)
@@ -83,8 +85,8 @@ def snapshot(
         raise ValueError(f"`uncommitted` is 'refuse' or 'copy', got {uncommitted!r}")
     path,repository = path_of(path),path_of(repository)
     if not (commit := _git(repository, 'rev-parse', '--verify', 'HEAD').strip()):
-        raise ValueError(f"{repository} is no git repository with a commit")
-    changed = _uncommitted(repository, path.resolve())
+        raise ValueError(f"{repository} is no git repository with a commit; make one with `git commit`")
+    changed = _uncommitted(repository)
     if changed and uncommitted=='refuse':
         more = f', and {len(changed)-_MOST_SAID} more' if len(changed)>_MOST_SAID else ''
         raise ValueError(
@@ -234,8 +236,10 @@ class SlurmRuns(Runs):
         text = file.read_text(encoding='utf-8', errors='replace')
         return '\n'.join(visible(l) for l in text.splitlines()[-lines:])
 
+_MOST_DIFF = 2**20 # characters that are kept
+
 def _about_code(copies)->dict[str,Any]:
-    code = [dict(repository=c.repository.name, commit=c.commit, diff=c.diff) for c in copies]
+    code = [dict(repository=c.repository.name, commit=c.commit, diff=c.diff[:_MOST_DIFF]) for c in copies]
     return dict(command=shlex.join(sys.argv), code=code, **provenance())
 
 def _setup(copies, about:Path)->list[str]:

@@ -1,5 +1,5 @@
 "Sweeps as jobs of a real SLURM, which is started on this machine: kills, queueing again, cancelling, the command"
-import json, os, shutil, signal, socket, subprocess, sys, time
+import json, os, random, shutil, signal, socket, subprocess, sys, time
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -47,11 +47,12 @@ NodeName={host} NodeAddr=127.0.0.1 CPUs=8 RealMemory=1000 State=UNKNOWN
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 '''
 
+def free(port):
+    with socket.socket() as s: return s.connect_ex(('127.0.0.1', port))!=0
+
 def free_ports(n):
-    held = [socket.create_server(('127.0.0.1', 0)) for _ in range(n)]
-    ports = [s.getsockname()[1] for s in held]
-    for s in held: s.close()
-    return ports
+    "Below those that the system gives to any connection"
+    return random.sample([p for p in random.sample(range(12_000, 32_000), 20) if free(p)], n)
 
 def until(true, seconds=60.):
     end = time.monotonic()+seconds
@@ -91,7 +92,10 @@ def cluster(tmp_path_factory):
         patch.setenv('SLURM_CONF', str(run/'slurm.conf'))
         patch.setenv('OMP_NUM_THREADS', '1')
         try:
-            for command in start: subprocess.run(command, check=True, timeout=30)
+            def up(): return ' is UP' in slurm('scontrol', 'ping', check=False)
+            for command in start:
+                subprocess.run(command, check=True, timeout=30)
+                if command[0]=='slurmctld': until(up, 30)  # a node that asks too early asks again much later
             def idle(): return 'idle' in slurm('sinfo', '--noheader', '--format=%t', check=False)
             until(idle, 30)
             yield own if node[0]=='unshare' else None
