@@ -34,6 +34,7 @@ demo: $(STAMP)
 
 test: check
 	@tools/browser.sh
+	@tools/slurm.sh
 	@$(PY) -m pytest -n $(WORKERS) --dist loadfile $(ARGS) nbs tests
 
 lab: $(STAMP)

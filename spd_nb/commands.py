@@ -22,6 +22,8 @@ from .grids import point_name, points_of
 from .lms import fit_lm, small_lm
 from .measures import next_token_nll
 from .stories import stories, story_tokenizer, vocabulary
+from .jobs import check_partition
+from .slurm import sent_with, submit
 from .sweep import sweep as sweep_runs
 from .train import fit
 
@@ -90,6 +92,7 @@ class Recorded:
         base,args = resolved(name, **changed)
         self.about = dict(command=shlex.join(sys.argv), experiment=base, changed=args, folder=os.getcwd(),
             commit=_git('rev-parse', 'HEAD').strip() or None, diff=_git('diff', 'HEAD')[:_MOST])
+        self.about |= sent_with()  # a job of SLURM runs code of the time when it was sent
         self.written = False
 
     def __call__(self, learner):
@@ -239,20 +242,29 @@ def spd_run(
     out:str='runs/sweep',      # Folder of all runs
     dry_run:bool=False,  # Say which runs there would be, and make none
     no_report:bool=False, # Do not judge runs at their end
+    partition:str='',          # Make them as jobs of SLURM in this partition, each with `dp` GPUs, or CPUs with `--cpu`
+    hours:float=4.,            # Time limit of a job; a run that takes longer is queued again
+    memory:float=0.,           # GB of a job; 0 takes the cluster's own choice
+    uncommitted:str='refuse',  # `copy` also runs code that is not committed as a job
 ):
     "Make a run of each experiment, or for each point of a sweep file; the same command makes those that are missing"
     points = _points(experiments, sweep)
+    if partition: check_partition(partition)
     root = path_of(out)
     failed = 0
     for name,some in points.items():
         make = partial(prepared, name, dp, cpu, not no_report)
+        asked:dict[str,Any] = dict(partition=partition, hours=hours, gpus=0 if cpu else dp, cpus=dp, memory=memory,
+            at_once=n_agents, uncommitted=uncommitted)
         if dry_run:
+            if partition: print(f'{len(some)} jobs:', ' '.join(f'{k}={v}' for k,v in asked.items()))
             for p in some: print(shown(root/name/point_name(p)), ' '.join(f'{k}={v}' for k,v in p.items()))
             continue
-        frame = sweep_runs(make, some, root/name, n_agents).frame()
+        if partition: frame = submit(make, some, root/name, **asked).frame()
+        else: frame = sweep_runs(make, some, root/name, n_agents).frame()
         columns = [c for c in ('state','loss.total','l0','verdict') if c in frame]
         print(f'{shown(root/name)}\n{frame[columns].to_string()}')
-        failed += int(frame.state.str.startswith(('failed','damaged')).sum())
+        failed += int(frame.state.str.startswith(('failed','damaged','killed','lost')).sum())
     return int(failed>0)
 
 def _points(experiments, sweep_file):

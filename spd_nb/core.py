@@ -300,12 +300,23 @@ def atomic(
 # %% ../nbs/00_core.ipynb #fd6af22a
 _FRESH = 900.  # seconds after which a lock of another machine that nobody touched is taken for a dead one's
 
+def _slurm_start()->dict:
+    "The SLURM job that this process is part of, and how often the job was started again; empty outside of SLURM"
+    if not (job := os.environ.get('SLURM_JOB_ID')): return {}
+    name = f"{os.environ.get('SLURM_CLUSTER_NAME', '')}:{job}"
+    return dict(job=name, restarts=int(os.environ.get('SLURM_RESTART_COUNT') or 0))
+
+def _earlier_start(o)->bool:
+    "Was a lock taken before SLURM started this job again? It does so after it has ended the processes of the job"
+    now,restarts = _slurm_start(),o.get('restarts')
+    return bool(now) and o.get('job')==now['job'] and isinstance(restarts, int) and restarts<now['restarts']
+
 def _owner_of(file):
-    "Who holds a lock, as text, and on which machine; empty if that is not written there"
+    "Who holds a lock, as text, and on which other machine it may be held; empty if that is not written there"
     try: o = json.loads(file.read_text(encoding='utf-8'))
     except (OSError, ValueError): return '',''
     if not isinstance(o, dict) or not {'pid','host','since'}<=set(o): return '',''
-    return f"process {o['pid']} on {o['host']}, since {o['since']}",o['host']
+    return f"process {o['pid']} on {o['host']}, since {o['since']}",'' if _earlier_start(o) else o['host']
 
 @contextmanager
 def claimed(
@@ -331,7 +342,7 @@ def claimed(
             f"for it or stop it, or give another path. If it is gone, remove {path}") from e
     if owner: warnings.warn(f"{doing} in {path.parent} was cut off ({owner}); this one goes on", stacklevel=3)
     now = datetime.now().isoformat(' ', 'seconds')
-    about = dict(pid=os.getpid(), host=socket.gethostname(), since=now, doing=doing)
+    about = dict(pid=os.getpid(), host=socket.gethostname(), since=now, doing=doing, **_slurm_start())
     try:
         with suppress(OSError): path.write_text(as_json(about), encoding='utf-8')  # Windows locks it for itself too
         yield path
@@ -382,7 +393,8 @@ def _version(package):
     except PackageNotFoundError: return None
 
 def _commit():
-    "The git commit of the working folder, empty without one"
+    "The git commit of the working folder, or the one that a job was sent with; empty without one"
+    if sent := os.environ.get('SPD_NB_COMMIT'): return sent
     if not shutil.which('git'): return ''
     return subprocess.run(['git','rev-parse','--verify','HEAD'], capture_output=True).stdout.decode().strip()
 

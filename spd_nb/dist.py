@@ -306,6 +306,17 @@ def _failure(folder, n, log):
     if found: return f"process {found[0]['rank']} of {n} failed: {found[0]['error']}\n{found[0]['traceback']}"
     return f"one of {n} processes ended without an error of its own, as when it is killed or memory runs out:\n{log}"
 
+@contextmanager
+def _spared():
+    """Processes started in this block do not hear the signals that SLURM sends to all processes of a job: the one that
+    has launched them tells them, once"""
+    if 'SLURM_JOB_ID' not in os.environ or not hasattr(signal, 'pthread_sigmask'):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM, signal.SIGUSR2])
+    try: yield
+    finally: signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
 class Stopped(KeyboardInterrupt): "Launched processes were asked to stop, and had no result yet"
 
 def launch(
@@ -339,8 +350,9 @@ def launch(
         env.setdefault('OMP_NUM_THREADS', str(max(1, torch.get_num_threads()//processes)))
         with open(folder/'log', 'wb') as log:
             # a session of its own, so that Ctrl-C reaches the processes through `watch` alone
-            agent = subprocess.Popen([sys.executable, *run, *work], env=env, stdout=log, stderr=log,
-                start_new_session=True)
+            with _spared():
+                agent = subprocess.Popen([sys.executable, *run, *work], env=env, stdout=log, stderr=log,
+                    start_new_session=True)
             try: stopped = _supervised(agent, folder, watch, bar, patience)
             finally:
                 if agent.poll() is None: os.killpg(agent.pid, signal.SIGKILL)
