@@ -6,7 +6,7 @@
 __all__ = ['KINDS', 'Opened', 'open_run', 'spd_harvest', 'spd_attributions', 'spd_clustering', 'scored', 'spd_autointerp',
            'spd_compare', 'spd_postprocess', 'spd_export']
 
-# %% ../nbs/46_postprocess.ipynb #d542c7a5
+# %% ../nbs/46_postprocess.ipynb #54b4c007
 import inspect, time
 from collections.abc import Callable
 from pathlib import Path
@@ -38,7 +38,7 @@ from .targets import fingerprint, reference
 from .tokenizers import tokenizer_of
 if TYPE_CHECKING: import pandas as pd
 
-# %% ../nbs/46_postprocess.ipynb #50effe16
+# %% ../nbs/46_postprocess.ipynb #472cd190
 class Opened(NamedTuple):
     "A run with its data"
     path:Path      # Where results go
@@ -106,7 +106,7 @@ def open_run(
     if torch.cuda.is_available() and not cpu: dm.cuda()
     return Opened(at if at==standing(run) else Path('runs')/run, dm, *data, tok)
 
-# %% ../nbs/46_postprocess.ipynb #485accbd
+# %% ../nbs/46_postprocess.ipynb #bb9f9bed
 def _count(o:Opened, n:int, processes:int=1, out:str='')->dict[str,Any]:
     h = harvest(o.dm, o.batches, out or o.path/'harvest', o.first(n), o.tokenizer, processes=processes)
     fires = int((h.components.firings>0).sum())
@@ -173,7 +173,8 @@ def spd_attributions(
 @command
 def spd_clustering(
     run:str,            # As for `spd-harvest`
-    alpha:float=1., # Bits for each component of an active group (the authors: 1 for toys, 10 for language models)
+    # Bits for each component of an active group; the authors take 1 for toys and 10 for language models
+    alpha:float=1.,
     n:int=50,           # Batches to read, or as many as there are
     batch:int=32,       # Rows of a batch, five positions of each of which are looked at
     text:str='',        # As for `spd-harvest`
@@ -186,7 +187,7 @@ def spd_clustering(
     "Merge components into mechanisms, and compare these with random groups on held-out data"
     _said('clustering', _cluster(open_run(run, text, batch, seq, tokenizer, trust, cpu), n, alpha, out))
 
-# %% ../nbs/46_postprocess.ipynb #7e227ed7
+# %% ../nbs/46_postprocess.ipynb #4399da6a
 class _Capped:
     "A language model that is not asked what could cost more than is left"
     def __init__(self, ask, left): self.ask,self.left = ask,left
@@ -300,7 +301,7 @@ def _harvest_of(o, out=''):
         raise FileNotFoundError(f"there is no harvest in {path}; `spd-harvest` makes it")
     return Harvest(path, o.dm, o.tokenizer)
 
-# %% ../nbs/46_postprocess.ipynb #309a7299
+# %% ../nbs/46_postprocess.ipynb #4a564d45
 @command
 def spd_compare(
     run:str,             # As for `spd-harvest`
@@ -330,7 +331,7 @@ def spd_compare(
     _said('match', dict(path=file, components=len(known), with_a_partner_of_90_percent=f'{found.share():.1%}',
         after_mixing=f"{(known.mixed>=.9).mean():.1%}"))
 
-# %% ../nbs/46_postprocess.ipynb #85cae6ab
+# %% ../nbs/46_postprocess.ipynb #acea0dc8
 class _Manifest:
     "What was done for a run, in a file beside the results, so that the same call goes on with what is missing"
     def __init__(self, path, of):
@@ -390,7 +391,7 @@ def spd_postprocess(
     else: print(f'{type(o.dm.target).__name__} is no language model, so there are only mechanisms to find')
     done.do('clustering', lambda n, alpha, **_: _cluster(o, n, alpha), n=max(1, n//5), alpha=alpha, **data)
 
-# %% ../nbs/46_postprocess.ipynb #221929d9
+# %% ../nbs/46_postprocess.ipynb #037dcc48
 def _keys(text): return text.replace(',', ' ').split()
 
 def _factors(ablate, scale):

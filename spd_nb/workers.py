@@ -141,7 +141,8 @@ class _Worker(threading.Thread):
     def start_process(self)->Any:
         one = {f'{k}_NUM_THREADS':'1' for k in ('OMP','MKL','OPENBLAS')}
         args = [sys.executable, '-c', _START.format(os.getpid()), json.dumps(sys.path)]
-        p = subprocess.Popen(args, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ|one|self.env)
+        pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        p = subprocess.Popen(args, bufsize=0, **pipes, env=os.environ|one|self.env)
         self.process = p
         self.send(p, self.f)
         return p
