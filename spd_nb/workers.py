@@ -141,8 +141,8 @@ class _Worker(threading.Thread):
     def start_process(self)->Any:
         one = {f'{k}_NUM_THREADS':'1' for k in ('OMP','MKL','OPENBLAS')}
         args = [sys.executable, '-c', _START.format(os.getpid()), json.dumps(sys.path)]
-        pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        p = subprocess.Popen(args, bufsize=0, **pipes, env=os.environ|one|self.env)
+        env = os.environ|one|self.env
+        p = subprocess.Popen(args, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env)
         self.process = p
         self.send(p, self.f)
         return p
