@@ -159,7 +159,7 @@ def average_gradients(
     for grads in by_kind.values():
         flat = torch.cat([g.flatten() for g in grads])
         td.all_reduce(flat)
-        parts = (flat/world()).split([g.numel() for g in grads])
+        parts = flat.div_(world()).split([g.numel() for g in grads])
         for g,part in zip(grads, parts): g.copy_(part.view_as(g))
 
 # %% ../nbs/00e_dist.ipynb #06e7c434
