@@ -230,7 +230,7 @@ def drawn(
     # `draw` fills memory in order, so the order of the axes there has to be that of `like`
     layout = sorted(range(like.ndim), key=lambda i: (-like.stride(i), i))
     whole = torch.empty_permuted(whole_shape(like.shape), layout, dtype=like.dtype, device=like.device)
-    return own_rows(draw(whole))
+    return own_rows(draw(whole)).clone()  # a view would keep the whole
 
 def batch_mean(
     x:Tensor, # A mean over this process's rows

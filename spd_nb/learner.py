@@ -194,10 +194,6 @@ class Learner(_RunState):
 
     def check_shardable(self)->None:
         "`ValueError` or `TypeError` for what cannot be trained in shards"
-        if self.args['compile']:
-            raise ValueError(
-                "`torch.compile` does not follow parameters that are gathered when they are read; give `compile` or "
-                "`shard`, not both")
         if twice := next((s for s,cs in self.dm.components.items() if isinstance(cs, TwiceTied)), None):
             raise ValueError(
                 f"{twice!r} is tied with `twice`, so two parameters share one memory, and shards would have two; tie "

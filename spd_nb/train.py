@@ -434,6 +434,9 @@ def fit(
     if shard and processes==1 and not launched():
         raise ValueError("`shard` splits parameters among several processes, and this is one; give `processes`, or start "
             "the script with `torchrun`")
+    if shard and compile:
+        raise ValueError("`torch.compile` does not follow parameters that are gathered when they are read; give `compile` "
+            "or `shard`, not both")
     join(dm.device)
     learner = Learner(dm, batches, initial_losses(dm, batches) if losses is None else losses, steps, lr, schedule, clip,
         weight_decay, seed, view, autocast, recompute, compile)

@@ -193,12 +193,13 @@ def kills(folder, n=20):
 if __name__=='__main__':
     torch.set_num_threads(1)
     what,*n = sys.argv[1:]
+    shard = 'shard' in n
     if what=='kills':
         with TemporaryDirectory() as tmp: kills(tmp, *map(int, n))
     elif what=='all':
         with TemporaryDirectory() as tmp:
             one,more = Path(tmp)/'one',Path(tmp)/'more'
             run(one, KINDS, steps=50)
-            launch(run, int(n[0]), more, list(KINDS), steps=50)
+            launch(run, int(n[0]), more, list(KINDS), steps=50, shard=shard)
             for k in KINDS: print(f'{k:13} {difference(one/k, more/k):.1e}')
     else: slow_run(sys.argv[1], processes=2, callbacks=[wait])
