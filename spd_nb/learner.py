@@ -204,6 +204,7 @@ class Learner(_RunState):
         """Keep this process's part of every parameter of the model and its target, and begin with a new optimiser; all
         processes do so, with equal models"""
         self.check_shardable()
+        self.dm.clean(self.batch()[0])  # audits sites, if that was not done, for which weights have to be whole
         shard(self.dm)
         self.sharded = True
         self._new_optimiser()

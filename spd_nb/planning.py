@@ -14,7 +14,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from .components import TiedComponents
 from .compute import out_of_memory, peak_memory, with_gradients
 from .core import seeded
-from .dist import one_batch, share_of
+from .dist import share_of
 from .display import as_html, html_table, visible
 from .keys import SiteError, get_site, weight_of
 from .learner import Learner, MEMORY_ADVICE, initial_losses, refuse_below
@@ -90,7 +90,7 @@ def _numel(p, processes, shard): return part_numel(tuple(p.shape), processes) if
 
 def _held(dm, processes, shard):
     "Bytes of the tensors that stay between steps, by kind"
-    kinds = dict.fromkeys(('target','components','importance function'), 0.)
+    kinds:dict[str,float] = dict.fromkeys(('target','components','importance function'), 0.)
     for n,p in dm.named_parameters(): kinds[_kind(n)] += _numel(p, processes, shard)*p.element_size()
     trained = kinds['components']+kinds['importance function']
     kinds['target'] += sum(b.numel()*b.element_size() for b in dm.target.buffers())
@@ -203,8 +203,8 @@ def _impossible(why): return Plan(float('nan'), float('nan'), float('nan'), [why
 # %% ../nbs/14c_planning.ipynb #19d3b86a
 def _shares_html(shares):
     "A table of what processes would hold and send"
-    rows = [(f"{s.processes} with {'shards' if s.shard else 'copies'}", f'{s.total/_MB:.4g}', f'{sum(s.sent.values())/_MB:.4g}',
-        *(f'{v/_MB:.4g}' for v in s.memory.values())) for s in shares]
+    def row(s): return [f'{v/_MB:.4g}' for v in (s.total, sum(s.sent.values()), *s.memory.values())]
+    rows = [(f"{s.processes} with {'shards' if s.shard else 'copies'}", *row(s)) for s in shares]
     return ('<p>computed, not measured, in MB for each process:</p>'
         +html_table(rows, ['processes','held','sent per step',*shares[0].memory]))
 

@@ -154,7 +154,7 @@ def refuse_unshardable(
     for n,m in module.named_modules():
         if isinstance(m, nn.RNNBase):
             raise TypeError(
-                f"{n!r} is a {type(m).__name__}, which hands its weights to the kernel in one piece and not one by one, "
+                f"{n!r} is a {type(m).__name__}, which hands all of its weights to one kernel at once, "
                 "so they cannot be sharded; train without `shard`")
 
 def part_like(
@@ -197,7 +197,7 @@ def shard(
     "Keep this process's part of every parameter; buffers stay whole"
     if world()==1: raise ValueError("there is one process, and nobody to share parameters with")
     refuse_unshardable(module)
-    from torch.distributed.tensor import init_device_mesh
+    from torch.distributed.device_mesh import init_device_mesh
     device = _compute_device(module)
     mesh = init_device_mesh(device.type, (world(),))
     _replace_parameters(module, lambda p: _split(p, mesh, device))

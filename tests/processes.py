@@ -85,9 +85,11 @@ KINDS = dict(
     four_rows=net(tokens, partial(adversarial, scope=repeated(4))),
     sign=net(tokens, partial(adversarial, scope=repeated(8), betas=None)),
     padded=net(padded, every_loss), padded_vpd=net(padded, partial(adversarial)), weighted=net(weighted, every_loss),
-    transformer=net(tokens, partial(adversarial, scope=each), list('abu'), ci=partial(TransformerCI, d=8, blocks=1, heads=2)),
+    transformer=net(tokens, partial(adversarial, scope=each), list('abu'),
+        ci=partial(TransformerCI, d=8, blocks=1, heads=2)),
     deep=net(tokens, partial(spd_losses, measure=kl), ci=partial(VectorCI, hidden=(3,4))),
-    tied=toy(spd_losses, tied=dict(linear2='linear1')), toy=toy(spd_losses), a_row_each=toy(spd_losses, rows=4), apd=toy(apd_losses, ci=partial(TopK, n=10, k=1.)))
+    tied=toy(spd_losses, tied=dict(linear2='linear1')), toy=toy(spd_losses),
+    a_row_each=toy(spd_losses, rows=4), apd=toy(apd_losses, ci=partial(TopK, n=10, k=1.)))
 
 @contextmanager
 def doubles():
