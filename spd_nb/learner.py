@@ -21,13 +21,13 @@ from .components import TwiceTied
 from .core import as_json
 from .dist import average_gradients, averaged, one_batch, world
 from .display import html_table, visible
-from .losses import faithfulness
 from .measures import l0
 from .model import Decomposed
 from .shards import average_shards, is_shard, kept_as_parts, refuse_unshardable, shard
 from .sites import own_part, rows_of
-from .objectives import (
-    Adversarial, Losses, Step, callable_name, loss_arguments, preset, smooth_sparse, sparse, stable_repr)
+from spd_nb.objectives import (
+    Adversarial, Losses, Step, callable_name, faithfulness_of, loss_arguments, preset, smooth_sparse, sparse,
+    stable_repr)
 from .topk import refuse_weights
 
 # %% ../nbs/14b_learner.ipynb #c9a93889
@@ -42,10 +42,10 @@ def warm_up(
     opt,sharded = AdamW(params, lr=lr, weight_decay=weight_decay, fused=True),any(map(is_shard, params))
     for _ in range(steps):
         opt.zero_grad()
-        with kept_as_parts() if sharded else nullcontext(): faithfulness(dm.deltas()).backward()
+        with kept_as_parts() if sharded else nullcontext(): faithfulness_of(dm).backward()
         if sharded: average_shards(params)
         opt.step()
-    with torch.no_grad(): return faithfulness(dm.deltas()).item()
+    with torch.no_grad(): return faithfulness_of(dm).item()
 
 # %% ../nbs/14b_learner.ipynb #1ae6b620
 def _shape(x): return {k:tuple(v.shape) for k,v in x.items()} if isinstance(x, dict) else tuple(x.shape)

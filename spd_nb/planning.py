@@ -8,6 +8,7 @@ __all__ = ['Count', 'parameter_counts', 'kept_bytes', 'Share', 'share_of_run', '
 # %% ../nbs/14c_planning.ipynb #8d2c10a1
 import copy, statistics, time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from typing import NamedTuple
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
@@ -27,7 +28,7 @@ from .sites import of_rows, rows_of
 # %% ../nbs/14c_planning.ipynb #9b40ff2f
 class Count(NamedTuple):
     "How often a parameter is needed in a training step"
-    forward:int=0   # Times that it is read
+    forward:int=0   # Times that it is read, also by what `recompute` runs again
     backward:int=0  # Times that the backward pass needs it again
     gradients:int=0 # Gradients that come back, at most one for each reading
 
@@ -112,11 +113,13 @@ def share_of_run(
     counts:dict[str,Count]={}, # From `parameter_counts`, for what shards send
     activations:float=0.,   # Bytes that autograd keeps in each process
     gloo:bool=False,        # Do they talk by `gloo`, as on CPUs, or by `nccl`?
+    recompute:bool=False,   # As for `fit`; then all parameters of a masked run are whole in its backward pass
 )->Share:
     "Memory of each process by kind of tensor, and what it sends in a step"
     refuse_below(1, processes=processes)
     held = _held(dm, processes, shard)
     biggest = max(p.numel()*p.element_size()*(2 if p.requires_grad else 1) for p in dm.parameters())
+    if recompute: biggest = sum(p.numel()*p.element_size() for m in (dm.target, dm.components) for p in m.parameters())
     transit = biggest if shard else held['gradients'] if processes>1 else 0.
     memory = held|{'activations':activations, 'in transit':transit}
     if shard: sent = _sent_by_shards(dm, processes, counts, gloo)
@@ -210,13 +213,15 @@ def _shares_html(shares):
 
 def _shares(learner, losses, processes):
     "What processes with copies and with shards would hold and send, by activations that are measured here"
-    rows = rows_of(learner.batch()[0])
-    half = rows//2
-    some,all_rows = kept_bytes(learner, losses, half),kept_bytes(learner, losses)
-    a_row = (all_rows-some)/(rows-half)  # the rest, such as the differences of weights, does not depend on the batch
-    kept = all_rows-a_row*(rows-rows/processes)
-    counts,gloo = parameter_counts(learner),learner.dm.device.type=='cpu'
-    return tuple(share_of_run(learner.dm, processes, s, counts, kept, gloo) for s in (False, True))
+    dm,rows = learner.dm,rows_of(learner.batch()[0])
+    counts,gloo = parameter_counts(learner),dm.device.type=='cpu'
+    def share(shard):
+        with counted(dm) if shard else nullcontext():
+            some,kept = kept_bytes(learner, losses, rows//2),kept_bytes(learner, losses)
+        a_row = (kept-some)/(rows-rows//2)  # the rest, such as the differences of weights, does not depend on the batch
+        kept -= a_row*(rows-rows/processes)
+        return share_of_run(dm, processes, shard, counts, kept, gloo, learner.recompute)
+    return share(False),share(True)
 
 # %% ../nbs/14c_planning.ipynb #4dd61bd8
 @with_gradients

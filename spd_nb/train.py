@@ -432,11 +432,13 @@ def fit(
             f"this is one of {os.environ['WORLD_SIZE']} processes that `torchrun` started, and they share each batch "
             "already; leave `processes` out")
     if shard and processes==1 and not launched():
-        raise ValueError("`shard` splits parameters among several processes, and this is one; give `processes`, or start "
-            "the script with `torchrun`")
+        raise ValueError(
+            "`shard` splits parameters among several processes, and this is one; give `processes`, or start the script "
+            "with `torchrun`")
     if shard and compile:
-        raise ValueError("`torch.compile` does not follow parameters that are gathered when they are read; give `compile` "
-            "or `shard`, not both")
+        raise ValueError(
+            "`torch.compile` does not follow parameters that are gathered when they are read; give `compile` or "
+            "`shard`, not both")
     join(dm.device)
     learner = Learner(dm, batches, initial_losses(dm, batches) if losses is None else losses, steps, lr, schedule, clip,
         weight_decay, seed, view, autocast, recompute, compile)
