@@ -114,7 +114,8 @@ class _Private(nn.Module):
 
     def through(self, x:Float[Tensor, "*batch C h"])->Float[Tensor, "*batch C h_last"]:
         "The hidden layers after the first"
-        for w,b in zip(self.deeper[::2], self.deeper[1::2]): x = F.gelu(torch.einsum('...ch,chk->...ck', x, w)+b)
+        deeper = list(self.deeper)  # a slice of a `ParameterList` would make parameters anew of gathered shards
+        for w,b in zip(deeper[::2], deeper[1::2]): x = F.gelu(torch.einsum('...ch,chk->...ck', x, w)+b)
         return x
 
 class _Scalar(_Private):
@@ -149,8 +150,9 @@ class _Vector(_Private):
         self.w2,self.b2 = _normal(cs.C, hidden[-1], fan=hidden[-1]),nn.Parameter(torch.zeros(cs.C))
 
     def forward(self, x, acts):
-        h = F.gelu(x@self.w1+self.b1).unflatten(-1, (len(self.b2), -1))
-        return (self.through(h)*self.w2).sum(-1)+self.b2
+        b2 = self.b2
+        h = F.gelu(x@self.w1+self.b1).unflatten(-1, (len(b2), -1))
+        return (self.through(h)*self.w2).sum(-1)+b2
 
 class VectorCI(_PerSite):
     "Causal importance of each component from the whole input of its site, by a private MLP"
@@ -172,7 +174,8 @@ class _Shared(nn.Module):
 
     def forward(self, x, acts=None):
         x = F.gelu(x@self.w1+self.b1)
-        for w,b in zip(self.deeper[::2], self.deeper[1::2]): x = F.gelu(x@w+b)
+        deeper = list(self.deeper)
+        for w,b in zip(deeper[::2], deeper[1::2]): x = F.gelu(x@w+b)
         return x@self.w2+self.b2
 
 class SharedCI(_PerSite):

@@ -29,24 +29,31 @@ class Components(nn.Module):
         super().__init__()
         self.V,self.U = nn.Parameter(V),nn.Parameter(U)
 
+    def _shape(self, name):
+        "The shape of a parameter, which is not read for it, since a sharded one would be gathered"
+        p = self._parameters.get(name)
+        return (getattr(self, name) if p is None else p).shape
+
     @property
-    def C(self)->int: return self.V.shape[1]
+    def C(self)->int: return self._shape('V')[1]
     @property
-    def d_in(self)->int: return self.V.shape[0]
+    def d_in(self)->int: return self._shape('V')[0]
     @property
-    def d_out(self)->int: return self.U.shape[1]
+    def d_out(self)->int: return self._shape('U')[1]
     @property
     def d_read(self)->int: return self.d_in  # width of the vectors from `read`
     @property
     def weight(self)->Float[Tensor, "d_out d_in"]:
         # in half precision, its difference from the target's weight would be noise
-        with unrounded(self.V.device): return (self.V@self.U).T
+        V = self.V
+        with unrounded(V.device): return (V@self.U).T
 
     def acts(self,
         x:Float[Tensor, "*batch {self.d_in}"], # Input of the site
     )->Float[Tensor, "*batch {self.C}"]:       # One activation per component
         "The components' activations `x@V`"
-        return _matched(x, self.V)@self.V
+        V = self.V
+        return _matched(x, V)@V
 
     def forward(self,
         x,                                                # Input of the site
@@ -92,6 +99,8 @@ class TiedComponents(Components):
     ):
         nn.Module.__init__(self)
         self._of = (of,)  # a tuple, or torch would register, move and save the parameters twice
+
+    def _shape(self, name): return self._of[0]._shape('U' if name=='V' else 'V')[::-1]
 
     @property
     def V(self): return self._of[0].U.T

@@ -159,7 +159,7 @@ def average_gradients(
     for grads in by_kind.values():
         flat = torch.cat([g.flatten() for g in grads])
         td.all_reduce(flat)
-        parts = (flat/world()).split([g.numel() for g in grads])
+        parts = flat.div_(world()).split([g.numel() for g in grads])
         for g,part in zip(grads, parts): g.copy_(part.view_as(g))
 
 # %% ../nbs/00e_dist.ipynb #06e7c434
@@ -230,7 +230,7 @@ def drawn(
     # `draw` fills memory in order, so the order of the axes there has to be that of `like`
     layout = sorted(range(like.ndim), key=lambda i: (-like.stride(i), i))
     whole = torch.empty_permuted(whole_shape(like.shape), layout, dtype=like.dtype, device=like.device)
-    return own_rows(draw(whole))
+    return own_rows(draw(whole)).clone()  # a view would keep the whole
 
 def batch_mean(
     x:Tensor, # A mean over this process's rows

@@ -8,6 +8,7 @@ __all__ = ['COLUMNS', 'MEMORY_ADVICE', 'warm_up', 'refuse_below', 'Learner', 'in
 # %% ../nbs/14b_learner.ipynb #3c82932e
 import copy, json
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,15 +17,17 @@ from torch import Tensor, nn
 if TYPE_CHECKING: import pandas as pd
 from .batches import Feed, data_hash, unpacked
 from .compute import AdamW, unrounded
+from .components import TwiceTied
 from .core import as_json
 from .dist import average_gradients, averaged, one_batch, world
 from .display import html_table, visible
-from .losses import faithfulness
 from .measures import l0
 from .model import Decomposed
+from .shards import average_shards, is_shard, kept_as_parts, refuse_unshardable, shard
 from .sites import own_part, rows_of
-from .objectives import (
-    Adversarial, Losses, Step, callable_name, loss_arguments, preset, smooth_sparse, sparse, stable_repr)
+from spd_nb.objectives import (
+    Adversarial, Losses, Step, callable_name, faithfulness_of, loss_arguments, preset, smooth_sparse, sparse,
+    stable_repr)
 from .topk import refuse_weights
 
 # %% ../nbs/14b_learner.ipynb #c9a93889
@@ -35,12 +38,14 @@ def warm_up(
     weight_decay:float=.1, # Moves directions that the weight does not need towards 0
 )->float:                  # Faithfulness loss afterwards, the mean square per decomposed parameter
     "Train components on the faithfulness loss alone (VPD)"
-    opt = AdamW(dm.components.parameters(), lr=lr, weight_decay=weight_decay, fused=True)
+    params = [*dm.components.parameters()]
+    opt,sharded = AdamW(params, lr=lr, weight_decay=weight_decay, fused=True),any(map(is_shard, params))
     for _ in range(steps):
         opt.zero_grad()
-        faithfulness(dm.deltas()).backward()
+        with kept_as_parts() if sharded else nullcontext(): faithfulness_of(dm).backward()
+        if sharded: average_shards(params)
         opt.step()
-    return faithfulness(dm.deltas()).item()
+    with torch.no_grad(): return faithfulness_of(dm).item()
 
 # %% ../nbs/14b_learner.ipynb #1ae6b620
 def _shape(x): return {k:tuple(v.shape) for k,v in x.items()} if isinstance(x, dict) else tuple(x.shape)
@@ -179,7 +184,30 @@ class Learner(_RunState):
             # not the target: it would be compiled again each time that `masked` changes its hooks
             for m in (dm.ci_fn, *dm.components.values()): m.compile()
         self.feed = Feed(batches, seed)
-        self.opt = AdamW(dm.trainable_parameters(), lr=lr, weight_decay=weight_decay, fused=True)
+        self.sharded = False
+        self._new_optimiser()
+
+    def _new_optimiser(self):
+        "An AdamW that has taken no step"
+        args = self.args
+        self.opt = AdamW(self.dm.trainable_parameters(), lr=self.lr, weight_decay=args['weight_decay'], fused=True)
+
+    def check_shardable(self)->None:
+        "`ValueError` or `TypeError` for what cannot be trained in shards"
+        if twice := next((s for s,cs in self.dm.components.items() if isinstance(cs, TwiceTied)), None):
+            raise ValueError(
+                f"{twice!r} is tied with `twice`, so two parameters share one memory, and shards would have two; tie "
+                "it without `twice`, or train without `shard`")
+        refuse_unshardable(self.dm)
+
+    def shard(self)->None:
+        """Keep this process's part of every parameter of the model and its target, and begin with a new optimiser; all
+        processes do so, with equal models"""
+        self.check_shardable()
+        self.dm.clean(self.batch()[0])  # audits sites, if that was not done, for which weights have to be whole
+        shard(self.dm)
+        self.sharded = True
+        self._new_optimiser()
 
     def batch(self)->tuple[Any,Tensor|None]: # The target's input, and how often each position counts, if not once
         "The next step's batch, on the model's device, checked; each of several processes has its rows of it"
@@ -211,9 +239,26 @@ class Learner(_RunState):
 
     def train_step(self)->tuple[dict[str,Tensor],Step]: # Losses without coefficients and their `total`; their argument
         "Take one optimiser step"
+        with kept_as_parts() if self.sharded else nullcontext(): values,total,observed = self._gradients()
+        params = self.dm.trainable_parameters()
+        if self.sharded: average_shards(params)
+        else: average_gradients(params)
+        if self.clip: nn.utils.clip_grad_norm_(self.dm.components.parameters(), self.clip)
+        self.opt.param_groups[0]['lr'] = self.lr*self.schedule(observed.t)
+        self.opt.step()
+        self.step += 1
+        return {k:v.detach() for k,v in values.items()} | dict(total=total.detach()),observed
+
+    def compute(self)->tuple[dict[str,Tensor],Step]: # Losses without coefficients; their argument
+        "The losses of the next step"
         with torch.autocast(self.dm.device.type, self.autocast, enabled=self.autocast is not None):
             observed = self.observe()
             with one_batch(observed.rows): values = {name:loss(observed) for name,(_,loss) in self.losses.items()}
+        return values,observed
+
+    def _gradients(self):
+        "Losses and their sum, after the backward pass"
+        values,observed = self.compute()
         total = sum(coef*values[name] for name,(coef,_) in self.losses.items() if coef)
         if not isinstance(total, Tensor):
             raise ValueError("no loss has a coefficient other than 0, so there is nothing to learn")
@@ -222,12 +267,7 @@ class Learner(_RunState):
             total.backward()
             for coef,loss in self.losses.values():
                 if hasattr(loss, 'after_backward'): loss.after_backward(coef)
-        average_gradients(self.dm.trainable_parameters())
-        if self.clip: nn.utils.clip_grad_norm_(self.dm.components.parameters(), self.clip)
-        self.opt.param_groups[0]['lr'] = self.lr*self.schedule(observed.t)
-        self.opt.step()
-        self.step += 1
-        return {k:v.detach() for k,v in values.items()} | dict(total=total.detach()),observed
+        return values,total,observed
 
 # %% ../nbs/14b_learner.ipynb #a64e1c35
 MEMORY_ADVICE = ('smaller batches or shorter rows need less, then fewer components, `recompute=True`, '

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from .compute import with_gradients
 from .hooks import hooked, without_hooks
 from .keys import get_site
@@ -25,30 +26,36 @@ def _outputs(dm, sites, toks):
     with hooked(dm.target, {s:lambda x,out,s=s: kept.setdefault(s, out) for s in sites}): out = dm(toks)
     return out,kept
 
+def _derivative(out, x, along):
+    "The derivative of `out` along a direction in `x`: the gradient is linear in its weights, which are differentiated"
+    weights = torch.zeros_like(out, requires_grad=True)
+    if not out.requires_grad: return weights.detach()
+    g, = torch.autograd.grad(out, x, weights, create_graph=True, allow_unused=True)
+    if g is None: return weights.detach()
+    return torch.autograd.grad(g, weights, along.to(g).expand_as(g), materialize_grads=True)[0]
+
 def _by_direction(x, lead):
     "Rows of contexts, those of each direction together: `*k n d`"
     return x.unflatten(0, (*lead,-1)).flatten(len(lead), -2)
 
 # %% ../nbs/20c_logit_lens.ipynb #c5410311
-@torch.no_grad()
+@with_gradients
 def direct_logits(
     dm:Decomposed,             # A decomposed language model
     site:str,                  # A site
     u:Float[Tensor, "*k d_out"], # What is written there, such as `U[c]`; several at once are quicker
     toks:Int[Tensor, "*k B S"], # Contexts of each
-    eps:float=1e-2,            # Size of the push, relative to the size of the site's output
 )->Float[Tensor, "*k vocab"]:  # Change of each logit per unit of `u`, mean over positions, centred
     "Direct effect of writing `u` on the logits, other matrices held fixed; all 0 if any stands between"
     output,lead,rows = _lm(dm).get_output_embeddings(),u.shape[:-1],toks.reshape(-1, toks.shape[-1])
     others = [s for s in matrices(dm.target) if s!=site and get_site(dm.target, s) is not output]
-    written = {}
-    with dm.hooked({site:lambda x,out: written.update(out=out)}): base,kept = _outputs(dm, others, rows)
-    size = _by_direction(written['out'].norm(dim=-1, keepdim=True), lead).mean((-2,-1))
-    step = (eps*size/u.norm(dim=-1))[...,None]
-    push = (step*u).reshape(-1, 1, u.shape[-1]).repeat_interleave(toks.shape[-2], 0)
-    held = {s:lambda x,out,s=s: kept[s] for s in others}
-    with hooked(dm.target, held), dm.hooked({site:lambda x,out: written['out']+push}): moved = dm(rows)
-    effect = _by_direction(moved-base, lead).mean(-2)/step
+    with torch.no_grad(): _,kept = _outputs(dm, others, rows)
+    along = u.detach().reshape(-1, 1, u.shape[-1]).repeat_interleave(toks.shape[-2], 0)
+    held,written = {s:lambda x,out,s=s: kept[s] for s in others},{}
+    def begin(x, out): return written.setdefault(site, out.detach().requires_grad_())
+    # a derivative, since a small push would be rounded away in half precision; fused attention has no second one
+    with sdpa_kernel(SDPBackend.MATH), hooked(dm.target, held), dm.hooked({site:begin}): out = dm(rows)
+    effect = _by_direction(_derivative(out, written[site], along).to(u), lead).mean(-2)
     return effect-effect.mean(-1, keepdim=True)
 
 # %% ../nbs/20c_logit_lens.ipynb #9cd864e2

@@ -27,6 +27,7 @@ from .losses import anneal, cosine
 from .model import Decomposed, described_otherwise, write_description
 from .objectives import smooth_sparse, sparse
 from .remote import follow
+from .shards import alone, gathered_tensors, is_shard, local, part_like, unshard
 from .integrity import held_files, write_tensors
 from .targets import fingerprint
 from .sites import rows_of
@@ -45,9 +46,10 @@ def save_checkpoint(
     "Write everything that the next step depends on"
     dm,opt = learner.dm,learner.opt.state_dict()['state']
     states = {name:loss.state_dict() for name,(_,loss) in learner.losses.items() if hasattr(loss, 'state_dict')}
-    tensors = {f'components/{k}':v for k,v in tensors_of(dm.components).items()}
-    tensors |= {f'ci/{k}':v for k,v in tensors_of(dm.ci_fn).items()}
+    tensors = {f'components/{k}':v for k,v in dm.components.state_dict().items()}
+    tensors |= {f'ci/{k}':v for k,v in dm.ci_fn.state_dict().items()}
     tensors |= {f'opt/{i}/{k}':v for i,s in opt.items() for k,v in s.items()}
+    tensors = gathered_tensors(tensors)  # all of each, if parameters are sharded
     tensors |= {f'rng/{k}':v for k,v in rng_state().items()}
     tensors |= {f'loss/{name}/{k}':torch.as_tensor(v) for name,state in states.items() for k,v in state.items()}
     last = learner.batch_hash(max(0, learner.step-1))
@@ -128,12 +130,21 @@ def _note_extension(learner, then, path):
             "only with `schedule=constant` and fixed exponents is it the same", stacklevel=4)
 
 # %% ../nbs/15_train.ipynb #8d0ee62f
+def _restore_parameters(module, tensors):
+    "Give a module, perhaps sharded, its saved state"
+    if any(map(is_shard, module.parameters())): tensors = _parts(module.state_dict(), tensors)
+    module.load_state_dict(tensors)
+
+def _parts(state, tensors): return {k:part_like(v, state[k]) if k in state else v for k,v in tensors.items()}
+
 def _restore_optimiser(opt, tensors):
     "Give an optimiser its state by parameter, from names such as `0/exp_avg`"
-    state = {}
+    params,state = opt.param_groups[0]['params'],{}
     for k,v in tensors.items():
         i,_,name = k.partition('/')
-        state.setdefault(int(i), {})[name] = v
+        p = params[int(i)]
+        # copied: the optimiser would keep the file mapped, and Windows replaces no such file
+        state.setdefault(int(i), {})[name] = part_like(v, p) if v.shape==p.shape else v.clone()
     opt.load_state_dict(dict(state=state, param_groups=opt.state_dict()['param_groups']))
     for p,s in opt.state.items():  # the fused step walks through memory, so moments lie there as parameters do
         s |= {k:torch.empty_like(p).copy_(v) for k,v in s.items() if v.shape==p.shape}
@@ -143,6 +154,7 @@ def load_checkpoint(
     # A fresh run with the same arguments; `steps`, `view`, `recompute` and `compile` may differ
     learner:Learner,
     path:str|Path,   # From `save_checkpoint`
+    shard:bool=False, # Keep this process's part of every parameter only, as `Learner.shard` does?
 )->None:
     "Restore a run to the state of a checkpoint"
     file = path_of(path)
@@ -150,8 +162,7 @@ def load_checkpoint(
     about = read_description(folder) if (folder/'decomposition.json').exists() else {}
     saved = read_checkpoint(file, about.get('run'))
     then = saved.args
-    # cloned: the optimiser would keep the file mapped, and Windows replaces no such file
-    def part(name): return {k[len(name)+1:]:v.clone() for k,v in saved.tensors.items() if k.startswith(name+'/')}
+    def part(name): return {k[len(name)+1:]:v for k,v in saved.tensors.items() if k.startswith(name+'/')}
     learner.step = saved.step
     _check_arguments(learner, then, folder)
     if saved.batch and saved.batch!=learner.batch_hash(max(0, saved.step-1)):
@@ -165,8 +176,9 @@ def load_checkpoint(
         learner.args['run'] = then['run']
     if about: _check_decomposition(learner.dm, folder)
     _note_extension(learner, then, folder)
-    learner.dm.components.load_state_dict(part('components'))
-    learner.dm.ci_fn.load_state_dict(part('ci'))
+    if shard: learner.shard()
+    _restore_parameters(learner.dm.components, part('components'))
+    _restore_parameters(learner.dm.ci_fn, part('ci'))
     _restore_optimiser(learner.opt, part('opt'))
     for name,(_,loss) in learner.losses.items():
         if hasattr(loss, 'load_state_dict'):
@@ -214,7 +226,7 @@ def _way_out(run):
 def _record(learner, run):
     run.record(**learner.args, sites=learner.dm.C, target=type(learner.dm.target).__name__)
 
-def _begin(learner, run, warmth):
+def _begin(learner, run, warmth, shard):
     "Write what a new run knows before its first step, and warm up"
     tensors_of(learner.dm.ci_fn)  # what cannot be saved says so before the training
     learner.args['run'] = from_first(uuid4().hex)  # by which its files know each other
@@ -222,6 +234,7 @@ def _begin(learner, run, warmth):
         _record(learner, run)
         write_description(learner.dm, run.path, run.path, run=learner.args['run'])
         run.rewind(0)
+    if shard: learner.shard()
     if warmth['warm']: warm_up(learner.dm, *warmth.values())
 
 def _resume(learner, run):
@@ -253,7 +266,9 @@ class _Due(NamedTuple):
         measure = self.evaluate is not None and (at%self.evaluate_every==0 or done)
         if not (measure or at%self.every==0 or done): return None
         row = _history_row(learner, run, values, observed)
-        return from_first(row|_measured(learner, self.evaluate) if measure and rank()==0 else row)
+        # shards are gathered by all processes, so all of them measure
+        here = measure and (rank()==0 or learner.sharded)
+        return from_first(row|_measured(learner, self.evaluate) if here else row)
 
 def _measured(learner, evaluate):
     "What a function measures of the model; random numbers of the run go on as if it had not been called"
@@ -268,7 +283,7 @@ def _measured(learner, evaluate):
 
 def _refuse_broken(learner, run):
     "`RuntimeError` for parameters that are not finite, which no checkpoint should have"
-    if not all(p.isfinite().all() for p in learner.dm.trainable_parameters()):
+    if any_of(not all(local(p).isfinite().all() for p in learner.dm.trainable_parameters())):
         raise RuntimeError(
             f"parameters are not finite after {learner.step} steps; try a lower `lr` or a `clip`. {_way_out(run)}")
 
@@ -286,7 +301,8 @@ def _train(learner, run, callbacks, bar, due):
             if rank()==0: run.log(row)
             learner.history.append(row)
             bar.set_postfix({k:f'{v:.3g}' for k,v in row.items() if k!='step'}, refresh=False)
-            for f in callbacks: f(learner)
+            with alone() if learner.sharded else nullcontext():
+                for f in callbacks: f(learner)
         stopping = any_of(bool(learner.stop_signals))
         if learner.step%due.save_every==0 or done or stopping:
             _refuse_broken(learner, run)
@@ -323,7 +339,7 @@ def _touch(lock, learner):
     "Show others that the run goes on"
     with writing(lock): lock.touch()
 
-def _run_here(learner, run, resume, warmth, callbacks, bar, due):
+def _run_here(learner, run, resume, warmth, callbacks, bar, due, shard):
     "Train in this process, or with others in which the same is called"
     checkpoint = run/'checkpoint.safetensors'
     first = rank()==0
@@ -331,19 +347,20 @@ def _run_here(learner, run, resume, warmth, callbacks, bar, due):
         _check_alike(learner)
         _check_seen(run)
         if resume and checkpoint.exists():
-            load_checkpoint(learner, checkpoint)
+            load_checkpoint(learner, checkpoint, shard)
             _resume(learner, run)
         else:
             if resume and (run/'run.json').exists():
                 warnings.warn(f"there is no {checkpoint}, so this run begins anew", stacklevel=4)
-            _begin(learner, run, warmth)
-        broadcast_tensors(learner.dm.trainable_parameters())
+            _begin(learner, run, warmth, shard)
+        if not shard: broadcast_tensors(learner.dm.trainable_parameters())
         with bar(initial=learner.step) as shown:
             _train(learner, run, [*callbacks, partial(_touch, lock)] if first else [], shown, due)
+    if shard: unshard(learner.dm)
 
 def _fit_part(callbacks, cuda, given):
     "What each of several launched processes does"
-    if cuda: given['dm'].cuda()
+    if cuda and not given['shard']: given['dm'].cuda()  # each puts its shards there itself
     fit(**given, callbacks=callbacks)
 
 def _run_apart(learner, run, resume, given, callbacks, bar):
@@ -402,6 +419,9 @@ def fit(
     # Start so many processes on this machine, which share each batch; on GPUs each has its own. In a script that
     # `torchrun` starts they find each other without this
     processes:int=1,
+    # Keep in each of several processes only its share of the parameters, the target's too, of gradients and of moments?
+    # The result is the same. Then `evaluate` is called in all of them
+    shard:bool=False,
 )->Learner:                        # The run: `.history`, `.frame()`, `.step`, `.path`
     "Train components and importance function; stop at any time, and `resume=True` goes on as if never stopped"
     given = {k:v for k,v in locals().items() if k!='callbacks'}
@@ -411,9 +431,18 @@ def fit(
         raise ValueError(
             f"this is one of {os.environ['WORLD_SIZE']} processes that `torchrun` started, and they share each batch "
             "already; leave `processes` out")
+    if shard and processes==1 and not launched():
+        raise ValueError(
+            "`shard` splits parameters among several processes, and this is one; give `processes`, or start the script "
+            "with `torchrun`")
+    if shard and compile:
+        raise ValueError(
+            "`torch.compile` does not follow parameters that are gathered when they are read; give `compile` or "
+            "`shard`, not both")
     join(dm.device)
     learner = Learner(dm, batches, initial_losses(dm, batches) if losses is None else losses, steps, lr, schedule, clip,
         weight_decay, seed, view, autocast, recompute, compile)
+    if shard: learner.check_shardable()
     run = Run(from_first(Run(path).path if rank()==0 else None))
     callbacks = list(callbacks) if rank()==0 else []
     if (run/'components.safetensors').exists():
@@ -430,7 +459,9 @@ def fit(
     with _announced(learner, callbacks, run.path), seeded(seed), stoppable() as stop_signals:
         learner.stop_signals,learner.path = stop_signals,run.path.absolute()
         if processes>1: _run_apart(learner, run, resume, given, callbacks, bar)
-        else: _run_here(learner, run, resume, warmth, callbacks, bar, _Due(every, save_every, evaluate, evaluate_every))
+        else:
+            due = _Due(every, save_every, evaluate, evaluate_every)
+            _run_here(learner, run, resume, warmth, callbacks, bar, due, shard)
         dm.training_run = dict(learner.args, stopped_at=learner.step)  # before callbacks are told of the end
         dm.history = learner.history
     if _in_notebook():

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 from spd_nb.adversary import PersistentPGD, each, per_position, repeated, shared
+from spd_nb.ci import TransformerCI, VectorCI
 from spd_nb.core import Run, as_json
 from spd_nb.apd import apd_losses
 from spd_nb.attributions import attributions
@@ -70,7 +71,8 @@ def every_loss():
         noisy=(1., partial(stochastic, measure=kl, source=binomial, noise=.05, route=with_chance(.5))))
 
 def adversarial(**kw): return vpd_losses(faith=1., adversary=PersistentPGD(**kw))
-def net(data, losses): return lambda: (decompose(Net().eval(), '*', C=7, batch=tokens()[0]), data(), losses())
+def net(data, losses, sites='*', **kw):
+    return lambda: (decompose(Net().eval(), sites, C=7, batch=tokens()[0], **kw), data(), losses())
 def toy(losses, rows=8, **kw):
     target = TMS(5, 2).double().eval()
     return lambda: (decompose(target, '*', C=20, batch=numbers()[0], **kw), numbers(rows), losses())
@@ -83,7 +85,11 @@ KINDS = dict(
     four_rows=net(tokens, partial(adversarial, scope=repeated(4))),
     sign=net(tokens, partial(adversarial, scope=repeated(8), betas=None)),
     padded=net(padded, every_loss), padded_vpd=net(padded, partial(adversarial)), weighted=net(weighted, every_loss),
-    toy=toy(spd_losses), a_row_each=toy(spd_losses, rows=4), apd=toy(apd_losses, ci=partial(TopK, n=10, k=1.)))
+    transformer=net(tokens, partial(adversarial, scope=each), list('abu'),
+        ci=partial(TransformerCI, d=8, blocks=1, heads=2)),
+    deep=net(tokens, partial(spd_losses, measure=kl), ci=partial(VectorCI, hidden=(3,4))),
+    tied=toy(spd_losses, tied=dict(linear2='linear1')), toy=toy(spd_losses),
+    a_row_each=toy(spd_losses, rows=4), apd=toy(apd_losses, ci=partial(TopK, n=10, k=1.)))
 
 @contextmanager
 def doubles():
@@ -93,14 +99,14 @@ def doubles():
     try: yield
     finally: torch.set_default_dtype(before)
 
-def run(path, kinds, steps=6, stop=0, resume=False):
+def run(path, kinds, steps=6, stop=0, resume=False, shard=False):
     "Make runs in this process, or in as many as there are"
     def halt(learner): learner.stop() if learner.step==stop else None
     for kind in kinds:
         with doubles():
             dm,data,losses = KINDS[kind]()
             fit(dm, data, losses, steps=steps, lr=3e-3, path=Path(path)/kind, every=1, save_every=5, clip=.5, warm=3,
-                callbacks=[halt], progress=False, resume=resume)
+                callbacks=[halt], progress=False, resume=resume, shard=shard)
 
 def difference(a, b):
     "How far two runs are apart, in the history and in the checkpoint; infinitely if they cannot be compared"
@@ -189,12 +195,13 @@ def kills(folder, n=20):
 if __name__=='__main__':
     torch.set_num_threads(1)
     what,*n = sys.argv[1:]
+    shard = 'shard' in n
     if what=='kills':
         with TemporaryDirectory() as tmp: kills(tmp, *map(int, n))
     elif what=='all':
         with TemporaryDirectory() as tmp:
             one,more = Path(tmp)/'one',Path(tmp)/'more'
             run(one, KINDS, steps=50)
-            launch(run, int(n[0]), more, list(KINDS), steps=50)
+            launch(run, int(n[0]), more, list(KINDS), steps=50, shard=shard)
             for k in KINDS: print(f'{k:13} {difference(one/k, more/k):.1e}')
     else: slow_run(sys.argv[1], processes=2, callbacks=[wait])
