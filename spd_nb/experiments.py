@@ -10,6 +10,7 @@ __all__ = ['NAMED', 'Experiment', 'tms', 'resid_mlp', 'induction', 'memorising',
 import inspect, json
 from collections.abc import Callable
 from functools import partial
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 import torch
@@ -236,12 +237,18 @@ NAMED:dict[str,Callable[...,Experiment]] = {
     'story':story,
 }
 
+_KINDS:dict = {int:(Integral, 'a whole number'), float:(Real, 'a number'), bool:(bool, 'true or false'),
+    str:((str,Path), 'text')}
+
 def _check_keys(f, args, what):
-    "Refuse arguments that an experiment does not have"
-    known = [*inspect.signature(f).parameters]
-    for k in args:
+    "Refuse arguments that an experiment does not have, and values of another kind"
+    known = inspect.signature(f).parameters
+    for k,v in args.items():
         if k not in known:
             raise ValueError(f"{what} has no argument {k!r}{nearest(str(k), known)}; it has {', '.join(known)}")
+        kind = known[k].annotation
+        if kind in _KINDS and not (isinstance(v, _KINDS[kind][0]) and (kind is bool or not isinstance(v, bool))):
+            raise ValueError(f"{k!r} of {what} is {_KINDS[kind][1]}, got {v!r}")
 
 def _from_file(path):
     "The name of the experiment that a file describes, and its arguments"
