@@ -1,5 +1,6 @@
 "Collect the notebooks: `pytest` runs each one as `nbdev_test` does (same skip flags, `#| eval: false`, `skip_exec`)."
-import gc, os, sys, traceback
+import gc, os, shutil, subprocess, sys, traceback
+from pathlib import Path
 import pytest
 
 # read when the libraries are imported: no browser tab for a figure, no network, no thread oversubscription under xdist
@@ -75,3 +76,16 @@ def describe_failure(path, number, cell_id, source, error):
     shown = [f"{'-->' if i==at else '   '} {i:3} {line}" for i,line in enumerate(source.splitlines(), 1)]
     return '\n'.join([f'{path}, cell {number} (id {cell_id}), line {at}: {said}', '', *shown, '',
         *map(str.rstrip, traceback.format_list(below)), said])
+
+@pytest.fixture(scope='session')
+def wheel(tmp_path_factory):
+    "The wheel that setup.py makes"
+    root = Path(__file__).parent
+    pytest.importorskip('setuptools')
+    tmp = tmp_path_factory.mktemp('wheel')
+    for f in ('settings.ini','setup.py','MANIFEST.in','README.md','LICENSE'): shutil.copy(root/f, tmp)
+    for d in ('spd_nb','nbs','tests','data'):
+        shutil.copytree(root/d, tmp/d, ignore=shutil.ignore_patterns('__pycache__','.*'))
+    p = subprocess.run([sys.executable, 'setup.py', '-q', 'bdist_wheel'], cwd=tmp, capture_output=True, text=True)
+    assert p.returncode==0, p.stderr
+    return next(tmp.glob('dist/*.whl'))

@@ -6,7 +6,7 @@
 __all__ = ['Verdict', 'prepared', 'changes', 'shown', 'Recorded', 'command', 'spd_local', 'spd_pretrain', 'spd_run']
 
 # %% ../nbs/45_commands.ipynb #541e5639
-import json, os, shlex, subprocess, sys
+import json, math, os, shlex, subprocess, sys
 from collections.abc import Callable
 from functools import partial, wraps
 from pathlib import Path
@@ -19,6 +19,8 @@ from .documents import texts_in
 from .eval import report
 from .experiments import Experiment, experiment, resolved, text_batches
 from .grids import point_name, points_of
+from .integrity import read_sealed
+from .learner import refuse_below
 from .lms import fit_lm, small_lm
 from .measures import next_token_nll
 from .stories import stories, story_tokenizer, vocabulary
@@ -108,21 +110,22 @@ def command(
     "Decorator for a console script: arguments from the shell, errors in a line, an exit code"
     @wraps(f)
     def run(*args, **kw):
+        cause = None
         try: code = f(*args, **kw) or 0
         except KeyboardInterrupt as e:
             if e.args: print(visible(e), file=sys.stderr)
             code = 130
         except _SAID as e:
             print(f"{f.__name__.replace('_', '-')}: {visible(e)}", file=sys.stderr)
-            code = 1
-        if code: raise SystemExit(code)
+            code,cause = 1,e  # of which a notebook shows where it came from
+        if code: raise SystemExit(code) from cause
     return call_parse(run)
 
 # %% ../nbs/45_commands.ipynb #b0a81e75
 def _short(name):
     "What the folder of an experiment is called"
     if Path(name).suffix in ('.yaml','.yml','.json'): return Path(name).stem
-    return name.rpartition('/')[2].removeprefix('hf:')
+    return name.rstrip('/').rpartition('/')[2].removeprefix('hf:')
 
 @command
 def spd_local(
@@ -192,6 +195,11 @@ def _told_apart(model, train, held_out, vocab, n=8):
     by_frequency = [-(seen/seen.sum()).log()[x[:,1:].long().cpu()].mean().item() for x in rows]
     return sum(own)/n,sum(by_frequency)/n
 
+def _asked_for(path):
+    "The arguments with which a model was trained; `None` if nothing says so"
+    try: return read_sealed(path/'pretrain.json').get('asked')
+    except (OSError, ValueError): return None
+
 @command
 def spd_pretrain(
     text:str,               # `story`, or a file of text or token ids, as for `tokens`
@@ -211,9 +219,17 @@ def spd_pretrain(
 ):
     "Train a small language model; the same command goes on with a training that was stopped"
     path = path_of(out or Path('runs')/'pretrain'/Path(text).stem)
-    if (path/'config.json').exists():
-        print(f"{shown(path)} holds a model already; give another `--out`, or remove it")
-        return 0
+    asked = dict(text=text if text=='story' else str(path_of(text)), steps=steps, batch=batch, seq=seq, lr=lr, d=d,
+        d_mlp=d_mlp, layers=layers, heads=heads, vocab=vocab, tokenizer=tokenizer, seed=seed)
+    if path.exists():
+        if _asked_for(path)!=asked:
+            raise ValueError(f"{shown(path)} is there already, and not from this command; give another `--out`")
+        return print(f"{shown(path)} is finished")
+    refuse_below(1, steps=steps, batch=batch, d=d, d_mlp=d_mlp, layers=layers, heads=heads, vocab=vocab)
+    refuse_below(2, seq=seq)
+    if not lr>0 or d%heads or d//heads%2:
+        raise ValueError(
+            f"`--lr` has to be above 0, and each of `--heads` a whole, even share of `--d`; got {lr}, {heads}, {d}")
     tok,size,train,held_out = _language(text, tokenizer, vocab, batch, seq, seed)
     model:Any = small_lm(size, d, d_mlp, layers, heads, seed, max(256, seq))
     if torch.cuda.is_available() and not cpu: model.cuda()
@@ -224,10 +240,14 @@ def spd_pretrain(
         if len(losses)<steps:
             print(f"stopped at step {len(losses)} of {steps}; the same command goes on from there")
             return 130
+        if not all(map(math.isfinite, losses)):
+            file.unlink()
+            raise RuntimeError("a loss was not finite, so no model is kept; try a lower `--lr`")
         own,by_frequency = _told_apart(model, train, held_out, size)
         with atomic(path, folder=True) as new:
             model.cpu().save_pretrained(new)
             if tok: tok.save_pretrained(new)
+            (new/'pretrain.json').write_text(sealed(dict(asked=asked)), encoding='utf-8')
         file.unlink()
     print(f"{shown(path)}: {own:.3f} nats per token on held-out text; by the frequencies of tokens: {by_frequency:.3f}")
 
@@ -269,10 +289,11 @@ def spd_run(
 
 def _points(experiments, sweep_file):
     "By experiment the arguments of each run, all of which exist"
-    names = [n for n in experiments.split(',') if n]
+    names = [n.strip() for n in experiments.split(',') if n.strip()]
     if not names and not sweep_file:
         raise ValueError("there is nothing to run; give `--experiments` or `--sweep`")
     points = points_of(sweep_file, names or None) if sweep_file else {n:[{}] for n in names}
+    if not points: raise ValueError(f"{sweep_file} names no experiment; give `--experiments`, or a block for each")
     for name,some in points.items():
         for p in some: experiment(name, **p)
     return points

@@ -7,7 +7,7 @@ __all__ = ['NAMED', 'Experiment', 'tms', 'resid_mlp', 'induction', 'memorising',
            'resolved', 'experiment']
 
 # %% ../nbs/44_experiments.ipynb #41356ce2
-import inspect, json
+import inspect, json, re
 from collections.abc import Callable
 from functools import partial
 from numbers import Integral, Real
@@ -250,17 +250,24 @@ def _check_keys(f, args, what):
         if kind in _KINDS and not (isinstance(v, _KINDS[kind][0]) and (kind is bool or not isinstance(v, bool))):
             raise ValueError(f"{k!r} of {what} is {_KINDS[kind][1]}, got {v!r}")
 
+def _number(v):
+    "A number that YAML reads as text, such as 1e-3"
+    if not (isinstance(v, str) and re.fullmatch(r'[-+]?\d+[eE][-+]?\d+', v)): return v
+    return float(v)
+
 def _from_file(path):
     "The name of the experiment that a file describes, and its arguments"
-    text = path.read_text(encoding='utf-8')
-    if path.suffix=='.json': about = json.loads(text)
-    else:
-        import yaml
-        about = yaml.safe_load(text)
+    import yaml
+    try:
+        text = path.read_text(encoding='utf-8')
+        about = json.loads(text) if path.suffix=='.json' else yaml.safe_load(text)
+    except (ValueError, yaml.YAMLError) as e:
+        raise ValueError(f"{path} cannot be read: {' '.join(str(e).split())}") from e
     if not isinstance(about, dict) or not isinstance(about.get('experiment'), str):
         raise ValueError(f"{path} names no experiment; it needs a line such as `experiment: tms_5-2`")
+    if path_of(about['experiment'])==path: raise ValueError(f"{path} names itself as its experiment")
     name,below = resolved(about['experiment'])
-    args = {k:v for k,v in about.items() if k!='experiment'}
+    args = {k:_number(v) for k,v in about.items() if k!='experiment'}
     _check_keys(_named(name), args, path)
     return name,below|args
 
@@ -293,4 +300,6 @@ def experiment(
     "The experiment of a name, or of a file"
     base,args = resolved(name, **changed)
     f = _named(base)
+    if base.startswith('hf:') and 'text' not in args:
+        raise ValueError(f"the experiment {base!r} needs a `text`, the file on which the model is decomposed")
     return partial(f, **args) if args else f

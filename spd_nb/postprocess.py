@@ -6,8 +6,8 @@
 __all__ = ['KINDS', 'Opened', 'open_run', 'spd_harvest', 'spd_attributions', 'spd_clustering', 'scored', 'spd_autointerp',
            'spd_compare', 'spd_postprocess', 'spd_export']
 
-# %% ../nbs/46_postprocess.ipynb #54b4c007
-import inspect, time
+# %% ../nbs/46_postprocess.ipynb #af3aa5c4
+import hashlib, inspect, os, time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -38,7 +38,7 @@ from .targets import fingerprint, reference
 from .tokenizers import tokenizer_of
 if TYPE_CHECKING: import pandas as pd
 
-# %% ../nbs/46_postprocess.ipynb #472cd190
+# %% ../nbs/46_postprocess.ipynb #2bd4a08a
 class Opened(NamedTuple):
     "A run with its data"
     path:Path      # Where results go
@@ -84,6 +84,13 @@ def _recognised(dm, batch):
     if hasattr(target, 'batches'): return target.batches(batch, seed=1000),target.batches(batch, seed=_APART)
     return None
 
+def _loaded(run, trust):
+    "A decomposition, with an error for a shell"
+    try: return load(run, trust=trust)
+    except (ValueError, OSError) as e:
+        if trust or 'trust=True' not in str(e): raise
+        raise ValueError(f"{run} names a model that is not in it; if you trust this run, add `--trust`") from e
+
 def open_run(
     run:str,          # Folder of a run, or the name of a decomposition that comes with the package
     text:str='',      # File of text or token ids; empty takes what the run was trained on
@@ -95,10 +102,7 @@ def open_run(
 )->Opened:            # `ValueError` if nothing says what it was trained on
     "A run with its data"
     at = existing(run)
-    try: dm = load(run, trust=trust)
-    except (ValueError, OSError) as e:
-        if trust or '`trust=True`' not in str(e): raise
-        raise type(e)(str(e).replace('`trust=True`', '`--trust`')) from e
+    dm = _loaded(run, trust)
     tok = _tokenizer(dm, tokenizer)
     if text: data = text_batches(text, tok, batch, seq)
     else: data = _recorded(at, dm, batch, tok) or _recognised(dm, batch)
@@ -106,7 +110,7 @@ def open_run(
     if torch.cuda.is_available() and not cpu: dm.cuda()
     return Opened(at if at==standing(run) else Path('runs')/run, dm, *data, tok)
 
-# %% ../nbs/46_postprocess.ipynb #bb9f9bed
+# %% ../nbs/46_postprocess.ipynb #29385f16
 def _count(o:Opened, n:int, processes:int=1, out:str='')->dict[str,Any]:
     h = harvest(o.dm, o.batches, out or o.path/'harvest', o.first(n), o.tokenizer, processes=processes)
     fires = int((h.components.firings>0).sum())
@@ -187,7 +191,7 @@ def spd_clustering(
     "Merge components into mechanisms, and compare these with random groups on held-out data"
     _said('clustering', _cluster(open_run(run, text, batch, seq, tokenizer, trust, cpu), n, alpha, out))
 
-# %% ../nbs/46_postprocess.ipynb #4399da6a
+# %% ../nbs/46_postprocess.ipynb #9b5be7a5
 class _Capped:
     "A language model that is not asked what could cost more than is left"
     def __init__(self, ask, left): self.ask,self.left = ask,left
@@ -263,10 +267,11 @@ def _judge(o:Opened, h:Harvest, labels, kinds, n:int, ask:Chat|None=None, left:f
         table = pd.concat([before[~before.kind.isin(kinds)], table])
     with atomic(file) as f: table.to_csv(f, index=False)
     found:dict[str,Any] = dict(path=file)
-    for kind in kinds:
-        mean = table.loc[table.kind==kind, ['score','control','chance']].mean()
-        found[kind] = f'{mean.score:.3f} (control {mean.control:.3f}, chance {mean.chance:g})'
-    return found
+    return found|{kind:_mean_of(table, kind) for kind in kinds}
+
+def _mean_of(table, kind):
+    mean = table.loc[table.kind==kind, ['score','control','chance']].mean()
+    return f'{mean.score:.3f} (control {mean.control:.3f}, chance {mean.chance:g})'
 
 @command
 def spd_autointerp(
@@ -301,7 +306,7 @@ def _harvest_of(o, out=''):
         raise FileNotFoundError(f"there is no harvest in {path}; `spd-harvest` makes it")
     return Harvest(path, o.dm, o.tokenizer)
 
-# %% ../nbs/46_postprocess.ipynb #4a564d45
+# %% ../nbs/46_postprocess.ipynb #c3b1a774
 @command
 def spd_compare(
     run:str,             # As for `spd-harvest`
@@ -318,7 +323,7 @@ def spd_compare(
 ):
     "Find the components of a run again in another"
     o = open_run(run, text, batch, seq, tokenizer, trust, cpu)
-    b = load(other, trust=trust).to(o.dm.device)
+    b = _loaded(other, trust).to(o.dm.device)
     read = [Feed(o.batches).once(i) for i in range(o.first(n))] if by!='weights' else []
     likenesses = dict(weights=lambda: weights, firing=lambda: firing(read), effect=lambda: effect(read))
     if by not in likenesses: raise ValueError(f"`--by` is {' or '.join(likenesses)}, got {by!r}")
@@ -331,7 +336,15 @@ def spd_compare(
     _said('match', dict(path=file, components=len(known), with_a_partner_of_90_percent=f'{found.share():.1%}',
         after_mixing=f"{(known.mixed>=.9).mean():.1%}"))
 
-# %% ../nbs/46_postprocess.ipynb #acea0dc8
+# %% ../nbs/46_postprocess.ipynb #bf957506
+def _state(root, found):
+    "What tells whether a result is still the one that a step has left"
+    if 'path' not in found: return ''
+    path = root/found['path']
+    if path.suffix=='.csv': return ''  # several steps write their rows into it
+    if path.is_dir(): path = path/'manifest.json'
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else 'gone'
+
 class _Manifest:
     "What was done for a run, in a file beside the results, so that the same call goes on with what is missing"
     def __init__(self, path, of):
@@ -343,14 +356,26 @@ class _Manifest:
 
     def do(self, name, make:Callable, **args):
         "Do a step, unless it was done with the same arguments"
-        if (then := self.steps.get(name)) and then['args']==args and Path(then['found'].get('path', '.')).exists():
-            return _said(f'{name} (done before)', then['found'])
+        root = self.path.parent
+        if (then := self.steps.get(name)) and then['args']==args and then['file']==_state(root, then['found']):
+            where = {k:root/v for k,v in then['found'].items() if k=='path'}
+            return _said(f'{name} (done before)', then['found']|where)
         began = time.monotonic()
-        found = {k:str(v) if isinstance(v, Path) else v for k,v in make(**args).items()}
+        found = make(**args)
+        kept = {k:Path(os.path.relpath(v, root)).as_posix() if isinstance(v, Path) else v for k,v in found.items()}
         seconds = round(time.monotonic()-began, 1)
-        self.steps[name] = dict(of=self.of, args=args, found=found, seconds=seconds, at=time.time())
+        self.steps[name] = dict(of=self.of, args=args, found=kept, file=_state(root, kept), seconds=seconds,
+            at=time.time())
         with atomic(self.path) as f: f.write_text(sealed(dict(steps=self.steps)), encoding='utf-8')
         _said(name, found)
+
+def _has(file, kind, done):
+    "Does the table of scores still say what a step has found?"
+    import pandas as pd
+    then = done.steps.get(kind)
+    if then is None or not file.exists(): return False
+    table = pd.read_csv(file)
+    return then['found'].get(kind)==_mean_of(table, kind)
 
 @command
 def spd_postprocess(
@@ -387,11 +412,13 @@ def spd_postprocess(
         labels = h.labels.frame('dual_view' if ask else 'evidence')
         for kind in KINDS if n_scored and len(labels) else ():
             def judged(n, **_): return _judge(o, h, labels, (kind,), n, ask, left)
-            done.do(kind, judged, n=n_scored, model=model, **data)
+            of = hashlib.sha256(str(labels.to_json()).encode()).hexdigest()
+            if not _has(o.path/'harvest-scores.csv', kind, done): done.steps.pop(kind, None)
+            done.do(kind, judged, n=n_scored, model=model, labels=of, **data)
     else: print(f'{type(o.dm.target).__name__} is no language model, so there are only mechanisms to find')
     done.do('clustering', lambda n, alpha, **_: _cluster(o, n, alpha), n=max(1, n//5), alpha=alpha, **data)
 
-# %% ../nbs/46_postprocess.ipynb #037dcc48
+# %% ../nbs/46_postprocess.ipynb #bf7f189c
 def _keys(text): return text.replace(',', ' ').split()
 
 def _factors(ablate, scale):
@@ -413,10 +440,10 @@ def spd_export(
     trust:bool=False,    # Open the model that the run names
 ):
     "Write an edited model for others to open, or the components of a harvest as a page that opens without Python"
-    try: dm = load(run, trust=trust)
-    except ValueError as e: raise ValueError(str(e).replace('`trust=True`', '`--trust`')) from e
     at = existing(run)
+    dm = _loaded(run, trust)
     if path_of(out).suffix=='.html':
+        if ablate or scale: raise ValueError("a page shows the model as it is; leave out `--ablate` and `--scale`")
         from spd_nb.browser import ComponentBrowser
         h = Harvest(at/'harvest', dm)
         page = ComponentBrowser(h).to_html(out)
