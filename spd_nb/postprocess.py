@@ -6,7 +6,7 @@
 __all__ = ['KINDS', 'Opened', 'open_run', 'spd_harvest', 'spd_attributions', 'spd_clustering', 'scored', 'spd_autointerp',
            'spd_compare', 'spd_postprocess', 'spd_export']
 
-# %% ../nbs/46_postprocess.ipynb #af3aa5c4
+# %% ../nbs/46_postprocess.ipynb #5c0bf106
 import hashlib, inspect, os, time
 from collections.abc import Callable
 from pathlib import Path
@@ -38,7 +38,7 @@ from .targets import fingerprint, reference
 from .tokenizers import tokenizer_of
 if TYPE_CHECKING: import pandas as pd
 
-# %% ../nbs/46_postprocess.ipynb #2bd4a08a
+# %% ../nbs/46_postprocess.ipynb #609083e2
 class Opened(NamedTuple):
     "A run with its data"
     path:Path      # Where results go
@@ -110,7 +110,7 @@ def open_run(
     if torch.cuda.is_available() and not cpu: dm.cuda()
     return Opened(at if at==standing(run) else Path('runs')/run, dm, *data, tok)
 
-# %% ../nbs/46_postprocess.ipynb #29385f16
+# %% ../nbs/46_postprocess.ipynb #df59bd4a
 def _count(o:Opened, n:int, processes:int=1, out:str='')->dict[str,Any]:
     h = harvest(o.dm, o.batches, out or o.path/'harvest', o.first(n), o.tokenizer, processes=processes)
     fires = int((h.components.firings>0).sum())
@@ -191,7 +191,7 @@ def spd_clustering(
     "Merge components into mechanisms, and compare these with random groups on held-out data"
     _said('clustering', _cluster(open_run(run, text, batch, seq, tokenizer, trust, cpu), n, alpha, out))
 
-# %% ../nbs/46_postprocess.ipynb #9b5be7a5
+# %% ../nbs/46_postprocess.ipynb #c61667d9
 class _Capped:
     "A language model that is not asked what could cost more than is left"
     def __init__(self, ask, left): self.ask,self.left = ask,left
@@ -306,7 +306,7 @@ def _harvest_of(o, out=''):
         raise FileNotFoundError(f"there is no harvest in {path}; `spd-harvest` makes it")
     return Harvest(path, o.dm, o.tokenizer)
 
-# %% ../nbs/46_postprocess.ipynb #c3b1a774
+# %% ../nbs/46_postprocess.ipynb #f56c95f8
 @command
 def spd_compare(
     run:str,             # As for `spd-harvest`
@@ -336,7 +336,7 @@ def spd_compare(
     _said('match', dict(path=file, components=len(known), with_a_partner_of_90_percent=f'{found.share():.1%}',
         after_mixing=f"{(known.mixed>=.9).mean():.1%}"))
 
-# %% ../nbs/46_postprocess.ipynb #bf957506
+# %% ../nbs/46_postprocess.ipynb #89a9ef85
 def _state(root, found):
     "What tells whether a result is still the one that a step has left"
     if 'path' not in found: return ''
@@ -418,7 +418,7 @@ def spd_postprocess(
     else: print(f'{type(o.dm.target).__name__} is no language model, so there are only mechanisms to find')
     done.do('clustering', lambda n, alpha, **_: _cluster(o, n, alpha), n=max(1, n//5), alpha=alpha, **data)
 
-# %% ../nbs/46_postprocess.ipynb #bf7f189c
+# %% ../nbs/46_postprocess.ipynb #b3cdcd0f
 def _keys(text): return text.replace(',', ' ').split()
 
 def _factors(ablate, scale):
