@@ -6,7 +6,7 @@
 __all__ = ['KINDS', 'Opened', 'open_run', 'spd_harvest', 'spd_attributions', 'spd_clustering', 'scored', 'spd_autointerp',
            'spd_compare', 'spd_postprocess', 'spd_export']
 
-# %% ../nbs/46_postprocess.ipynb #5c0bf106
+# %% ../nbs/46_postprocess.ipynb #12573406
 import hashlib, inspect, os, time
 from collections.abc import Callable
 from pathlib import Path
@@ -38,7 +38,7 @@ from .targets import fingerprint, reference
 from .tokenizers import tokenizer_of
 if TYPE_CHECKING: import pandas as pd
 
-# %% ../nbs/46_postprocess.ipynb #609083e2
+# %% ../nbs/46_postprocess.ipynb #da21f16b
 class Opened(NamedTuple):
     "A run with its data"
     path:Path      # Where results go
@@ -110,11 +110,18 @@ def open_run(
     if torch.cuda.is_available() and not cpu: dm.cuda()
     return Opened(at if at==standing(run) else Path('runs')/run, dm, *data, tok)
 
-# %% ../nbs/46_postprocess.ipynb #df59bd4a
+# %% ../nbs/46_postprocess.ipynb #489ab1f5
 def _count(o:Opened, n:int, processes:int=1, out:str='')->dict[str,Any]:
     h = harvest(o.dm, o.batches, out or o.path/'harvest', o.first(n), o.tokenizer, processes=processes)
     fires = int((h.components.firings>0).sum())
     return dict(path=h.path, tokens=int(h.manifest['tokens']), components=len(h.keys), that_fire=fires)
+
+def _new_file(out, suffix)->Path:
+    "A file that a command was told to write, which may not take the place of another"
+    file = path_of(out)
+    if file.suffix!=suffix: raise ValueError(f"`--out` is a file that ends in {suffix}, got {out!r}")
+    if file.exists(): raise FileExistsError(f"{shown(file)} is there already; give another `--out`, or remove it")
+    return file
 
 def _attribute(o:Opened, n:int, processes:int=1, out:str='')->dict[str,Any]:
     a = attributions(o.dm, o.batches, out or o.path/'attributions', o.first(n), processes=processes)
@@ -123,9 +130,10 @@ def _attribute(o:Opened, n:int, processes:int=1, out:str='')->dict[str,Any]:
 def _cluster(o:Opened, n:int, alpha:float, out:str='')->dict[str,Any]:
     """Mechanisms where merging stops to pay, and how much more alike their components are than those of random groups
     of the same sizes, on data that chose nothing"""
+    file = _new_file(out, '.safetensors') if out else path_of(o.path/'merges.safetensors')
+    if out: _new_file(file.with_suffix('.csv'), '.csv')
     m = memberships(o.dm, o.batches, o.first(n))
     merges = cluster(m, alpha)
-    file = path_of(out or o.path/'merges.safetensors')
     file.parent.mkdir(parents=True, exist_ok=True)
     merges.save(file)
     groups = merges.zero()
@@ -191,7 +199,7 @@ def spd_clustering(
     "Merge components into mechanisms, and compare these with random groups on held-out data"
     _said('clustering', _cluster(open_run(run, text, batch, seq, tokenizer, trust, cpu), n, alpha, out))
 
-# %% ../nbs/46_postprocess.ipynb #c61667d9
+# %% ../nbs/46_postprocess.ipynb #f49332ee
 class _Capped:
     "A language model that is not asked what could cost more than is left"
     def __init__(self, ask, left): self.ask,self.left = ask,left
@@ -306,7 +314,7 @@ def _harvest_of(o, out=''):
         raise FileNotFoundError(f"there is no harvest in {path}; `spd-harvest` makes it")
     return Harvest(path, o.dm, o.tokenizer)
 
-# %% ../nbs/46_postprocess.ipynb #f56c95f8
+# %% ../nbs/46_postprocess.ipynb #c394ca3f
 @command
 def spd_compare(
     run:str,             # As for `spd-harvest`
@@ -323,12 +331,12 @@ def spd_compare(
 ):
     "Find the components of a run again in another"
     o = open_run(run, text, batch, seq, tokenizer, trust, cpu)
+    file = _new_file(out, '.parquet') if out else path_of(o.path/f'match-{existing(other).name}-{by}.parquet')
     b = _loaded(other, trust).to(o.dm.device)
     read = [Feed(o.batches).once(i) for i in range(o.first(n))] if by!='weights' else []
     likenesses = dict(weights=lambda: weights, firing=lambda: firing(read), effect=lambda: effect(read))
     if by not in likenesses: raise ValueError(f"`--by` is {' or '.join(likenesses)}, got {by!r}")
     found = match(o.dm, b, likenesses[by]())
-    file = path_of(out or o.path/f'match-{existing(other).name}-{by}.parquet')
     file.parent.mkdir(parents=True, exist_ok=True)
     with atomic(file) as f: found.frame.to_parquet(f)
     known = found.frame.dropna()
@@ -336,7 +344,7 @@ def spd_compare(
     _said('match', dict(path=file, components=len(known), with_a_partner_of_90_percent=f'{found.share():.1%}',
         after_mixing=f"{(known.mixed>=.9).mean():.1%}"))
 
-# %% ../nbs/46_postprocess.ipynb #89a9ef85
+# %% ../nbs/46_postprocess.ipynb #39086966
 def _state(root, found):
     "What tells whether a result is still the one that a step has left"
     if 'path' not in found: return ''
@@ -418,7 +426,7 @@ def spd_postprocess(
     else: print(f'{type(o.dm.target).__name__} is no language model, so there are only mechanisms to find')
     done.do('clustering', lambda n, alpha, **_: _cluster(o, n, alpha), n=max(1, n//5), alpha=alpha, **data)
 
-# %% ../nbs/46_postprocess.ipynb #b3cdcd0f
+# %% ../nbs/46_postprocess.ipynb #833d4e3f
 def _keys(text): return text.replace(',', ' ').split()
 
 def _factors(ablate, scale):
