@@ -120,7 +120,8 @@ def read_sealed(
     return data
 
 # %% ../nbs/00h_integrity.ipynb #f4cadc84
-def _bytes(t): return t.contiguous().flatten().view(torch.uint8).numpy().data
+def _bytes(t):  # a tensor of 0 or 1 numbers may have any stride
+    return t.contiguous().as_strided((t.numel(),), (1,)).view(torch.uint8).numpy().data
 
 def _tensor_seal(tensors, metadata):
     h = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())

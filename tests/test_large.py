@@ -48,7 +48,8 @@ def learner(rows=8):
 
 def written():
     "Bytes that this process has written, to sockets too, by the kernel's count"
-    return int(next(line for line in Path('/proc/self/io').read_text(encoding='utf-8').splitlines() if line.startswith('wchar'))[7:])
+    counts = Path('/proc/self/io').read_text(encoding='utf-8').splitlines()
+    return int(next(line for line in counts if line.startswith('wchar'))[7:])
 
 def alive(dm, opt):
     "Bytes of tensors that stay between steps, each storage once"
