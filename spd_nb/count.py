@@ -122,7 +122,8 @@ def _resumed(path, args, share, n, device, feed, target)->Stats:
     stats,then = load_stats(path, device)
     want,got = args|args['of']|share,stats.args|stats.args['of']|then
     if wrong := [k for k,v in want.items() if k!='of' and got.get(k)!=v]:
-        raise ValueError(f"{path} holds counts with another {' and '.join(wrong)}; remove it, or give another path")
+        named = ' and '.join('first batch' if k=='data' else k for k in wrong)
+        raise ValueError(f"{path} holds counts with another {named}; remove it, or give another path")
     last = max(stats.seen, default=0)
     if 'newest' in then and data_hash(feed[last], target)!=then['newest']:
         raise ValueError(

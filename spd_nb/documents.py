@@ -6,7 +6,7 @@
 __all__ = ['documents', 'texts_in']
 
 # %% ../nbs/01b_documents.ipynb #ad57359a
-import gzip, json
+import gzip, json, zlib
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from glob import glob
@@ -68,6 +68,14 @@ _READERS = {
     '.csv':partial(_csv_rows, delimiter=','), '.tsv':partial(_csv_rows, delimiter='\t')}
 
 # %% ../nbs/01b_documents.ipynb #d9b5da30
+def _named_errors(rows, f):
+    "The rows; the error says which file cannot be read"
+    try: yield from rows
+    except (EOFError, OSError, ValueError, zlib.error) as e:
+        if str(f) in str(e): raise
+        what = f'is not UTF-8 text: {e}' if isinstance(e, UnicodeDecodeError) else f'cannot be read: {e}'
+        raise ValueError(f"{f} {what}") from e
+
 def _file_rows(f):
     "The rows of a file, as dictionaries"
     kind = Path(f.stem).suffix if f.suffix=='.gz' else f.suffix
@@ -75,7 +83,7 @@ def _file_rows(f):
         raise ValueError(
             f"{f} is a {kind or 'nameless'} file, and its markup would be read as text; {', '.join(_READERS)} can "
             "be read, all but .parquet also as .gz")
-    return _READERS[kind](f)
+    return _named_errors(_READERS[kind](f), f)
 
 # %% ../nbs/01b_documents.ipynb #83c76fc9
 def _cells(rows, column, where):

@@ -72,14 +72,12 @@ def tms(
     d:int=2,                 # Hidden dimensions
     identity:bool=False,     # With a fixed identity matrix between the two?
     C:int=20,                # Components of each site
-    sparsity:float=3e-3,     # As for `spd_losses`
-    p:float=1.,              # As for `spd_losses`
+    sparsity:float=3e-3,     # Coefficient of the sparsity loss
+    p:float=1.,              # Exponent of the sparsity loss
     steps:int=40_000,        # Of the decomposition
     batch:int=1024,          # Rows of a batch
     lr:float=1e-3,           # Peak learning rate
-    # Evaluate rows of zeros once, which is exact and quicker? Batches then differ in length, and processes cannot share
-    # them
-    merge:bool=True,
+    merge:bool=True,         # Evaluate rows of zeros once, which is exact? Processes cannot share such batches
     seed:int=0,              # Of the decomposition
     target_seed:int=0,       # Of the toy; that of seed 0 ships
     # A trained toy, or the folder of a run on one; `None` takes the one that ships, or trains one
@@ -100,15 +98,16 @@ def resid_mlp(
     n:int=100,               # Features
     d_mlp:int=50,            # Neurons, shared out among the layers
     C:int=100,               # Components of each site
-    sparsity:float=1e-5,     # As for `spd_losses`
-    p:float=2.,              # As for `spd_losses`
+    sparsity:float=1e-5,     # Coefficient of the sparsity loss
+    p:float=2.,              # Exponent of the sparsity loss
     steps:int=30_000,        # Of the decomposition
     batch:int=1024,          # Rows of a batch
     lr:float=2e-3,           # Peak learning rate
-    merge:bool=True,         # As for `tms`
+    merge:bool=True,         # Evaluate rows of zeros once? Processes cannot share such batches
     seed:int=0,              # Of the decomposition
     target_seed:int=0,       # Of the toy; with one layer that of seed 0 ships
-    target:torch.nn.Module|str|None=None, # As for `tms`
+    # A trained toy, or the folder of a run on one; `None` takes the one that ships, or trains one
+    target:torch.nn.Module|str|None=None,
 )->Experiment:
     "A residual MLP that computes more functions than it has neurons, with SPD's losses"
     recipe = dict(steps=1000 if layers<3 else 10_000, batch=2048, lr=3e-3, cosine=True)
@@ -122,13 +121,14 @@ def _predictable(out, ref, weight=None, *, of:Any): return kl(of.predictable(out
 
 def induction(
     C:int=64,                # Components of each site
-    sparsity:float=1e-2,     # Coefficient of importance minimality
+    sparsity:float=1e-2,     # Coefficient of the sparsity loss
     steps:int=3000,          # Of the decomposition
     batch:int=16,            # Rows of a batch
     lr:float=2e-3,           # Peak learning rate
     seed:int=0,              # Of the decomposition
     target_seed:int=0,       # Of the toy; that of seed 0 ships
-    target:torch.nn.Module|str|None=None, # As for `tms`
+    # A trained toy, or the folder of a run on one; `None` takes the one that ships, or trains one
+    target:torch.nn.Module|str|None=None,
 )->Experiment:
     "A two-layer attention model with an induction head, compared where the next token can be known"
     recipe = dict(steps=600, batch=128, lr=1e-2, cosine=True)
@@ -143,14 +143,15 @@ def induction(
 
 def memorising(
     C:int=64,                # Components of each site
-    sparsity:float=1e-3,     # As for `spd_losses`
-    p:float=1.,              # As for `spd_losses`
+    sparsity:float=1e-3,     # Coefficient of the sparsity loss
+    p:float=1.,              # Exponent of the sparsity loss
     steps:int=15_000,        # Of the decomposition
     batch:int=64,            # Rows of a batch
     lr:float=3e-3,           # Peak learning rate
     seed:int=0,              # Of the decomposition
     target_seed:int=0,       # Of the toy
-    target:torch.nn.Module|str|None=None, # As for `tms`
+    # A trained toy, or the folder of a run on one; `None` takes the one that ships, or trains one
+    target:torch.nn.Module|str|None=None,
 )->Experiment:
     "An MLP that has memorised pairs of keys and values, with SPD's losses"
     toy = _trained(KeyValueMLP(seed=target_seed), dict(steps=4000, batch=256, lr=3e-3, cosine=True), target)
@@ -169,7 +170,7 @@ _LM_FIT = dict(schedule=partial(cosine, floor=.1), warm=400, warm_lr=1e-2, warm_
 def story(
     C_attention:int=80,      # Components of each matrix of attention
     C_mlp:int=160,           # Components of each matrix of an MLP
-    sparsity:float=2e-3,     # As for `vpd_losses`
+    sparsity:float=2e-3,     # Coefficient of the sparsity loss
     steps:int=20_000,        # Of the decomposition
     batch:int=4,             # Rows of 128 tokens
     lr:float=4e-3,           # Peak learning rate
@@ -205,17 +206,17 @@ def text_batches(
 
 def language_model(
     model:str,               # A name on the Hub, or a folder with config.json and model.safetensors
-    text:str,                # A file of text or token ids, as for `tokens`
-    sites:str='*mlp*',       # Sites, as a glob
+    text:str,                # A file of text (.txt, .jsonl, .csv, .tsv, .parquet) or token ids
+    sites:str='*mlp*',       # Which weight matrices, as a pattern of their names
     C:int=100,               # Components of each site
-    sparsity:float=2e-4,     # As for `vpd_losses`
-    faith:float=1e4,         # As for `vpd_losses`
+    sparsity:float=2e-4,     # Coefficient of the sparsity loss
+    faith:float=1e4,         # Coefficient of the faithfulness loss
     steps:int=10_000,        # Of the decomposition
     batch:int=4,             # Rows of a batch
     seq:int=128,             # Tokens of a row
     lr:float=2e-3,           # Peak learning rate
-    held_out:float=.1,       # As for `text_batches`
-    seed:int=0,              # Of the decomposition, and as for `text_batches`
+    held_out:float=.1,       # Share of the rows that training does not see
+    seed:int=0,              # Of the decomposition, and of the rows that are held out
 )->Experiment:
     "Any language model of `transformers` and a text, with VPD's losses"
     lm = load_lm(model)

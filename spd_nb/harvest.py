@@ -428,7 +428,8 @@ def _check_extension(h, batches, n, top, options):
     if groups is None: of = dict(groups=None, sites=list(chosen_sites(h.dm, options.get('sites'))))
     else: of = dict(groups=[[str(k) for k in keys_of(g)] for g in groups])
     want = dict(top=top, data=data)|options|of
-    def said(k): return 'other groups' if k=='groups' else f'{k} {have[k]}'
+    kinds = dict(groups='other groups', data='other data: its first batch was another one')
+    def said(k): return kinds.get(k, f'{k} {have[k]}')
     if wrong := [said(k) for k,v in want.items() if k in have and have[k]!=v]:
         raise ValueError(f"{h.path} holds a harvest with {' and '.join(wrong)}; give another path, or remove it")
     if 'last' in have and hasattr(batches, '__getitem__'):

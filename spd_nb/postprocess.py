@@ -17,7 +17,7 @@ from .attributions import attributions
 from .autointerp import dual_view, input_first, label, label_evidence
 from .batches import Feed
 from .clusters import cluster
-from .commands import command, shown
+from .commands import command, shown, usable
 from .compare import effect, firing, match, weights
 from .core import atomic, existing, path_of, sealed, standing
 from .display import visible
@@ -27,11 +27,13 @@ from .export import export
 from .harvest import Harvest, harvest
 from .integrity import read_sealed
 from .keys import Key, nearest
+from .learner import refuse_below
 from .llm import Chat, cost
 from .lms import is_lm
 from .mechanisms import quality, shuffled
 from .memberships import memberships
 from .model import Decomposed, load
+from .received import check_fields
 from .scoring import HeldOut, held_out, llm_judge, questions, rule_judge, score
 from .stories import stories
 from .targets import fingerprint, reference
@@ -66,6 +68,7 @@ def _recorded(path, dm, batch, tokenizer):
     "The data that a command trained a run on; `None` if it was no command"
     try: about = read_sealed(path/'command.json', 'remove it, and give `--text`')
     except FileNotFoundError: return None
+    check_fields(about, {'experiment':str, 'changed':dict, 'folder':str}, path/'command.json')
     make = experiment(about['experiment'], **about['changed'])
     args = {k:p.default for k,p in inspect.signature(make).parameters.items()}
     if 'text' not in args:
@@ -93,14 +96,15 @@ def _loaded(run, trust):
 
 def open_run(
     run:str,          # Folder of a run, or the name of a decomposition that comes with the package
-    text:str='',      # File of text or token ids; empty takes what the run was trained on
+    text:str|None=None, # File of text or token ids; `None` takes what the run was trained on
     batch:int=32,     # Rows of a batch
     seq:int=128,      # Tokens of a row, with `text`
-    tokenizer:str='', # A name on the Hub or a folder; empty takes the target's
+    tokenizer:str|None=None, # A name on the Hub or a folder; `None` takes the target's
     trust:bool=False, # Open the model that the run names?
     cpu:bool=False,   # Stay on the CPU, also where there is a GPU?
 )->Opened:            # `ValueError` if nothing says what it was trained on
     "A run with its data"
+    refuse_below(1, batch=batch, seq=seq)
     at = existing(run)
     dm = _loaded(run, trust)
     tok = _tokenizer(dm, tokenizer)
@@ -111,8 +115,8 @@ def open_run(
     return Opened(at if at==standing(run) else Path('runs')/run, dm, *data, tok)
 
 # %% ../nbs/46_postprocess.ipynb #489ab1f5
-def _count(o:Opened, n:int, processes:int=1, out:str='')->dict[str,Any]:
-    h = harvest(o.dm, o.batches, out or o.path/'harvest', o.first(n), o.tokenizer, processes=processes)
+def _count(o:Opened, n:int, processes:int=1, out:str|None=None)->dict[str,Any]:
+    h = harvest(o.dm, o.batches, usable(out or o.path/'harvest'), o.first(n), o.tokenizer, processes=processes)
     fires = int((h.components.firings>0).sum())
     return dict(path=h.path, tokens=int(h.manifest['tokens']), components=len(h.keys), that_fire=fires)
 
@@ -120,14 +124,15 @@ def _new_file(out, suffix)->Path:
     "A file that a command was told to write, which may not take the place of another"
     file = path_of(out)
     if file.suffix!=suffix: raise ValueError(f"`--out` is a file that ends in {suffix}, got {out!r}")
+    usable(file.parent)
     if file.exists(): raise FileExistsError(f"{shown(file)} is there already; give another `--out`, or remove it")
     return file
 
-def _attribute(o:Opened, n:int, processes:int=1, out:str='')->dict[str,Any]:
-    a = attributions(o.dm, o.batches, out or o.path/'attributions', o.first(n), processes=processes)
+def _attribute(o:Opened, n:int, processes:int=1, out:str|None=None)->dict[str,Any]:
+    a = attributions(o.dm, o.batches, usable(out or o.path/'attributions'), o.first(n), processes=processes)
     return dict(path=a.path, positions=a.manifest['positions'])
 
-def _cluster(o:Opened, n:int, alpha:float, out:str='')->dict[str,Any]:
+def _cluster(o:Opened, n:int, alpha:float, out:str|None=None)->dict[str,Any]:
     """Mechanisms where merging stops to pay, and how much more alike their components are than those of random groups
     of the same sizes, on data that chose nothing"""
     file = _new_file(out, '.safetensors') if out else path_of(o.path/'merges.safetensors')
@@ -156,47 +161,50 @@ def spd_harvest(
     n:int=250,          # Batches to read, or as many as there are
     batch:int=32,       # Rows of a batch
     n_gpus:int=1,       # Processes that share the batches, on GPUs one each
-    text:str='',        # File of text or token ids; what the run was trained on unless told otherwise
+    text:str|None=None, # File of text or token ids; what the run was trained on unless told otherwise
     seq:int=128,        # Tokens of a row, with `text`
-    tokenizer:str='',   # A name on the Hub or a folder; the target's unless told otherwise
-    out:str='',         # Folder of the harvest; `RUN/harvest` unless told otherwise
+    tokenizer:str|None=None, # A name on the Hub or a folder; the target's unless told otherwise
+    out:str|None=None,  # Folder of the harvest; `RUN/harvest` unless told otherwise
     trust:bool=False,   # Open the model that the run names
     cpu:bool=False,     # Stay on the CPU, also where there is a GPU
 ):
     "Gather evidence about every component; the same command goes on with a harvest that was stopped"
+    refuse_below(1, n=n, n_gpus=n_gpus)
     _said('harvest', _count(open_run(run, text, batch, seq, tokenizer, trust, cpu), n, n_gpus, out))
 
 @command
 def spd_attributions(
-    run:str,            # As for `spd-harvest`
+    run:str,            # Folder of a run, or a name such as `story`
     n:int=50,           # Batches to read, or as many as there are
     batch:int=8,        # Rows of a batch
     n_gpus:int=1,       # Processes that share the batches, on GPUs one each
-    text:str='',        # As for `spd-harvest`
+    text:str|None=None, # File of text or token ids; what the run was trained on unless told otherwise
     seq:int=128,        # Tokens of a row, with `text`
-    tokenizer:str='',   # As for `spd-harvest`
-    out:str='',         # Folder of the result; `RUN/attributions` unless told otherwise
+    tokenizer:str|None=None, # A name on the Hub or a folder; the target's unless told otherwise
+    out:str|None=None,  # Folder of the result; `RUN/attributions` unless told otherwise
     trust:bool=False,   # Open the model that the run names
     cpu:bool=False,     # Stay on the CPU, also where there is a GPU
 ):
     "Sum up which component usually feeds which; the same command goes on with a sum that was stopped"
+    refuse_below(1, n=n, n_gpus=n_gpus)
     _said('attributions', _attribute(open_run(run, text, batch, seq, tokenizer, trust, cpu), n, n_gpus, out))
 
 @command
 def spd_clustering(
-    run:str,            # As for `spd-harvest`
+    run:str,            # Folder of a run, or a name such as `story`
     # Bits for each component of an active group; the authors take 1 for toys and 10 for language models
     alpha:float=1.,
     n:int=50,           # Batches to read, or as many as there are
     batch:int=32,       # Rows of a batch, five positions of each of which are looked at
-    text:str='',        # As for `spd-harvest`
+    text:str|None=None, # File of text or token ids; what the run was trained on unless told otherwise
     seq:int=128,        # Tokens of a row, with `text`
-    tokenizer:str='',   # As for `spd-harvest`
-    out:str='',         # File of the merges; `RUN/merges.safetensors` unless told otherwise, with a table beside it
+    tokenizer:str|None=None, # A name on the Hub or a folder; the target's unless told otherwise
+    out:str|None=None,  # File of the merges; `RUN/merges.safetensors` unless told otherwise, with a table beside it
     trust:bool=False,   # Open the model that the run names
     cpu:bool=False,     # Stay on the CPU, also where there is a GPU
 ):
     "Merge components into mechanisms, and compare these with random groups on held-out data"
+    refuse_below(1, n=n)
     _said('clustering', _cluster(open_run(run, text, batch, seq, tokenizer, trust, cpu), n, alpha, out))
 
 # %% ../nbs/46_postprocess.ipynb #f49332ee
@@ -218,10 +226,11 @@ class _Capped:
 
 def _chat(model, base_url, price):
     "A language model behind a server"
-    two:Any = tuple(map(float, price.split(','))) if price else None
-    if two and len(two)!=2:
+    try: two:Any = tuple(map(float, price.split(','))) if price else None
+    except ValueError: two = ()
+    if two is not None and not (len(two)==2 and min(two)>=0):
         raise ValueError(f"`--price` is dollars per million tokens read and written, such as 0.15,0.6, got {price!r}")
-    return Chat(model, base_url or None, price=two)
+    return Chat(model, base_url, price=two)
 
 _STRATEGIES = dict(dual_view=dual_view, input_first=input_first)
 
@@ -231,9 +240,6 @@ def _label(h:Harvest, ask:Chat|None=None, strategy:str='dual_view', n:int=0,
     times:Any = h.components.firings
     keys = list(times[times>0].sort_values(ascending=False, kind='stable').index)[:n or None]
     if ask is None: return label_evidence(h, keys),dict(labels=len(keys), by='rule')
-    if strategy not in _STRATEGIES:
-        raise ValueError(
-            f"there is no strategy {strategy!r}{nearest(strategy, _STRATEGIES)}; there are {', '.join(_STRATEGIES)}")
     done = label(h, ask, keys, _STRATEGIES[strategy], max_cost=max_cost)
     for k,why in list(done.failed.items())[:5]: print(f'failed: {k}: {visible(why)[:200]}')
     return done.labels,dict(labels=len(done.labels), by=ask.model, failed=len(done.failed), left_out=len(done.left),
@@ -283,23 +289,27 @@ def _mean_of(table, kind):
 
 @command
 def spd_autointerp(
-    run:str,             # As for `spd-harvest`, which makes the harvest that this needs
-    model:str='',        # A language model, as its server calls it; labels are written by rule unless told otherwise
-    base_url:str='',     # Of the server, such as http://localhost:8000/v1; OpenAI's unless told otherwise
-    price:str='',        # Dollars per million tokens read and written, such as 0.15,0.6
+    run:str,             # Folder of a run, or a name such as `story`, with a harvest, which `spd-harvest` makes
+    model:str|None=None, # A language model, as its server calls it; labels are written by rule unless told otherwise
+    base_url:str|None=None, # Of the server, such as http://localhost:8000/v1; OpenAI's unless told otherwise
+    price:str|None=None, # Dollars per million tokens read and written, such as 0.15,0.6
     max_cost:float=0.,   # Most dollars to spend; 0 is no limit
     strategy:str='dual_view', # What the language model is shown: `dual_view` or `input_first`
     n:int=0,             # Components to label, the most frequent first; 0 is all that fire
     n_scored:int=20,     # Labels to judge on held-out text
-    text:str='',         # As for `spd-harvest`
+    text:str|None=None,  # File of text or token ids; what the run was trained on unless told otherwise
     batch:int=32,        # Rows of a batch of held-out text
     seq:int=128,         # Tokens of a row, with `text`
-    tokenizer:str='',    # As for `spd-harvest`
-    out:str='',          # Folder of the harvest; `RUN/harvest` unless told otherwise
+    tokenizer:str|None=None, # A name on the Hub or a folder; the target's unless told otherwise
+    out:str|None=None,   # Folder of the harvest; `RUN/harvest` unless told otherwise
     trust:bool=False,    # Open the model that the run names
     cpu:bool=False,      # Stay on the CPU, also where there is a GPU
 ):
-    "Label components and judge some labels; the same command asks only for labels that are missing"
+    "Label components, those without a label only, and judge some labels"
+    refuse_below(0, n=n, n_scored=n_scored)
+    if strategy not in _STRATEGIES:
+        raise ValueError(
+            f"there is no strategy {strategy!r}{nearest(strategy, _STRATEGIES)}; there are {', '.join(_STRATEGIES)}")
     o = open_run(run, text, batch, seq, tokenizer, trust, cpu)
     h,ask,cap = _harvest_of(o, out),_chat(model, base_url, price) if model else None,max_cost or None
     labels,found = _label(h, ask, strategy, n, cap)
@@ -307,7 +317,7 @@ def spd_autointerp(
     left = None if cap is None else max(0., cap-found.get('dollars', 0.))
     if n_scored and len(labels): _said('scores', _judge(o, h, labels, KINDS, n_scored, ask, left))
 
-def _harvest_of(o, out=''):
+def _harvest_of(o, out=None):
     "The harvest of a run; the error says how to make it"
     path = path_of(out or o.path/'harvest')
     if not (path/'manifest.json').exists():
@@ -317,32 +327,35 @@ def _harvest_of(o, out=''):
 # %% ../nbs/46_postprocess.ipynb #c394ca3f
 @command
 def spd_compare(
-    run:str,             # As for `spd-harvest`
+    run:str,             # Folder of a run, or a name such as `story`
     other:str,           # Another run on the same model
     by:str='weights',    # What makes components similar: `weights`, `firing` or `effect`
     n:int=8,             # Batches to read, for the last two
+    sites:str|None=None, # Sites to compare, as a pattern of their names; all unless told otherwise
+    other_target:bool=False, # Compare decompositions of different models
     batch:int=32,        # Rows of a batch
-    text:str='',         # As for `spd-harvest`
+    text:str|None=None,  # File of text or token ids; what the run was trained on unless told otherwise
     seq:int=128,         # Tokens of a row, with `text`
-    tokenizer:str='',    # As for `spd-harvest`
-    out:str='',          # File of the table; `RUN/match-OTHER-BY.parquet` unless told otherwise
+    tokenizer:str|None=None, # A name on the Hub or a folder; the target's unless told otherwise
+    out:str|None=None,   # File of the table; `RUN/match-OTHER-BY.parquet` unless told otherwise
     trust:bool=False,    # Open the model that the runs name
     cpu:bool=False,      # Stay on the CPU, also where there is a GPU
 ):
     "Find the components of a run again in another"
+    refuse_below(1, n=n)
     o = open_run(run, text, batch, seq, tokenizer, trust, cpu)
     file = _new_file(out, '.parquet') if out else path_of(o.path/f'match-{existing(other).name}-{by}.parquet')
     b = _loaded(other, trust).to(o.dm.device)
     read = [Feed(o.batches).once(i) for i in range(o.first(n))] if by!='weights' else []
     likenesses = dict(weights=lambda: weights, firing=lambda: firing(read), effect=lambda: effect(read))
     if by not in likenesses: raise ValueError(f"`--by` is {' or '.join(likenesses)}, got {by!r}")
-    found = match(o.dm, b, likenesses[by]())
+    found = match(o.dm, b, likenesses[by](), sites=sites, other_target=other_target)
     file.parent.mkdir(parents=True, exist_ok=True)
     with atomic(file) as f: found.frame.to_parquet(f)
     known = found.frame.dropna()
     print(found.summary().round(3).to_string())
-    _said('match', dict(path=file, components=len(known), with_a_partner_of_90_percent=f'{found.share():.1%}',
-        after_mixing=f"{(known.mixed>=.9).mean():.1%}"))
+    _said('match', dict(path=file, components=len(known), found_again=f'{found.share():.1%} (similarity of at least .9)',
+        in_mixed_weights=f"{(known.mixed>=.9).mean():.1%} (the control)"))
 
 # %% ../nbs/46_postprocess.ipynb #39086966
 def _state(root, found):
@@ -357,8 +370,14 @@ class _Manifest:
     "What was done for a run, in a file beside the results, so that the same call goes on with what is missing"
     def __init__(self, path, of):
         self.path = path
-        try: self.steps = read_sealed(path, 'remove it, and everything is done again')['steps']
-        except FileNotFoundError: self.steps = {}
+        way = 'remove it, and everything is done again'
+        try: steps = read_sealed(path, way).get('steps')
+        except FileNotFoundError: steps = {}
+        fields = {'of':str, 'args':dict, 'found':dict, 'file':str}
+        if not isinstance(steps, dict) or not all(isinstance(v, dict) and all(isinstance(v.get(k), kind)
+                for k,kind in fields.items()) for v in steps.values()):
+            raise ValueError(f"{shown(path)} was not written by this command; {way}")
+        self.steps = steps
         self.steps = {k:v for k,v in self.steps.items() if v['of']==of}
         self.of = of
 
@@ -387,47 +406,50 @@ def _has(file, kind, done):
 
 @command
 def spd_postprocess(
-    run:str,             # As for `spd-harvest`
+    run:str,             # Folder of a run, or a name such as `story`
     n:int=250,           # Batches to harvest, and a fifth of them for attributions and mechanisms
     batch:int=32,        # Rows of a batch
     n_gpus:int=1,        # Processes that share the batches, on GPUs one each
-    model:str='',        # As for `spd-autointerp`
-    base_url:str='',     # As for `spd-autointerp`
-    price:str='',        # As for `spd-autointerp`
-    max_cost:float=0.,   # As for `spd-autointerp`
-    n_scored:int=20,     # As for `spd-autointerp`
-    alpha:float=1.,      # As for `spd-clustering`
-    text:str='',         # As for `spd-harvest`
+    model:str|None=None, # A language model, as its server calls it; labels are written by rule unless told otherwise
+    base_url:str|None=None, # Of the server, such as http://localhost:8000/v1; OpenAI's unless told otherwise
+    price:str|None=None, # Dollars per million tokens read and written, such as 0.15,0.6
+    max_cost:float=0.,   # Most dollars to spend; 0 is no limit
+    n_scored:int=20,     # Labels to judge on held-out text
+    # Bits for each component of an active group; the authors take 1 for toys and 10 for language models
+    alpha:float=1.,
+    text:str|None=None,  # File of text or token ids; what the run was trained on unless told otherwise
     seq:int=128,         # Tokens of a row, with `text`
-    tokenizer:str='',    # As for `spd-harvest`
+    tokenizer:str|None=None, # A name on the Hub or a folder; the target's unless told otherwise
     trust:bool=False,    # Open the model that the run names
     cpu:bool=False,      # Stay on the CPU, also where there is a GPU
 ):
     """Harvest, attributions, labels and their scores, and mechanisms of a run, in this order; the same command goes on
     where it was stopped, and `RUN/postprocess.json` says what was done"""
+    refuse_below(1, n=n, n_gpus=n_gpus)
+    refuse_below(0, n_scored=n_scored)
     o = open_run(run, text, batch, seq, tokenizer, trust, cpu)
     done = _Manifest(o.path/'postprocess.json', fingerprint(o.dm))
     ask,cap = _chat(model, base_url, price) if model else None,max_cost or None
-    data = dict(batch=batch, text=text, seq=seq)
+    data = dict(batch=batch, text=text or '', seq=seq)
     o.path.mkdir(parents=True, exist_ok=True)
     if is_lm(o.dm.target):
         done.do('harvest', lambda n, **_: _count(o, n, n_gpus), n=n, **data)
         h = _harvest_of(o)
         done.do('attributions', lambda n, **_: _attribute(o, n, n_gpus), n=max(1, n//5), **data)
         def named(**_): return _label(h, ask, max_cost=cap)[1]
-        done.do('labels', named, model=model, base_url=base_url, tokens=h.manifest['tokens'])
+        done.do('labels', named, model=model or '', base_url=base_url or '', tokens=h.manifest['tokens'])
         left = None if cap is None else max(0., cap-done.steps['labels']['found'].get('dollars', 0.))
         labels = h.labels.frame('dual_view' if ask else 'evidence')
         for kind in KINDS if n_scored and len(labels) else ():
             def judged(n, **_): return _judge(o, h, labels, (kind,), n, ask, left)
             of = hashlib.sha256(str(labels.to_json()).encode()).hexdigest()
             if not _has(o.path/'harvest-scores.csv', kind, done): done.steps.pop(kind, None)
-            done.do(kind, judged, n=n_scored, model=model, labels=of, **data)
+            done.do(kind, judged, n=n_scored, model=model or '', labels=of, **data)
     else: print(f'{type(o.dm.target).__name__} is no language model, so there are only mechanisms to find')
     done.do('clustering', lambda n, alpha, **_: _cluster(o, n, alpha), n=max(1, n//5), alpha=alpha, **data)
 
 # %% ../nbs/46_postprocess.ipynb #833d4e3f
-def _keys(text): return text.replace(',', ' ').split()
+def _keys(text): return (text or '').replace(',', ' ').split()
 
 def _factors(ablate, scale):
     "Components and their factors"
@@ -440,10 +462,10 @@ def _factors(ablate, scale):
 
 @command
 def spd_export(
-    run:str,             # As for `spd-harvest`
+    run:str,             # Folder of a run, or a name such as `story`
     out:str,             # For a model, a folder that does not exist yet; for a page of components, a file .html
-    ablate:str='',       # Components to ablate, such as "model.layers.1.mlp.down_proj:80"
-    scale:str='',        # Components and their factors, such as "model.layers.1.mlp.down_proj:80=2"
+    ablate:str|None=None, # Components to ablate, such as "model.layers.1.mlp.down_proj:80"
+    scale:str|None=None, # Components and their factors, such as "model.layers.1.mlp.down_proj:80=2"
     form:str='hf',       # `hf`, a checkpoint of the edited model, or `peft`, an adapter for the unedited one
     trust:bool=False,    # Open the model that the run names
 ):
@@ -459,5 +481,5 @@ def spd_export(
     factors = _factors(ablate, scale)
     if not factors: raise ValueError("nothing is edited; give `--ablate` or `--scale`, or an OUT that ends in .html")
     if form not in ('hf','peft'): raise ValueError(f"`--form` is hf or peft, got {form!r}")
-    path = export(scaled(dm, factors), out, form, _tokenizer(dm, '') if form=='hf' else None)
+    path = export(scaled(dm, factors), out, form, _tokenizer(dm, None) if form=='hf' else None)
     _said('model', dict(path=path, components_edited=len(factors)))

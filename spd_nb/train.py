@@ -69,7 +69,7 @@ def _differences(then, now, name=''):
     for k in dict.fromkeys([*then, *now]):
         a,b = then.get(k),now.get(k)
         if isinstance(a, dict) and isinstance(b, dict): yield from _differences(a, b, f'{name}{k}.')
-        elif a!=b: yield f"{name}{k} was {a!r}, now {b!r}"
+        elif a!=b: yield f"{name}{k} was {a!r}, now {b!r}" if k!='first_batch' else 'the first batch was another one'
 
 # %% ../nbs/15_train.ipynb #3fbd743c
 def _annealed(loss):
@@ -96,7 +96,7 @@ def _check_arguments(learner, then, path):
     "Compare the arguments of a run with those of its checkpoint; only `_MAY_CHANGE` may differ"
     def fixed(args): return {k:v for k,v in args.items() if k in then and k in learner.args and k not in _MAY_CHANGE}
     if changed := list(_differences(fixed(then), fixed(learner.args))):
-        more = f' {_OTHER_DATA}' if any(c.startswith('first_batch') for c in changed) else ''
+        more = f' {_OTHER_DATA}' if any(c.startswith('the first batch') for c in changed) else ''
         if any(re.search(r'\[[0-9a-f]{8}\]', c) for c in changed):
             more += (' The hash behind the name of a function of your own is of its code and of all values that it '
                 'uses, also of lists and counters that it changes.')

@@ -56,22 +56,24 @@ def test_errors_are_a_line_and_a_code(called):
     assert 'nowhere' in said[2][1]
 
 @pytest.mark.skipif(sys.platform=='win32', reason='a console gets Ctrl-C there')
-def test_ctrl_c_leaves_a_run_that_the_same_command_goes_on_with(called, tmp_path):
-    args = 'tms_5-2', '--cpu', '--change', 'steps=400 C=6 batch=64'
-    process,history = called('spd-local', *args),tmp_path/'runs'/'tms_5-2'/'history.jsonl'
-    until = time.monotonic()+100
-    while not (history.exists() and history.read_bytes().count(b'\n')) and time.monotonic()<until: time.sleep(.02)
-    process.send_signal(signal.SIGINT)
-    code,out,_ = ended(process)
-    assert code==130 and 'the same command goes on from there' in out
-    assert Runs(tmp_path/'runs').frame().state.iloc[0].startswith('stopped at step')
+def test_a_stopped_command_leaves_a_run_that_the_same_command_goes_on_with(called, tmp_path):
+    args,history = ('tms_5-2', '--cpu', '--change', 'steps=600 C=6 batch=64'),tmp_path/'runs'/'tms_5-2'/'history.jsonl'
+    def rows(): return history.read_bytes().count(b'\n') if history.exists() else 0
+    stops = (signal.SIGTERM, 143, 'stopped'),(signal.SIGINT, 130, 'the same command goes on from there')
+    for stop,code,said in stops:
+        process,before,until = called('spd-local', *args),rows(),time.monotonic()+100
+        while rows()==before and time.monotonic()<until: time.sleep(.02)
+        process.send_signal(stop)
+        got,out,err = ended(process)
+        assert got==code and said in out+err, (got, out, err)
+        assert Runs(tmp_path/'runs').frame().state.iloc[0].startswith('stopped at step')
     code,out,_ = ended(called('spd-local', *args))
     assert code==0 and 'report: ' in out
     frame = Runs(tmp_path/'runs').frame()
     assert frame.state.tolist()==['finished'] and frame.verdict.iloc[0] in ('pass','warn','fail')
     assert load(tmp_path/'runs'/'tms_5-2').C=={'linear1':6, 'linear2':6}
     about = json.loads((tmp_path/'runs'/'tms_5-2'/'command.json').read_text(encoding='utf-8'))
-    assert about['changed']==dict(steps=400, C=6, batch=64) and 'tms_5-2' in about['command']
+    assert about['changed']==dict(steps=600, C=6, batch=64) and 'tms_5-2' in about['command']
 
 LESS = {  # how a line of the table is made quick; what it says is otherwise run as it stands
     'seed=1':'seed=1 steps=30 batch=64', '--steps 4000':'--steps 20 --batch 2 --seq 32',
