@@ -168,7 +168,7 @@ def _read_manifest(path):
     "The manifest of a harvest, if it is complete and can be read"
     file = path/'manifest.json'
     refuse_links(path, ['manifest.json','labels.jsonl','stability.parquet'])
-    try: m = read_sealed(file, 'copy the folder again, or harvest again')
+    try: m = read_sealed(file, 'copy the folder again, or harvest into another one')
     except FileNotFoundError as e:
         raise FileNotFoundError(
             f"no harvest in {path}: there is no manifest.json; `harvest(dm, batches, path)` makes one, "
@@ -178,7 +178,7 @@ def _read_manifest(path):
         raise ValueError(
             f"{path} has schema version {m['schema_version']}, this spd_nb reads up to {HARVEST_SCHEMA}; "
             "install a newer spd_nb")
-    if not m['complete']: raise ValueError(f"{path} is not complete; harvest again")
+    if not m['complete']: raise ValueError(f"{path} is not complete; harvest into another folder")
     check_fields(m, _FIELDS, file)
     names = 'components.parquet tokens.parquet token_totals.parquet examples.parquet cofiring.npz'.split()
     check_fields(m['files'], dict.fromkeys([*names, *m['files']], dict), f"'files' in {file}")
@@ -190,7 +190,7 @@ def _read_manifest(path):
         if not (path/name).exists() or (path/name).stat().st_size!=f['bytes']:
             raise ValueError(
                 f"{path/name} is missing, or not the one that manifest.json describes, of {f['bytes']:,} bytes; copy "
-                "the folder again, or harvest again")
+                "the folder again, or harvest into another one")
     return m
 
 # %% ../nbs/20e_tables.ipynb #81a3aebb
@@ -213,7 +213,7 @@ class _Folder:
         "A file of this harvest, if it is whole and still the one that was opened"
         self._check_current()
         if name not in self._whole:
-            try: check_file(self.path/name, self.manifest['files'][name], way='copy the folder again, or harvest again',
+            try: check_file(self.path/name, self.manifest['files'][name], way='copy the folder again, or harvest into another one',
                 by='manifest.json')
             finally: self._check_current()
             self._whole.add(name)
@@ -235,7 +235,7 @@ class _Folder:
         except (pa.ArrowException, OSError) as e:
             self._check_current()
             raise ValueError(
-                f"{self.path/name}.parquet is damaged ({e}); copy the folder again, or harvest again") from e
+                f"{self.path/name}.parquet is damaged ({e}); copy the folder again, or harvest into another one") from e
         self._check_current()
         return found
 
@@ -507,5 +507,5 @@ class Tables(_Listed):
         except (ArithmeticError, AttributeError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError,
                 EOFError, zipfile.BadZipFile, zlib.error) as e:
             raise ValueError(
-                f"{self.path/'cofiring.npz'} is damaged ({e}); copy the folder again, or harvest again") from e
+                f"{self.path/'cofiring.npz'} is damaged ({e}); copy the folder again, or harvest into another one") from e
         return (half+sp.triu(half, 1).T).tocsr()
