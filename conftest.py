@@ -1,5 +1,6 @@
 "Collect the notebooks: `pytest` runs each one as `nbdev_test` does (same skip flags, `#| eval: false`, `skip_exec`)."
 import gc, os, shutil, subprocess, sys, traceback
+from contextlib import contextmanager
 from pathlib import Path
 import pytest
 
@@ -32,7 +33,8 @@ class NbItem(pytest.Item):
         from nbdev.config import get_config
         cfg = get_config(path=self.config.rootpath)
         skip = set(cfg.tst_flags.split())-set(self.config.getoption('--nbflags').split())
-        try: run_page(self.path, skip, cfg.config_path)
+        try:
+            with as_readers_run(self.path): run_page(self.path, skip, cfg.config_path)
         # what a page left open is reported for the page, not for whichever test runs when it is collected
         finally: gc.collect()
 
@@ -42,6 +44,14 @@ class NbItem(pytest.Item):
         return describe_failure(self.path.relative_to(self.config.rootpath), *cell, excinfo.value)
 
     def reportinfo(self): return self.path, 0, f'{self.path.name}'
+
+@contextmanager
+def as_readers_run(path):
+    "Tutorials, how-tos and the front page run without checks of types and shapes, which more than double their time"
+    from jaxtyping import config
+    if path.parent.name in ('tutorials','howto') or path.stem=='index': config.update('jaxtyping_disable', True)
+    try: yield
+    finally: config.update('jaxtyping_disable', False)
 
 def run_page(path, skip_flags, root):
     """Run the cells of a notebook in this process, as `nbdev_test` does; an error is raised as it is, with the cell

@@ -177,14 +177,15 @@ class Block:
         self._close()
         _delayed.deliver()
 
+    def _hook(self, register, f, **how):
+        self._handles.append(register(_Hook(self, _outside_compiler(f)), **how))
+
     def _register(self):
-        def on(m, register, f, **how):
-            self._handles.append(getattr(m, register)(_Hook(self, _outside_compiler(f)), **how))
         m,first,last = self.model,self._first,self._last
-        if first is not None: on(m, 'register_forward_pre_hook', partial(_on_first, first), with_kwargs=True)
-        if last is not None: on(m, 'register_forward_hook', partial(_on_last, last))
+        if first is not None: self._hook(m.register_forward_pre_hook, partial(_on_first, first), with_kwargs=True)
+        if last is not None: self._hook(m.register_forward_hook, partial(_on_last, last))
         for site,f in self.hooks.items():
-            on(get_site(m, site), 'register_forward_hook', partial(_on_site, f), with_kwargs=True)
+            self._hook(get_site(m, site).register_forward_hook, partial(_on_site, f), with_kwargs=True)
 
     def _close(self):
         self.closed = True  # also where another thread or a copy of the context still lists it
@@ -222,23 +223,24 @@ def _writes(x):
     return None if x.is_inference() else x._version
 
 # %% ../nbs/00c_hooks.ipynb #03f1e1e9
+def _keep(seen, writes, site, x, out):
+    if site in seen:
+        raise SiteError(
+            f"site {site!r} ran twice in one forward, so it has no single input; decompose a model that calls it once")
+    seen[site],writes[site] = x,_writes(x)
+
+def _check_writes(seen, writes):
+    for s,x in seen.items():
+        if _writes(x)!=writes[s]:
+            raise SiteError(
+                f"the input of site {s!r} was changed in place after the site had read it; write `x = x+y` where the "
+                "model has `x += y`")
+
 def cached(
     model:nn.Module,     # Module to run
     sites:Iterable[str], # Sites whose inputs to keep
 )->Block: # Gives a dict that each forward refills: site to its input, for every site that ran
     "Keep the input of each site; `SiteError` when a site runs twice in one forward or its input is overwritten later"
     seen,writes = {},{}
-    def keep(site, x, out):
-        if site in seen:
-            raise SiteError(
-                f"site {site!r} ran twice in one forward, so it has no single input; decompose a model that calls "
-                "it once")
-        seen[site],writes[site] = x,_writes(x)
-    def check():
-        for s,x in seen.items():
-            if _writes(x)!=writes[s]:
-                raise SiteError(
-                    f"the input of site {s!r} was changed in place after the site had read it; write `x = x+y` "
-                    "where the model has `x += y`")
-    hooks:dict[str,Callable] = {s:partial(keep, s) for s in sites}
-    return hooked(model, hooks, lambda args,kw: seen.clear(), check, gives=seen)
+    hooks:dict[str,Callable] = {s:partial(_keep, seen, writes, s) for s in sites}
+    return hooked(model, hooks, lambda args,kw: seen.clear(), partial(_check_writes, seen, writes), gives=seen)

@@ -82,17 +82,18 @@ def binomial(
     return torch.randint_like(like, 2)
 
 # %% ../nbs/12_masks.ipynb #7cc41e65
+def _stochastic_mask(g, source, delta):
+    g_off = 1-g
+    r = drawn(source, g_off.detach())
+    return Mask(torch.addcmul(g, g_off, r), drawn(source, g.detach()[...,0]) if delta else None)
+
 def stochastic_masks(
     ci:dict[str,Float[Tensor, "*batch _C"]], # Site to lower causal importances
     source:Callable=torch.rand_like,         # `torch.rand_like` (continuous) or `binomial`
     delta:bool=True,                         # Keep a random part of the delta too?
 )->dict[str,Mask]:                           # Site to mask
     "Random masks between the importances and 1, drawn independently for each position and component (SPD)"
-    def mask(g):
-        g_off = 1-g
-        r = drawn(source, g_off.detach())
-        return Mask(torch.addcmul(g, g_off, r), drawn(source, g.detach()[...,0]) if delta else None)
-    return {s:mask(g) for s,g in ci.items()}
+    return {s:_stochastic_mask(g, source, delta) for s,g in ci.items()}
 
 # %% ../nbs/12_masks.ipynb #2ecc1cd4
 def random_masks(
@@ -125,6 +126,13 @@ def one_site(
     return partial(_one_site, site=site)
 
 # %% ../nbs/12_masks.ipynb #c98e08e2
+def _some_sites(n, shape, device):
+    "For each position a random number of random sites of `n`, 1 to all"
+    whole = whole_shape(shape)
+    score,number = torch.rand(n, *whole, device=device),torch.randint(1, n+1, whole, device=device)
+    if whole!=shape: score,number = own_rows(score, 1),own_rows(number)
+    return score.argsort(0).argsort(0)<number
+
 def subset(
     masks:dict[str,Mask], # Site to mask, at least one
 )->Route:                 # Site to bool per position
@@ -133,13 +141,8 @@ def subset(
     Sites with positions of their own, such as a pooler, draw for themselves with the same probabilities
     """
     n,device = len(masks),next(iter(masks.values())).mask.device
-    def on_sites(shape):
-        whole = whole_shape(shape)
-        score,number = torch.rand(n, *whole, device=device),torch.randint(1, n+1, whole, device=device)
-        if whole!=shape: score,number = own_rows(score, 1),own_rows(number)
-        return score.argsort(0).argsort(0)<number
     shapes = {s:tuple(m.mask.shape[:-1]) for s,m in masks.items()}
-    on = {shape:on_sites(shape) for shape in dict.fromkeys(shapes.values())}
+    on = {shape:_some_sites(n, shape, device) for shape in dict.fromkeys(shapes.values())}
     return {s:on[shape][i] for i,(s,shape) in enumerate(shapes.items())}
 
 # %% ../nbs/12_masks.ipynb #70377122

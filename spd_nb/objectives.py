@@ -177,9 +177,9 @@ def layerwise(
     **kw,                   # Its arguments
 )->Tensor:                  # In the measure's unit
     "Layerwise reconstruction loss: the mean over sites of a loss with components at that site alone"
-    def at(s): return step._replace(ci=CI(*({s:view[s]} for view in step.ci)))
     if 'measure' in inspect.signature(of).parameters: kw = dict(measure=measure)|kw
-    return reduce(add, (of(at(s), **kw) for s in step.ci.lower))/len(step.ci.lower)
+    at = {s:step._replace(ci=CI(*({s:view[s]} for view in step.ci))) for s in step.ci.lower}
+    return reduce(add, (of(one, **kw) for one in at.values()))/len(at)
 
 def averaged(
     step:Step,              # With its importances
