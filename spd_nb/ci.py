@@ -72,9 +72,11 @@ def _normal(*shape, fan, gain=1.):
 
 class _Function(nn.Module):
     "A causal-importance function that computes in its own precision, whatever the target's or autocast's"
+    reads_acts = False  # does it read activations? They are not computed for one that does not
+
     def forward(self,
         reads:dict[str,Float[Tensor, "*batch _d_read"]], # Site to its input, as vectors
-        acts:dict[str,Float[Tensor, "*batch _C"]],       # Site to activations of its components
+        acts:dict[str,Float[Tensor, "*batch _C"]],       # Site to activations of its components, if it reads them
         # Which positions are text, for a function that depends on other positions; `None` is all
         text:Bool[Tensor, "B S"]|None=None,
     )->dict[str,Float[Tensor, "*batch _C"]]:             # Site to importances before the sigmoid
@@ -95,7 +97,7 @@ class _PerSite(_Function):
         self.spec = dict(kind=type(self).__name__, **spec)
         self.sites = SiteDict()
         for s,cs in sites.items(): self.sites[s] = make(cs)
-    def predict(self, reads, acts, text)->dict: return {s:f(reads[s], acts[s]) for s,f in self.sites.items()}
+    def predict(self, reads, acts, text)->dict: return {s:f(reads[s], acts.get(s)) for s,f in self.sites.items()}
 
 # %% ../nbs/11_ci.ipynb #f037d5e6
 def _widths(hidden):
@@ -133,6 +135,8 @@ class _Scalar(_Private):
 
 class ScalarCI(_PerSite):
     "Causal importance of each component from its own activation, by a private MLP (SPD)"
+    reads_acts = True
+
     def __init__(self,
         sites:SiteDict, # Site to components
         hidden:int|Iterable[int]=16, # Units of each private MLP; several numbers make several hidden layers

@@ -64,7 +64,7 @@ def question(
     S = p.x.shape[1]
     if not -S<=position<S: raise ValueError(f"no position {position} in {S} tokens")
     clean = dm.clean(p.x)
-    with torch.no_grad(): pre = dm.pre(clean, dm.acts(inputs=clean.inputs))
+    with torch.no_grad(): pre = dm.pre(clean)
     start = {s:with_positions(a.detach(), S) for s,a in pre.items()}
     alive = {s:dm.lower(a)>threshold for s,a in start.items()}
     log_p = clean.out[0,position].detach().float().log_softmax(-1)

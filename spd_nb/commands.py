@@ -325,7 +325,7 @@ def spd_pretrain(
 @command
 def spd_run(
     experiments:str|None=None, # As for `spd-local`, separated by commas; those of the sweep file unless told otherwise
-    # YAML or JSON file with a block for each experiment, and one for all, `global`; in a block, argument: {values: [...]}
+    # YAML or JSON file with a block for each experiment, and one for all, `global`; in a block argument: {values: [..]}
     sweep:str|None=None,
     n_agents:int=1,            # Runs at a time
     dp:int=1,                  # Processes that share each batch of a run

@@ -285,11 +285,13 @@ class Decomposed(_Masked):
 
     def pre(self,
         clean:Clean,           # From `clean`
-        acts:dict[str,Tensor], # Activations on the same batch
+        # Activations on the same batch; `None` computes them if the importance function reads them
+        acts:dict[str,Tensor]|None=None,
     )->dict[str,Float[Tensor, "*batch C"]]:
         "The output of the causal-importance function by site, before the sigmoid"
         of_run:Any = getattr(self.ci_fn, 'of_run', None)  # a function that runs the model itself, such as `TopK`
         if of_run is not None: return of_run(self, clean)
+        if acts is None: acts = self.acts(inputs=clean.inputs) if getattr(self.ci_fn, 'reads_acts', True) else {}
         reads = {s:cs.read(get_site(self.target, s), clean.inputs[s]) for s,cs in self.components.items()}
         pre = self.ci_fn(reads, acts) if clean.text is None else self.ci_fn(reads, acts, clean.text)
         return {s:pre[s] for s in self.sites}
@@ -300,7 +302,7 @@ class Decomposed(_Masked):
     )->CI:                     # By site
         "Causal importances: how much this batch needs each component"
         clean = self.clean(x) if clean is None else clean
-        pre = self.pre(clean, self.acts(inputs=clean.inputs))
+        pre = self.pre(clean)
         return CI({s:self.lower(a) for s,a in pre.items()}, {s:self.upper(a) for s,a in pre.items()}, pre)
 
     def deltas(self)->dict[str,Float[Tensor, "d_out d_in"]]: # Site to `W-(V@U).T`

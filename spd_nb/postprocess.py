@@ -354,7 +354,8 @@ def spd_compare(
     with atomic(file) as f: found.frame.to_parquet(f)
     known = found.frame.dropna()
     print(found.summary().round(3).to_string())
-    _said('match', dict(path=file, components=len(known), found_again=f'{found.share():.1%} (similarity of at least .9)',
+    again = f'{found.share():.1%} (similarity of at least .9)'
+    _said('match', dict(path=file, components=len(known), found_again=again,
         in_mixed_weights=f"{(known.mixed>=.9).mean():.1%} (the control)"))
 
 # %% ../nbs/46_postprocess.ipynb #39086966
