@@ -19,6 +19,12 @@ def pytest_collect_file(parent, file_path):
             for p in file_path.relative_to(parent.config.rootpath).parts):
         return NbFile.from_parent(parent, path=file_path)
 
+LONG = 'test_browser.py','test_hostile.py','12_sweep_and_cluster.ipynb','46_postprocess.ipynb','test_docs.py'
+
+def pytest_collection_modifyitems(items):
+    "The longest files first, so that the last ones are short and no process waits long for another"
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+
 class NbFile(pytest.File):
     def collect(self):
         nb = NbItem.from_parent(self, name='notebook')

@@ -74,10 +74,11 @@ def simulated(shard):
     sent = written()-start
     return sent,alive(l.dm, l.opt),kept
 
-def work(path, stopped):
+def work(path, stopped, begun):
     "What the tests compare, so that processes are launched once"
     processes.run(path, KINDS, shard=True)
     processes.run(stopped, ['each'], stop=2, shard=True)
+    processes.run(begun, ['transformer'], resume=True, shard=True)
     with processes.doubles():
         dm,data,losses = processes.KINDS['toy']()
         run = fit(dm, data, losses, steps=4, path=path/'evaluated', evaluate=measured, evaluate_every=2, every=1,
@@ -93,8 +94,9 @@ def one(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def two(tmp_path_factory):
-    path,stopped = (tmp_path_factory.mktemp(k) for k in ('two','stopped'))
-    return path,stopped,launch(work, 2, path, stopped)
+    path,stopped,begun = (tmp_path_factory.mktemp(k) for k in ('two','stopped','begun'))
+    processes.run(begun, ['transformer'], stop=2)
+    return path,stopped,launch(work, 2, path, stopped, begun),begun
 
 @pytest.mark.parametrize('kind', KINDS)
 def test_two_processes_with_shards_train_as_one_does(one, two, kind):
@@ -104,6 +106,10 @@ def test_a_run_goes_on_without_shards(one, two):
     "Two processes with shards began it; one ends it"
     processes.run(two[1], ['each'], resume=True)
     assert processes.difference(one/'each', two[1]/'each')<1e-9
+
+def test_a_run_goes_on_with_shards(one, two):
+    "One process began it; two with shards end it"
+    assert processes.difference(one/'transformer', two[3]/'transformer')<1e-9
 
 def test_evaluations_read_shards_and_afterwards_the_model_is_whole(two):
     history,_,after,_ = two[2]
