@@ -164,11 +164,13 @@ def write_tables(
 _FIELDS = {'files':dict, 'decomposition':str, 'tokenizer':str, 'tokens':int, 'batches':int, 'examples':int,
     'threshold':(int,float), 'groups?':list}
 
+_WAY = 'copy the folder again, or harvest into another one'
+
 def _read_manifest(path):
     "The manifest of a harvest, if it is complete and can be read"
     file = path/'manifest.json'
     refuse_links(path, ['manifest.json','labels.jsonl','stability.parquet'])
-    try: m = read_sealed(file, 'copy the folder again, or harvest into another one')
+    try: m = read_sealed(file, _WAY)
     except FileNotFoundError as e:
         raise FileNotFoundError(
             f"no harvest in {path}: there is no manifest.json; `harvest(dm, batches, path)` makes one, "
@@ -213,8 +215,7 @@ class _Folder:
         "A file of this harvest, if it is whole and still the one that was opened"
         self._check_current()
         if name not in self._whole:
-            try: check_file(self.path/name, self.manifest['files'][name], way='copy the folder again, or harvest into another one',
-                by='manifest.json')
+            try: check_file(self.path/name, self.manifest['files'][name], way=_WAY, by='manifest.json')
             finally: self._check_current()
             self._whole.add(name)
         return self.path/name
@@ -235,7 +236,7 @@ class _Folder:
         except (pa.ArrowException, OSError) as e:
             self._check_current()
             raise ValueError(
-                f"{self.path/name}.parquet is damaged ({e}); copy the folder again, or harvest into another one") from e
+                f"{self.path/name}.parquet is damaged ({e}); {_WAY}") from e
         self._check_current()
         return found
 
@@ -507,5 +508,5 @@ class Tables(_Listed):
         except (ArithmeticError, AttributeError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError,
                 EOFError, zipfile.BadZipFile, zlib.error) as e:
             raise ValueError(
-                f"{self.path/'cofiring.npz'} is damaged ({e}); copy the folder again, or harvest into another one") from e
+                f"{self.path/'cofiring.npz'} is damaged ({e}); {_WAY}") from e
         return (half+sp.triu(half, 1).T).tocsr()
