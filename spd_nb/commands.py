@@ -124,7 +124,7 @@ def _as_options(text, f):
     if 'out' in options: options['path'] = options['out']
     return re.sub(r'`(\w+)(?:=True)?`', lambda m: options.get(m[1], m[0]), text)
 
-def _refuse_twice(f, argv):
+def _refuse_twice(argv):
     "`ValueError` if an option is given twice, of which only the last would count"
     given = [a.partition('=')[0] for a in argv if a.startswith('--')]
     if twice := next((a for i,a in enumerate(given) if a in given[:i]), None):
@@ -144,7 +144,7 @@ def command(
         code,cause,said = 0,None,''
         with _terminable() as terminated:
             try:
-                if Path(sys.argv[0]).stem==name: _refuse_twice(f, sys.argv[1:])
+                if Path(sys.argv[0]).stem==name: _refuse_twice(sys.argv[1:])
                 code = f(*args, **kw) or 0
             except KeyboardInterrupt as e: code,said = 130,e if e.args else 'stopped'
             except SystemExit as e:
