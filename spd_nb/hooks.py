@@ -138,7 +138,7 @@ def _outside_compiler(f):
     return dynamo.disable(f)
 
 # %% ../nbs/00c_hooks.ipynb #7c4ca8b9
-def _on_site(f, m, args, kw, out): return f(next(iter((*args, *kw.values()))), out)
+def _on_site(f, m, args, kw, out): return f(next(iter((*args, *kw.values())), None), out)
 # a result would replace the input or output of the model
 def _on_first(f, m, args, kw): f(args, kw)
 def _on_last(f, m, args, out): f()

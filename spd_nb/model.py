@@ -128,10 +128,12 @@ class _Run(_Audited):
         "Run the target by itself, whatever interventions are open"
         self._check_batch(x)
         x = padding(dict(x), self.target)[1] if isinstance(x, Mapping) else x
-        with torch.no_grad(), without_hooks(), cached(self.target, self.sites) as inputs: out = self(x)
+        with torch.no_grad(), without_hooks(), self._watched() as inputs: out = self(x)
         mask = x.get('attention_mask') if isinstance(x, Mapping) else None
         text = mask!=0 if isinstance(mask, Tensor) and mask.ndim==2 and not mask.bool().all() else None
         return Clean(out, self.laid_out(inputs, _lead(x)), text, x)
+
+    def _watched(self)->Block: return cached(self.target, self.sites)
 
     def laid_out(self,
         inputs:dict[str,Tensor], # Site to its input, in the target's own layout

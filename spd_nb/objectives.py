@@ -255,7 +255,7 @@ def local(
 
     The model is not run again, and no site sees the errors of others.
     """
-    if step.run is not step.dm:
+    if step.run.components is not step.dm.components:
         raise ValueError("`local` needs the inputs of the sites themselves; train without a `view`")
     then,now = {},{}
     some = chosen_sites(step.dm, sites)

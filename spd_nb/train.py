@@ -27,6 +27,7 @@ from .losses import anneal, cosine
 from .model import Decomposed, described_otherwise, write_description
 from .objectives import smooth_sparse, sparse
 from .remote import follow
+from .replay import from_first_site
 from .shards import alone, gathered_tensors, is_shard, local, part_like, unshard
 from .integrity import held_files, write_tensors
 from .targets import fingerprint
@@ -399,7 +400,8 @@ def fit(
     resume:bool=False,
     every:int=100,                 # Steps between rows of the history
     save_every:int=1000,           # Steps between checkpoints
-    view:Callable|None=None,       # An equal model that is cheaper to run, such as `feature_space`
+    # An equal model that is cheaper to run, such as `feature_space`; `None` runs `dm` itself
+    view:Callable|None=from_first_site,
     # Called with the `Learner` after each row of the history; those with a method `ended` are told how the run ended
     callbacks:Iterable[Callable]=(),
     # Show a progress bar, or in a notebook the `TrainingMonitor` of `callbacks`, or else a new one?
