@@ -6,9 +6,9 @@
 __all__ = ['COLUMNS', 'MEMORY_ADVICE', 'warm_up', 'refuse_below', 'Learner', 'initial_losses']
 
 # %% ../nbs/14c_learner.ipynb #3c82932e
-import copy, json
+import copy, json, math
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,9 +21,11 @@ from .components import TwiceTied
 from .core import as_json
 from .dist import average_gradients, averaged, one_batch, world
 from .display import html_table, visible
+from .layouts import lead_of
 from .measures import l0
 from .model import Decomposed
-from .replay import from_first_site
+from .products import plain_attention, product_for, products
+from .replay import Replayed, from_first_site
 from .shards import average_shards, is_shard, kept_as_parts, refuse_unshardable, shard
 from .sites import own_part, rows_of
 from spd_nb.objectives import (
@@ -153,8 +155,9 @@ class Learner(_RunState):
         seed:int=0,             # Of masks, routes and the order of batches
         # From `dm` to an equal model that is cheaper to run, such as `feature_space`; `None` runs `dm` itself
         view:Callable|None=from_first_site,
-        # Precision of masked runs, e.g. `torch.bfloat16`; parameters, importances and the target's own run keep theirs
-        autocast:torch.dtype|None=None,
+        # `float32`, `medium` or `bf16`, as for `product_for`. Parameters, importances and the target's own run are never
+        # in half precision
+        precision:str|None='float32',
         recompute:bool=False,    # Less memory for more time, see `Step`
         compile:bool=False,      # Run components and importances through `torch.compile`?
     ):
@@ -164,10 +167,6 @@ class Learner(_RunState):
         if not callable(schedule):
             raise TypeError(
                 f"`schedule` is a function of the fraction of the run that is done, such as `cosine`, got {schedule!r}")
-        if autocast==torch.float16:
-            raise ValueError(
-                "under autocast to float16 gradients below 6e-8 vanish unless losses are scaled up, which is not done "
-                "here; use `torch.bfloat16`")
         super().__init__(steps)
         self.dm = dm
         self.losses = copy.deepcopy(losses)
@@ -176,11 +175,12 @@ class Learner(_RunState):
         self.clip = clip
         self.view = view
         self._lasting:Decomposed|None = None  # from `view`, if it is equal to `dm` whatever the parameters
-        self.autocast = autocast
+        self.precision = precision
+        self.product = product_for(precision, dm.device)
         self.recompute = recompute
         args = dict(losses={k:dict(coefficient=c, **loss_arguments(f)) for k,(c,f) in losses.items()}, steps=steps,
             lr=lr, schedule=callable_name(schedule), clip=clip, weight_decay=weight_decay, seed=seed,
-            view=callable_name(view) if view else None, autocast=str(autocast) if autocast else None,
+            view=callable_name(view) if view else None, precision=precision, product=self.product,
             recompute=recompute, compile=compile)
         self.args:dict = json.loads(as_json(args, default=stable_repr))  # as it is saved, so that it compares
         if compile:
@@ -226,24 +226,25 @@ class Learner(_RunState):
 
     def observe(self)->Step:
         "The target's run and the importances on the next batch: the argument of every loss in the next step"
-        x,weight = self.batch()
-        with unrounded(self.dm.device): return self._observe(x, weight)
+        return self._observe(*self.batch())
 
-    def _viewed(self):
+    def viewed(self)->Decomposed: # From `view`
         "What masked runs use; made anew in each step, if it does not share the parameters"
         if self._lasting is not None: return self._lasting
         run = self.view(self.dm) if self.view else self.dm
+        if isinstance(run, Replayed) and self.precision=='bf16': run.low = torch.bfloat16
         if run.components is self.dm.components: self._lasting = run
         return run
 
     def _observe(self, x, weight):
         refuse_weights(self.dm, weight)
-        run = self._viewed()
-        try: clean = run.clean(x)
-        except (RuntimeError, IndexError) as e:
-            raise ValueError(
-                f"{type(self.dm.target).__name__} cannot run batch {self.step} of shape {_shape(x)}: {e}") from e
-        with one_batch(rows_of(x)): ci = run.ci(clean=clean)
+        run = self.viewed()
+        with unrounded(self.dm.device):
+            try: clean = run.clean(x)
+            except (RuntimeError, IndexError) as e:
+                raise ValueError(
+                    f"{type(self.dm.target).__name__} cannot run batch {self.step} of shape {_shape(x)}: {e}") from e
+            with one_batch(rows_of(x)): ci = run.ci(clean=clean)
         if world()>1: _check_rows(self.dm, ci.lower, rows_of(x))
         return Step(self.dm, run, x, weight, clean, ci, self.step/max(1, self.steps-1), self.recompute)
 
@@ -261,14 +262,28 @@ class Learner(_RunState):
 
     def compute(self)->tuple[dict[str,Tensor],Step]: # Losses without coefficients; their argument
         "The losses of the next step"
-        with torch.autocast(self.dm.device.type, self.autocast, enabled=self.autocast is not None):
-            observed = self.observe()
+        x,weight = self.batch()
+        with self._multiplying(x): return self._computed(x, weight)
+
+    @contextmanager
+    def _multiplying(self, x):
+        "The product of this run, and on the CPU the attention that suits it, as long as rows are short"
+        plain = self.dm.device.type=='cpu' and (self.precision=='bf16' or self.product=='oneDNN')
+        short = math.prod(lead_of(*(((), x) if isinstance(x, dict) else ((x,),)))[1:])<=256
+        with products(self.product), plain_attention() if plain and short else nullcontext(): yield
+
+    def _computed(self, x, weight):
+        with torch.autocast(self.dm.device.type, torch.bfloat16, enabled=self.precision=='bf16'):
+            observed = self._observe(x, weight)
             with one_batch(observed.rows): values = {name:loss(observed) for name,(_,loss) in self.losses.items()}
         return values,observed
 
     def _gradients(self):
         "Losses and their sum, after the backward pass"
-        values,observed = self.compute()
+        x,weight = self.batch()
+        with self._multiplying(x): return self._backward(*self._computed(x, weight))
+
+    def _backward(self, values, observed):
         total = sum(coef*values[name] for name,(coef,_) in self.losses.items() if coef)
         if not isinstance(total, Tensor):
             raise ValueError("no loss has a coefficient other than 0, so there is nothing to learn")
@@ -280,8 +295,8 @@ class Learner(_RunState):
         return values,total,observed
 
 # %% ../nbs/14c_learner.ipynb #a64e1c35
-MEMORY_ADVICE = ('smaller batches or shorter rows need less, then fewer components, `recompute=True`, '
-    '`autocast=torch.bfloat16`')
+MEMORY_ADVICE = ("smaller batches or shorter rows need less, then fewer components, `recompute=True`, "
+    "`precision='bf16'`")
 
 def initial_losses(
     dm:Decomposed, # Any decomposed model

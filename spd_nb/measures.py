@@ -67,6 +67,10 @@ def mse(
     return sq.mean() if weight is None else position_mean(sq, weight).mean()
 
 # %% ../nbs/00i_measures.ipynb #623fc8d4
+def _log_normaliser(x, p):
+    "`logsumexp` of logits whose softmax is known, at the largest"
+    return x.amax(-1)-p.amax(-1).log()
+
 class _KL(torch.autograd.Function):
     "Computed a few rows at a time, which stay in the cache; only the gradient is kept for the backward pass"
     @staticmethod
@@ -74,10 +78,12 @@ class _KL(torch.autograd.Function):
         total,grad = out.new_zeros(()),torch.empty_like(out) if out.requires_grad else None
         rows = max(1, (floats if out.device.type=='cpu' else 2**9*floats)//out.shape[-1])
         for i in range(0, out.shape[0], rows):
-            lq,lp,wi = out[i:i+rows].log_softmax(-1),ref[i:i+rows].log_softmax(-1),w[i:i+rows]
-            p = lp.exp()
-            total += ((lp-lq).mul_(p).sum(-1)*wi).sum()
-            if grad is not None: torch.mul(lq.exp_().sub_(p), wi[:,None], out=grad[i:i+rows])
+            x,y,wi = out[i:i+rows],ref[i:i+rows],w[i:i+rows]
+            q,p = x.softmax(-1),y.softmax(-1)
+            # log p - log q = (y-x) + (log-normaliser of x - that of y): neither logarithm is formed
+            shift = _log_normaliser(x, q)-_log_normaliser(y, p)
+            total += ((torch.linalg.vecdot(p, y-x)+shift)*wi).sum()
+            if grad is not None: torch.mul(q.sub_(p), wi[:,None], out=grad[i:i+rows])
         ctx.save_for_backward(grad)
         return total
 

@@ -22,6 +22,7 @@ from .learner import Learner, MEMORY_ADVICE, initial_losses, refuse_below
 from .losses import cosine
 from .model import Decomposed
 from .objectives import Losses, Step
+from .products import measured_products
 from .shards import counted, part_numel
 from .sites import of_rows, rows_of
 
@@ -142,6 +143,7 @@ class Plan(NamedTuple):
     memory:float        # Peak of the process (or of the GPU), in MB, see `peak_memory`
     warnings:list[str]  # What may go wrong
     shares:tuple=()     # With several processes: a `Share` with copies of the model and one with shards
+    notes:tuple=()      # What makes a step cheaper here
 
     def _costs(self):
         memory = f'{self.memory:.0f} MB' if self.memory==self.memory else 'memory unknown'
@@ -150,11 +152,12 @@ class Plan(NamedTuple):
     def __repr__(self):
         step,total,memory = self._costs()
         warnings = [f'warning: {visible(w)}' for w in self.warnings]
-        return '\n'.join([f'{step} per step, {total} in all, {memory}', *map(str, self.shares), *warnings])
+        return '\n'.join([f'{step} per step, {total} in all, {memory}', *self.notes, *map(str, self.shares), *warnings])
 
     def _repr_html_(self):
         cost = html_table([self._costs()], ['per step','in all','memory']) if self.seconds==self.seconds else ''
-        return cost+(_shares_html(self.shares) if self.shares else '')+''.join(
+        notes = ''.join(f'<p>{as_html(n)}</p>' for n in self.notes)
+        return cost+notes+(_shares_html(self.shares) if self.shares else '')+''.join(
             '<p style="border-left:.3em solid #c98a00;padding-left:.6em;margin:.4em '
             f'0"><b>warning</b> {as_html(w)}</p>' for w in self.warnings)
 
@@ -224,6 +227,15 @@ def _shares(learner, losses, processes):
     return share(False),share(True)
 
 # %% ../nbs/14d_planning.ipynb #4dd61bd8
+def _savings(learner):
+    "What makes a step cheaper, in words"
+    if learner.product!='torch':
+        own,other = (measured_products()[k].rate for k in ('torch','oneDNN'))
+        faster = f', {other/own:.2g} times as fast as those of torch' if learner.product=='oneDNN' else ''
+        yield f'products of {learner.product}{faster}'
+    if before := getattr(learner.viewed(), 'before', None):
+        yield f'masked runs begin after {len(before)} modules that return the same in all of them'
+
 @with_gradients
 def plan(
     dm:Decomposed,           # Left as it was
@@ -232,7 +244,7 @@ def plan(
     steps:int=10_000,        # Length of the planned run
     sample:int=5,            # Steps to time, after two that are not timed
     processes:int=1,         # Also compute what each of so many processes would hold and send
-    **options,               # As for `fit`: `view`, `autocast`, `recompute`
+    **options,               # As for `fit`: `view`, `precision`, `recompute`
 )->Plan:
     "Take a few training steps, restore the model, and estimate the cost of a run"
     refuse_below(1, processes=processes)
@@ -255,4 +267,4 @@ def plan(
             for p,b in zip(dm.trainable_parameters(), before): p.copy_(b)
         dm.zero_grad()
     seconds = statistics.median(took[2:])
-    return Plan(seconds, seconds*steps, peak_memory(dm.device), warnings, shares)
+    return Plan(seconds, seconds*steps, peak_memory(dm.device), warnings, shares, tuple(_savings(learner)))

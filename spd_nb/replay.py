@@ -56,13 +56,21 @@ class _Kept:
     def __init__(self, seen, path): self.seen,self.path = seen,path
     def __call__(self, *args, **kw): return self.seen[self.path][0]
 
-def _shortened(module, path, before, seen):
-    "A copy of a module, one level deep, in which modules return what was kept; the module itself if there are none"
+def _converted(module, low):
+    "A copy of a module that multiplies by a frozen matrix, with that in another type"
+    new = copy.copy(module)
+    new._parameters = {k:v if v is None else nn.Parameter(v.to(low), False) for k,v in module._parameters.items()}
+    return new
+
+def _shortened(module, path, before, seen, low=None):
+    """A copy of a module, one level deep, in which modules return what was kept and matrices are in the type `low`; the
+    module itself if nothing of it changes"""
     if path in before:
         new = copy.copy(module)
         new.forward = _Kept(seen, path)
         return new
-    children = {n:c if c is None else _shortened(c, f'{path}.{n}' if path else n, before, seen)
+    if low is not None and type(module) is nn.Linear: return _converted(module, low)
+    children = {n:c if c is None else _shortened(c, f'{path}.{n}' if path else n, before, seen, low)
         for n,c in module._modules.items()}
     if all(c is module._modules[n] for n,c in children.items()): return module
     new = copy.copy(module)
@@ -90,6 +98,8 @@ class Replayed(Decomposed):
         self._short:tuple = ()
         self._seen:dict[str,tuple] = {}   # path to what the module returned
         self._x:Any = None                # for which batch
+        # Type in which masked runs under autocast have the target's matrices, so that they are not converted each time
+        self.low:torch.dtype|None = None
 
     def _take_audit(self):
         dm = self._of[0]
@@ -119,14 +129,19 @@ class Replayed(Decomposed):
     def _try(self, x):
         "Find what can be replayed, and check on a small batch that it gives the same answer"
         self.before = replayable(self._of[0], x)
-        if not self.before: return
-        self._short = (_shortened(self.target, '', {*self.before}, self._seen),)
+        if self.before and not self._proves_equal(x): self.before,self._seen = [],{}
+        if self.before or self.low: self._shorten(self.low)
+
+    def _shorten(self, low=None):
+        self._short = (_shortened(self.target, '', {*(self.before or ())}, self._seen, low),)
+
+    def _proves_equal(self, x):
+        self._shorten()
         whole = super().clean(x).out
         self._x = x
         with torch.no_grad(), without_hooks(): same = all(torch.equal(self(x), whole) for _ in range(2))
         self._x = None
-        if same and all(_writes(out)==n for out,n in self._seen.values()): return
-        self.before,self._short,self._seen = [],(),{}
+        return same and all(_writes(out)==n for out,n in self._seen.values())
 
     def forward(self, x)->Tensor:
         if not self._short or x is not self._x: return super().forward(x)

@@ -63,7 +63,7 @@ def save_checkpoint(
 
 # %% ../nbs/15_train.ipynb #1afead63
 # what a run may change on its way: its length, and how the same numbers are computed
-_MAY_CHANGE = 'steps','view','recompute','compile'
+_MAY_CHANGE = 'steps','view','recompute','compile','product'
 
 def _differences(then, now, name=''):
     "The arguments that differ between two nested dictionaries, as text"
@@ -92,6 +92,10 @@ def _jumps(learner, then):
 _OTHER_DATA = (
     'A loader whose random generator has moved on gives other batches, as does one that draws from NumPy or `random`: '
     'make it anew, with the same seed.')
+
+def _take_product(learner, name):
+    "Multiply as a run did before, or as another process does, whatever is measured here"
+    learner.product = learner.args['product'] = name
 
 def _check_arguments(learner, then, path):
     "Compare the arguments of a run with those of its checkpoint; only `_MAY_CHANGE` may differ"
@@ -165,6 +169,7 @@ def load_checkpoint(
     then = saved.args
     def part(name): return {k[len(name)+1:]:v for k,v in saved.tensors.items() if k.startswith(name+'/')}
     learner.step = saved.step
+    if learner.dm.device.type=='cpu' and then.get('product') in ('torch','oneDNN'): _take_product(learner, then['product'])
     _check_arguments(learner, then, folder)
     if saved.batch and saved.batch!=learner.batch_hash(max(0, saved.step-1)):
         raise ValueError(
@@ -344,6 +349,7 @@ def _run_here(learner, run, resume, warmth, callbacks, bar, due, shard):
     "Train in this process, or with others in which the same is called"
     checkpoint = run/'checkpoint.safetensors'
     first = rank()==0
+    _take_product(learner, from_first(learner.product))
     with claimed(run/'run.lock', 'a run of `fit`') if first else nullcontext(run/'run.lock') as lock:
         _check_alike(learner)
         _check_seen(run)
@@ -406,8 +412,9 @@ def fit(
     callbacks:Iterable[Callable]=(),
     # Show a progress bar, or in a notebook the `TrainingMonitor` of `callbacks`, or else a new one?
     progress:bool=True,
-    # Precision of masked runs, e.g. `torch.bfloat16` on a GPU; for TF32 see `torch.set_float32_matmul_precision`
-    autocast:torch.dtype|None=None,
+    # `float32`: the fastest product of this machine that is as exact as torch's; `medium`: products may round their
+    # factors (TF32 on a GPU); `bf16`: masked runs in bfloat16; `None` leaves torch as it is set
+    precision:str|None='float32',
     recompute:bool=False,          # Less memory for more time: run masked models again in the backward pass
     # Run components and importances through `torch.compile`? Starting takes a minute longer, and a CPU gains nothing
     compile:bool=False,
@@ -443,7 +450,7 @@ def fit(
             "`shard`, not both")
     join(dm.device)
     learner = Learner(dm, batches, initial_losses(dm, batches) if losses is None else losses, steps, lr, schedule, clip,
-        weight_decay, seed, view, autocast, recompute, compile)
+        weight_decay, seed, view, precision, recompute, compile)
     if shard: learner.check_shardable()
     run = Run(from_first(Run(path).path if rank()==0 else None))
     callbacks = list(callbacks) if rank()==0 else []
