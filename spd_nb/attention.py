@@ -17,7 +17,7 @@ from .compute import full_precision, unrounded, with_gradients
 from .core import seeded
 from .hooks import hooked, without_hooks
 from .keys import SiteError, get_site
-from .layouts import lead_of
+from .layouts import batch_lead
 from .lms import context
 from .masks import everywhere, stochastic_masks
 from .model import Decomposed
@@ -136,7 +136,7 @@ class CutRun:
     ):
         self.model,self.x,self.held = model,x,held
         self.leaves,self.reads = {},{} # by matrix: what it wrote, without history, and what it read
-        lead = lead_of((), dict(x)) if isinstance(x, Mapping) else lead_of((x,))
+        lead = batch_lead(x)
         if len(lead)!=2: raise TypeError("attention is between positions, and this batch has none; give it as `B S`")
         recorder = Recorder(*lead)
         cuts = {n:partial(self._cut, n) for n in dict.fromkeys([*matrices(model), *held])}
@@ -325,7 +325,7 @@ def patterns(
     x,             # A batch of rows and positions
 )->list[Tensor]:   # One per attention, `B H S S`; `TypeError` if there is none
     "Attention patterns of a run, with gradients where they are on"
-    lead = lead_of((), dict(x)) if isinstance(x, Mapping) else lead_of((x,))
+    lead = batch_lead(x)
     if len(lead)!=2: raise TypeError("attention is between positions, and this batch has none; give it as `B S`")
     seen = _Patterns(*lead)
     with seen: dm(x)

@@ -176,8 +176,11 @@ class _Shared(nn.Module):
             for p in (_normal(a, b, fan=a, gain=2.), nn.Parameter(torch.zeros(b))))
         self.w2,self.b2 = _normal(hidden[-1], C, fan=hidden[-1]),nn.Parameter(torch.zeros(C))
 
-    def forward(self, x, acts=None):
-        x = F.gelu(x@self.w1+self.b1)
+    def forward(self, x, acts=None): return self.from_products(x@self.w1)
+
+    def from_products(self, h:Float[Tensor, "*batch h"])->Float[Tensor, "*batch C"]:
+        "The same, from the input's products with the first layer's weights"
+        x = F.gelu(h+self.b1)
         deeper = list(self.deeper)
         for w,b in zip(deeper[::2], deeper[1::2]): x = F.gelu(x@w+b)
         return x@self.w2+self.b2

@@ -9,17 +9,18 @@ __all__ = ['FeatureSpace', 'feature_space']
 from typing import Any
 import torch
 import torch.nn.functional as F
-from torch import nn
-from .ci import ScalarCI
+from torch import Tensor, nn
+from .ci import ScalarCI, SharedCI, _Function
 from .components import Components, SiteDict
 from .display import as_html
-from .hooks import cached
+from .hooks import cached, open_sites
 from .model import Clean, Decomposed
 from .toys import ResidMLP
 
 # %% ../nbs/18_feature_space.ipynb #e77e77b4
 class _Read(Components):
-    "Components of `mlp_in` whose activations are already in the input, before those of the weight"
+    """Components of `mlp_in` whose activations are already in the input, before what the neurons read and what the
+    importance function does"""
     def __init__(self, U):
         nn.Module.__init__(self)
         self.U = U
@@ -28,7 +29,7 @@ class _Read(Components):
     @property
     def d_read(self): return self.C
     def acts(self, x): return x[...,:self.C]
-    def read(self, module, x): return self.acts(x)
+    def read(self, module, x): return x[...,self.C+module.neurons:]
 
 # %% ../nbs/18_feature_space.ipynb #99cfd313
 class _Write(Components):
@@ -38,10 +39,10 @@ class _Write(Components):
         self.V,self.U = V,U
 
 class _In(nn.Module):
-    def __init__(self, C):
+    def __init__(self, C, neurons):
         super().__init__()
-        self.C = C
-    def forward(self, z): return z[...,self.C:]
+        self.C,self.neurons = C,neurons
+    def forward(self, z): return z[...,self.C:self.C+self.neurons]
 
 # %% ../nbs/18_feature_space.ipynb #cac448a4
 class _Out(nn.Module):
@@ -57,9 +58,20 @@ class _Stream(nn.Module):
         super().__init__()
         self.start,self.widths,self.training = start,widths,False
         self.layers = nn.ModuleList(nn.ModuleDict(dict(mlp_in=i, mlp_out=o)) for i,o in layers)
+        self._kept:list[Tensor] = []  # what is read before each layer in the target's own run
+        self._x = None                # on this batch
+
+    def keep(self, x):
+        "Have the next run be the target's own, whose beginning others share"
+        self._kept,self._x = [],x
+
     def forward(self, x):
-        reads = x@self.start
-        for layer,width in zip(self.layers, self.widths):
+        shared = x is self._x and len(self._kept)==len(self.layers) and (
+            self._kept[0].requires_grad or not torch.is_grad_enabled())
+        first = min((int(s.split('.')[1]) for s in open_sites(self)), default=0) if shared else 0
+        reads = self._kept[first] if shared else x@self.start
+        for layer,width in [*zip(self.layers, self.widths)][first:]:
+            if x is self._x and len(self._kept)<len(self.layers): self._kept.append(reads)
             mlp:Any = layer
             now,reads = reads.split([width, reads.shape[-1]-width], -1)
             reads = reads+mlp['mlp_out'](F.relu(mlp['mlp_in'](now)))
@@ -70,7 +82,9 @@ class FeatureSpace(Decomposed):
     "A decomposed residual MLP that never forms its residual stream"
     def clean(self, x)->Clean:
         "The model's output and the inputs of its sites; gradients flow through the read directions"
-        with cached(self.target, self.sites) as inputs: out = self(x)
+        stream:Any = self.target
+        stream.keep(x)
+        with cached(stream, self.sites) as inputs: out = self(x)
         return Clean(out.detach(), {s:z if s.endswith('mlp_in') else z.detach() for s,z in inputs.items()})
 
     # its sites have reads and writes, no weights whose shape could be shown
@@ -84,10 +98,19 @@ def _check(dm):
     spec:Any = dm.target.spec
     if spec.get('gelu') or spec.get('bias'):
         raise TypeError("feature space is for a ResidMLP with ReLU and without biases; run this one as it is")
-    if not isinstance(dm.ci_fn, ScalarCI):
+    if not isinstance(dm.ci_fn, (ScalarCI,SharedCI)):
         raise TypeError(
-            "feature space has activations but not what sites read, so it needs a ScalarCI, got "
+            "feature space has activations but not what sites read, so it needs a ScalarCI or a SharedCI, got "
             f"{type(dm.ci_fn).__name__}")
+
+class _Shared(_Function):
+    "A `SharedCI` for which what `mlp_in` reads is multiplied already with the first layer's weights"
+    def __init__(self, ci_fn):
+        super().__init__()
+        self.sites = ci_fn.sites
+
+    def predict(self, reads, acts, text)->dict:
+        return {s:f.from_products(reads[s]) if s.endswith('mlp_in') else f(reads[s]) for s,f in self.sites.items()}
 
 # %% ../nbs/18_feature_space.ipynb #8287d0b1
 def feature_space(
@@ -97,13 +120,17 @@ def feature_space(
     _check(dm)
     toy:Any = dm.target
     ins,outs = ([dm.at(f'layers.{i}.mlp_{k}') for i in range(len(toy.layers))] for k in ('in','out'))
-    reads = [torch.cat([cs.V, layer.mlp_in.weight.T], 1) for cs,layer in zip(ins, toy.layers)]
+    given:Any = dm.ci_fn
+    shared = isinstance(given, SharedCI)
+    def wanted(i): return [given.sites[f'layers.{i}.mlp_in'].w1] if shared else []
+    reads = [torch.cat([cs.V, layer.mlp_in.weight.T, *wanted(i)], 1)
+        for i,(cs,layer) in enumerate(zip(ins, toy.layers))]
     widths = [r.shape[1] for r in reads]
-    R = torch.cat([*reads, toy.W_E.T], 1)  # d reads
-    sites,layers,later = SiteDict(),[],0
-    for i,(layer,read,write,width) in enumerate(zip(toy.layers, ins, outs, widths)):
-        later += width  # where the reads of later layers begin
+    sites,layers,start = SiteDict(),[],toy.W_E@torch.cat([*reads, toy.W_E.T], 1)
+    for i,(layer,read,write) in enumerate(zip(toy.layers, ins, outs)):
+        later = torch.cat([*reads[i+1:], toy.W_E.T], 1)  # what reads the stream after this layer: d reads
         sites[f'layers.{i}.mlp_in'] = _Read(read.U)
-        sites[f'layers.{i}.mlp_out'] = _Write(write.V, write.U@R[:,later:])
-        layers.append((_In(read.C), _Out(layer.mlp_out.weight.T@R[:,later:])))
-    return FeatureSpace(_Stream(toy.W_E@R, layers, widths), sites, dm.ci_fn, dm.lower, seats={}, upper=dm.upper)
+        sites[f'layers.{i}.mlp_out'] = _Write(write.V, write.U@later)
+        layers.append((_In(read.C, len(layer.mlp_in.weight)), _Out(layer.mlp_out.weight.T@later)))
+    ci_fn = _Shared(given) if shared else given
+    return FeatureSpace(_Stream(start, layers, widths), sites, ci_fn, dm.lower, seats={}, upper=dm.upper)

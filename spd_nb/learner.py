@@ -21,7 +21,7 @@ from .components import TwiceTied
 from .core import as_json
 from .dist import average_gradients, averaged, one_batch, world
 from .display import html_table, visible
-from .layouts import lead_of
+from .layouts import batch_lead
 from .measures import l0
 from .model import Decomposed
 from .products import plain_attention, product_for, products
@@ -269,7 +269,7 @@ class Learner(_RunState):
     def _multiplying(self, x):
         "The product of this run, and on the CPU the attention that suits it, as long as rows are short"
         plain = self.dm.device.type=='cpu' and (self.precision=='bf16' or self.product=='oneDNN')
-        short = math.prod(lead_of(*(((), x) if isinstance(x, dict) else ((x,),)))[1:])<=256
+        short = math.prod(batch_lead(x)[1:])<=256
         with products(self.product), plain_attention() if plain and short else nullcontext(): yield
 
     def _computed(self, x, weight):

@@ -35,7 +35,7 @@ from .lms import sample_batch
 from .masks import Mask, everywhere
 from .received import refuse_links
 from .sites import SiteAudit, audit, refuse_row, two_rows
-from .layouts import batch_of, laid_out, lead_of, output_of
+from .layouts import batch_lead, batch_of, laid_out, lead_of, output_of
 from .storage import (
     SCHEMA, check_components, fitting, open_target, opened_function, read_description, read_trained, relative_reference,
     restore_state, saved_function, saved_output, tensors_of)
@@ -54,8 +54,6 @@ class Clean(NamedTuple):
 
 # %% ../nbs/14_model.ipynb #166b3a85
 _BATCH_ORDER = None,'B S','B'  # layouts that need no rearranging
-
-def _lead(x): return lead_of((), x if isinstance(x, dict) else dict(x)) if isinstance(x, Mapping) else lead_of((x,))
 
 def _rearranged_sites(seats): return {s for s,seat in (seats or {}).items() if seat.layout not in _BATCH_ORDER}
 
@@ -101,7 +99,7 @@ class _Audited(nn.Module):
         one is not"""
         seats = audit(self.target, x, self.sites, self.output)
         _refuse(self.target, seats)
-        lead = _lead(x)
+        lead = batch_lead(x)
         self.sample = two_rows(x)
         self._one_position = lead[1:]==(1,)
         self._has_rows = lead!=()
@@ -114,7 +112,7 @@ class _Audited(nn.Module):
         if self.target.training:
             raise ValueError(
                 f"{type(self.target).__name__} is in training mode since it was decomposed; call its `eval()` first")
-        if self.seats is None or self._one_position and _lead(x)[1:]!=(1,): self.audit(x)
+        if self.seats is None or self._one_position and batch_lead(x)[1:]!=(1,): self.audit(x)
         if self._has_rows: refuse_row(x)
 
 # %% ../nbs/14_model.ipynb #13625a7d
@@ -131,7 +129,7 @@ class _Run(_Audited):
         with torch.no_grad(), without_hooks(), self._watched() as inputs: out = self(x)
         mask = x.get('attention_mask') if isinstance(x, Mapping) else None
         text = mask!=0 if isinstance(mask, Tensor) and mask.ndim==2 and not mask.bool().all() else None
-        return Clean(out, self.laid_out(inputs, _lead(x)), text, x)
+        return Clean(out, self.laid_out(inputs, batch_lead(x)), text, x)
 
     def _watched(self)->Block: return cached(self.target, self.sites)
 

@@ -32,15 +32,15 @@ def measured_products(
 )->dict[str,Product]:
     "The rate and the error of both products: 10 ms"
     gen = torch.Generator().manual_seed(0)
-    a,b = torch.randn(2, n, n, generator=gen)
-    exact = a.double()@b.double()
+    a,b = torch.randn(2, n, n, generator=gen, device='cpu')
+    exact = a.cpu().double()@b.cpu().double()
     took,error = {},{}
     for i in range(times+1):  # in turn, and the first time does not count
         for name in ('torch','oneDNN'):
             with products(name): seconds = _timed(lambda: a@b)
             if i: took[name] = min(seconds, took.get(name, seconds))
     for name in took:
-        with products(name): error[name] = ((a@b).double()-exact).abs().max()/exact.abs().max()
+        with products(name): error[name] = ((a@b).cpu().double()-exact).abs().max()/exact.abs().max()
     return {k:Product(2*n**3/t, float(error[k])) for k,t in took.items()}
 
 # %% ../nbs/00m_products.ipynb #c676a83e

@@ -19,7 +19,7 @@ from .core import seeded
 from .dist import rank, share_of, world
 from .hooks import hooked, without_hooks
 from .keys import get_site, scale_of, weight_of
-from .layouts import is_numeric, layout_of, lead_of, output_of
+from .layouts import is_numeric, batch_lead, layout_of, output_of
 
 # %% ../nbs/05_sites.ipynb #c94c0818
 class SiteAudit(NamedTuple):
@@ -387,7 +387,7 @@ def audit(
     run = _Probe(model, rows, output)
     matrix = [s for s in sites if _is_matrix(get_site(model, s))]
     held = _holders(model, matrix)
-    lead = lead_of((), rows) if isinstance(rows, dict) else lead_of((rows,))
+    lead = batch_lead(rows)
     with without_hooks(), torch.autocast(next(model.parameters()).device.type, enabled=False):
         try: base,found = _recorded_calls(run, rows, dict.fromkeys([*matrix, *chain(*held.values())]))
         except RuntimeError:

@@ -46,8 +46,8 @@ def losses(measure):
         important=lambda s: recon(s, ci_masks(s.ci.lower), everywhere, measure))
     return exact,ran
 
-def gradient(dm, batch, loss, autocast=None):
-    learner = Learner(dm, [batch], dict(it=(1., loss)), 1, 0., constant, autocast=autocast)
+def gradient(dm, batch, loss, precision='float32'):
+    learner = Learner(dm, [batch], dict(it=(1., loss)), 1, 0., constant, precision=precision)
     with seeded(7): learner.train_step()
     return torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten().double()
         for p in dm.trainable_parameters()])
@@ -55,7 +55,8 @@ def gradient(dm, batch, loss, autocast=None):
 def cosines(dm, batch, loss):
     "With the gradient in float64, of those in float32 and under autocast"
     exact = gradient(copy.deepcopy(dm).double(), batch.double() if batch.is_floating_point() else batch, loss)
-    return [torch.cosine_similarity(gradient(dm, batch, loss, t), exact, dim=0).item() for t in (None, torch.bfloat16)]
+    return [torch.cosine_similarity(gradient(dm, batch, loss, p), exact, dim=0).item()
+        for p in ('float32','bf16')]
 
 def tms(path, ci=ScalarCI, steps=0):
     toy = TMS(5, 2, seed=0)

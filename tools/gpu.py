@@ -115,10 +115,10 @@ def losses(dm, x):
         **{f'stochastic {m.__name__}':partial(stochastic, measure=m, route=parts, delta=True, source=spread)
         for m in (mse, kl)})
 
-def gradient(dm, x, loss, autocast=None):
+def gradient(dm, x, loss, precision='float32'):
     "A loss on a batch, and its gradient"
-    learner = Learner(dm, [x], {'it':(1.,loss)}, 10, 1e-3, cosine)
-    with torch.autocast(dm.device.type, autocast, enabled=autocast is not None): value = loss(learner.observe())
+    learner = Learner(dm, [x], {'it':(1.,loss)}, 10, 1e-3, cosine, precision=precision)
+    value = learner.compute()[0]['it']
     return value.item(),torch.autograd.grad(value, dm.trainable_parameters(), materialize_grads=True)
 
 def gradients(at):
@@ -129,11 +129,11 @@ def gradients(at):
     exact = copy.deepcopy(dm).double()
     for name,loss in losses(exact, x).items():
         value,grads = gradient(exact, x, loss)
-        for kind,autocast,most in (('float32',None,1e-4), ('bf16 autocast',torch.bfloat16,.05)):
-            v,g = gradient(there, x, losses(there, x)[name], autocast)
+        for precision,most in (('float32',1e-4), ('bf16',.05)):
+            v,g = gradient(there, x, losses(there, x)[name], precision)
             c = alike(g, grads)
-            yield Row(f'{name}, {kind}', f'value off by {abs(v-value)/abs(value):.1e}, gradient cosine {c:.6f}',
-                abs(v-value)<=most*abs(value) and c>=(.9999 if autocast is None else .99))
+            yield Row(f'{name}, {precision}', f'value off by {abs(v-value)/abs(value):.1e}, gradient cosine {c:.6f}',
+                abs(v-value)<=most*abs(value) and c>=(.9999 if precision=='float32' else .99))
 
 def pieces(at):
     "KL, private gates, importance functions, masked runs"
@@ -273,18 +273,18 @@ def compiled(at):
 
 def resumed(at):
     "A run that was stopped goes on to the same numbers, in float32 and bf16"
-    def run(path, autocast, **kw):
+    def run(path, precision, **kw):
         with seeded(0): dm = decompose(StoryLM(32, 64), {'*mlp.*_proj':40}, partial(SharedCI, hidden=16)).to(at.device)
-        return dm,fit(dm, stories(4, 32, seed=3), vpd_losses(), steps=12, every=1, path=path, autocast=autocast,
+        return dm,fit(dm, stories(4, 32, seed=3), vpd_losses(), steps=12, every=1, path=path, precision=precision,
             progress=False, **kw)
-    for autocast in (None, torch.bfloat16):
+    for precision in ('float32','bf16'):
         with tempfile.TemporaryDirectory() as tmp:
-            whole,a = run(f'{tmp}/whole', autocast)
-            run(f'{tmp}/cut', autocast, callbacks=[lambda l: l.stop() if l.step==5 else None])
-            again,b = run(f'{tmp}/cut', autocast, resume=True)
+            whole,a = run(f'{tmp}/whole', precision)
+            run(f'{tmp}/cut', precision, callbacks=[lambda l: l.stop() if l.step==5 else None])
+            again,b = run(f'{tmp}/cut', precision, resume=True)
         equal = a.history==b.history and all(torch.equal(p, q)
             for p,q in zip(whole.trainable_parameters(), again.trainable_parameters()))
-        yield Row('resumed'+(' in bf16' if autocast else ''), 'equal number for number' if equal
+        yield Row(f'resumed, {precision}', 'equal number for number' if equal
             else f'off by {close(list(whole.trainable_parameters()), list(again.trainable_parameters())):.1e}', equal)
 
 def moved(at):
@@ -334,7 +334,7 @@ def timed(at, f, n):
 def planned(at):
     "`plan` says what a run then takes"
     dm,batches,losses_ = large(at)
-    for options in ({}, dict(autocast=torch.bfloat16), dict(recompute=True)):
+    for options in ({}, dict(precision='bf16'), dict(recompute=True)):
         p = plan(dm, batches, losses_, **options)
         if at.device.type in ('cuda','xpu'): torch.get_device_module(at.device).reset_peak_memory_stats(at.device)
         began = time.perf_counter()
@@ -356,9 +356,9 @@ def speed(at):
         seconds,mb = timed(at, Learner(dm, toy.batches(256 if at.small else 4096, merge=True), spd_losses(), 1000,
             1e-3, cosine, view=view).train_step, n)
         yield Row(f'SPD step, {name}', f'{seconds*1e3:.1f} ms, {mb:.0f} MB')
-    for name,autocast in (('float32',None), ('bf16',torch.bfloat16)):
+    for name in ('float32','medium','bf16'):
         dm,batches,losses_ = large(at)
-        seconds,mb = timed(at, Learner(dm, batches, losses_, 1000, 1e-3, cosine, autocast=autocast).train_step, n)
+        seconds,mb = timed(at, Learner(dm, batches, losses_, 1000, 1e-3, cosine, precision=name).train_step, n)
         yield Row(f'VPD step, {name}', f'{seconds*1e3:.0f} ms for {batches[0].numel():,} tokens ({batches[0].numel()/seconds:,.0f} a second), {sum(dm.C.values()):,} components, {mb:.0f} MB')  # noqa: E501
     dm,texts = at.story(),stories(4, 32) if at.small else stories(32, 128)
     batches = [texts[i] for i in range(n)]
