@@ -155,8 +155,8 @@ class Learner(_RunState):
         seed:int=0,             # Of masks, routes and the order of batches
         # From `dm` to an equal model that is cheaper to run, such as `feature_space`; `None` runs `dm` itself
         view:Callable|None=from_first_site,
-        # `float32`, `medium` or `bf16`, as for `product_for`. Parameters, importances and the target's own run are never
-        # in half precision
+        # `float32`, `medium` or `bf16`, as for `product_for`; parameters, importances and the target's own run keep
+        # theirs
         precision:str|None='float32',
         recompute:bool=False,    # Less memory for more time, see `Step`
         compile:bool=False,      # Run components and importances through `torch.compile`?
@@ -174,7 +174,7 @@ class Learner(_RunState):
         self.schedule = schedule
         self.clip = clip
         self.view = view
-        self._lasting:Decomposed|None = None  # from `view`, if it is equal to `dm` whatever the parameters
+        self._lasting:Decomposed|None = None  # from `view`, if it stays equal when parameters change
         self.precision = precision
         self.product = product_for(precision, dm.device)
         self.recompute = recompute
