@@ -82,6 +82,7 @@ def assembled(
 )->list[str]:            # One each; joined they are the text
     """Texts of tokens in a row: a character of several tokens stands at the one that completes it, and those before
     it read as nothing"""
+    if '⟨' not in ''.join(texts): return [*texts]
     out,run = ['']*len(texts),[]
     def put():
         at = 0

@@ -84,6 +84,9 @@ EXPERIMENTS = {
         losses=spd(.5e-5, 2.)),
     'resid_3_long': resid(3, 150, range(1), n=102, d_mlp=51, recipe_steps=10_000, steps=25_000, lr=1e-3,
         losses=spd(.5e-5, 2.)),
+    # importances from the whole of what a site reads, which a view makes as cheap as those from activations
+    'resid_3_shared': resid(3, 200, range(1), n=102, d_mlp=51, recipe_steps=10_000, steps=25_000, lr=1e-3,
+        ci=partial(SharedCI, hidden=128), losses=spd(.5e-5, 2.)),
     'induction': dict(seeds=range(2), target=lambda seed: InductionHead(seed=seed),
         recipe=dict(steps=600, batch=128, lr=1e-2, cosine=True), sites={'blocks.*':64}, tied={},
         ci=partial(SharedCI, hidden=64),
