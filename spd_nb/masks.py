@@ -57,6 +57,10 @@ def _over_batch(site, r, g):
     if not is_part(g): return r.repeat(rows//len(r), *[1]*(r.ndim-1))
     return r[own_rows(torch.arange(rows, device=r.device)%len(r))]
 
+def _between(g, r):
+    "`g+(1-g)*r` in one operation"
+    return torch.lerp(g, torch.ones((), dtype=g.dtype, device=g.device), r.to(g.dtype))
+
 def sourced_masks(
     ci:dict[str,Float[Tensor, "*batch _C"]],                  # Site to lower causal importances
     # Site to noise or adversary in [0,1]; the last column is the delta's
@@ -72,7 +76,7 @@ def sourced_masks(
                 f"the sources of {s!r} have {sources[s].shape[-1]} columns; its {g.shape[-1]} components and the "
                 f"delta need {g.shape[-1]+1}")
     full = {s:_over_batch(s, sources[s], g) for s,g in ci.items()}
-    return {s:Mask(torch.addcmul(g, 1-g, full[s][...,:-1]), full[s][...,-1]) for s,g in ci.items()}
+    return {s:Mask(_between(g, full[s][...,:-1]), full[s][...,-1]) for s,g in ci.items()}
 
 # %% ../nbs/12_masks.ipynb #d460f352
 def binomial(
@@ -83,9 +87,8 @@ def binomial(
 
 # %% ../nbs/12_masks.ipynb #7cc41e65
 def _stochastic_mask(g, source, delta):
-    g_off = 1-g
-    r = drawn(source, g_off.detach())
-    return Mask(torch.addcmul(g, g_off, r), drawn(source, g.detach()[...,0]) if delta else None)
+    r = drawn(source, g.detach())
+    return Mask(_between(g, r), drawn(source, g.detach()[...,0]) if delta else None)
 
 def stochastic_masks(
     ci:dict[str,Float[Tensor, "*batch _C"]], # Site to lower causal importances

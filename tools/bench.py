@@ -41,7 +41,7 @@ def case(name, steps):
 VPD = {'VPD, story model':('story', 64, 160, 8, 128), 'VPD, d_model 128':('llm', 128, 256, 8, 128)}
 VPD_TARGET = {'VPD, d_model 128':(.75, 900)}
 
-def language_model(name):
+def language_model(name, make=None):
     "A decomposed language model, batches for it, and losses"
     import torch
     from functools import partial
@@ -59,7 +59,7 @@ def language_model(name):
             num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=4, hidden_act='gelu',
             max_position_embeddings=256, tie_word_embeddings=True, bos_token_id=0, eos_token_id=0)).eval()
     dm = decompose(model, {'*self_attn.*_proj':C//2 if kind=='story' else C, '*mlp.*_proj':C},
-        partial(SharedCI, hidden=d))
+        make or partial(SharedCI, hidden=d))
     return dm,[torch.randint(model.config.vocab_size, (B,S))
         for _ in range(4)],vpd_losses(adversary=PersistentPGD(steps=1))
 
@@ -402,6 +402,108 @@ def story_steps(batch, n, path):
     fit(**story(batch=batch, steps=n)|dict(warm=0), path=path, every=10**6, save_every=10**6, progress=False)
     return statistics.median(seconds[3:])
 
+OLD = '17f165f'  # the commit before steps became cheaper; the same cases run with it, in turn with the code of now
+STEPS = {  # what, its importance function, rows, components, precision
+    'TMS 5-2':('tms', None, 4096, 20, 'float32'), 'TMS 40-10':('tms', None, 4096, 200, 'float32'),
+    'residual MLP 1':(1, 'ScalarCI', 2048, 100, 'float32'), 'residual MLP 2':(2, 'ScalarCI', 2048, 100, 'float32'),
+    'residual MLP 2, SharedCI':(2, 'SharedCI', 2048, 100, 'float32'),
+    'residual MLP 3':(3, 'ScalarCI', 1024, 150, 'float32'),
+    **{f'VPD, d_model 128, {ci}, {how}':('VPD, d_model 128', ci, 8, 256, how) for ci in ('SharedCI','TransformerCI')
+        for how in ('float32','medium','bf16')},
+    'VPD, story model':('VPD, story model', 'SharedCI', 8, 160, 'float32'),
+    **{f'SmolLM2, MLP of layer {layer}, {how}':(f'smol {layer}', 'SharedCI', 1, 512, how) for layer in (8,29)
+        for how in ('float32','bf16')},
+}
+SMOL = 'runs/smol/model'  # from `make smol`
+
+def _precision(how):
+    "Arguments of a learner of now, or of one of then, which had other names for them"
+    import inspect, torch
+    from spd_nb.learner import Learner
+    if 'precision' in inspect.signature(Learner).parameters: return dict(precision=how)
+    if how=='medium': torch.set_float32_matmul_precision('medium')
+    return dict(autocast=torch.bfloat16) if how=='bf16' else {}
+
+def stepped(name, n):
+    "Median CPU seconds of a training step, floating-point operations and peak MB, with the spd_nb that is found"
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+    from spd_nb import ci, toys
+    from spd_nb.adversary import PersistentPGD
+    from spd_nb.compute import peak_memory
+    from spd_nb.feature_space import feature_space
+    from spd_nb.initialisation import aligned
+    from spd_nb.learner import Learner
+    from spd_nb.losses import cosine
+    from spd_nb.model import decompose
+    from spd_nb.objectives import spd_losses, vpd_losses
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    what,kind,rows,C,how = STEPS[name]
+    make,options = getattr(ci, kind or 'ScalarCI'),_precision(how)
+    if what=='tms':
+        toy = toys.TMS(n=5 if C==20 else 40, d=2 if C==20 else 10).eval()
+        dm = decompose(toy, 'linear*', make, C, tied={'linear2':'linear1'}, init=aligned)
+    elif isinstance(what, int):
+        toy = toys.ResidMLP(100, 1000, 51 if what==3 else 50, what).eval()
+        dm = decompose(toy, '*mlp_*', make, C, init=aligned)
+        def can(dm):
+            try: feature_space(dm)
+            except TypeError: return {}
+            return dict(view=feature_space)
+        options |= can(dm)
+    elif what.startswith('smol'):
+        from transformers import AutoModelForCausalLM
+        model = AutoModelForCausalLM.from_pretrained(SMOL).eval()
+        dm = decompose(model, f'*layers.{what.split()[1]}.mlp.*_proj', make, C)
+    else: dm = language_model(what, make)[0]
+    if what=='tms' or isinstance(what, int): batches,losses = toy.batches(rows, merge=True),spd_losses()
+    else:
+        vocab = dm.target.config.vocab_size
+        batches = [torch.randint(vocab, (rows, 128)) for _ in range(4)]
+        losses = vpd_losses(adversary=PersistentPGD(steps=1))
+    learner = Learner(dm, batches, losses, 1000, 1e-3, cosine, **options)
+    for _ in range(3): learner.train_step()
+    took = []
+    for _ in range(n):
+        t = time.process_time()
+        learner.train_step()
+        took.append(time.process_time()-t)
+    mb = peak_memory()
+    with FlopCounterMode(display=False) as flops: learner.train_step()
+    return dict(seconds=statistics.median(took), flops=flops.get_total_flops(), mb=mb)
+
+def old_code(folder):
+    "The package as it was, beside the tools of now; `None` where there is no history"
+    got = subprocess.run(['git', 'worktree', 'add', '-f', '--detach', str(folder), OLD], capture_output=True)
+    return folder if got.returncode==0 else None
+
+def compared(apart, products):
+    "Every case of `STEPS` with the code of now and with that of then, in turn; the faster of two each"
+    import os, tempfile
+    from pathlib import Path
+    with tempfile.TemporaryDirectory() as tmp:
+        then = old_code(Path(tmp)/'then')
+        if then is None: print('no history here, so no code to compare with')
+        for name,(what,*_) in STEPS.items():
+            if str(what).startswith('smol') and not os.path.isdir(SMOL):
+                print(f'{name:44} left out: there is no {SMOL} (see `make smol`)')
+                continue
+            found = {}
+            for _ in range(2):
+                for k,path in dict(now=None, then=then).items():
+                    if k=='then' and then is None: continue
+                    r = apart('stepped', name, 30 if what=='tms' else 7, path)
+                    found[k] = min(found.get(k, r), r, key=lambda r: r['seconds'])
+            now,then_ = found['now'],found.get('then')
+            rate = now['flops']/now['seconds']/(5*2*512**3/products)
+            old = (f"{then_['seconds']*1e3:7.1f} ms {then_['mb']:5.0f} MB before, "
+                f"{then_['seconds']/now['seconds']:.2f} times as fast") if then_ else ''
+            print(
+                f"{name:44} {now['seconds']*1e3:7.1f} ms {now['mb']:5.0f} MB; {old}; {now['flops']/1e9:.1f} GFLOP, "
+                f"{rate:.0%} of the rate of the products above", flush=True)
+        if then is not None: subprocess.run(['git', 'worktree', 'remove', '-f', str(then)], capture_output=True)
+
 def calibration():
     "Five 512x512 float32 products, seconds"
     import torch
@@ -422,11 +524,14 @@ if __name__=='__main__':
     if len(sys.argv)>1:
         print(json.dumps(globals()[sys.argv[1]](sys.argv[2], int(sys.argv[3]))))
         sys.exit()
-    def apart(what, name, steps):
+    def apart(what, name, steps, path=None):
+        import os
+        env = dict(os.environ, PYTHONPATH=str(path)) if path else None
         return json.loads(subprocess.run([sys.executable, __file__, what, str(name), str(steps)], capture_output=True,
-            text=True, check=True).stdout)
+            text=True, check=True, env=env).stdout)
     products = calibration()
     print(f'one thread; five 512x512 float32 products: {products*1e3:.1f} ms (11 ms on the machine of the reference)')
+    compared(apart, products)
     results = {}
     for name in CASES:
         r = results[name] = apart('case', name, 40 if name=='TMS 5-2' else 10)
