@@ -24,6 +24,7 @@ from .display import html_table, visible
 from .layouts import batch_lead
 from .measures import l0
 from .model import Decomposed
+from .sigmoids import CI
 from .products import plain_attention, product_for, products
 from .replay import Replayed, from_first_site
 from .shards import average_shards, is_shard, kept_as_parts, refuse_unshardable, shard
@@ -99,6 +100,14 @@ def _check_rows(dm, ci, n):
 def _counted(g, weight):
     "Importances at the positions that count"
     return g if weight is None else g.flatten(0, -2)[weight.flatten()>0]
+
+def _leaves(ci):
+    "Importances on which gradients arrive, in place of those that a function made"
+    def leaf(x): return x.detach().requires_grad_() if x.requires_grad else x
+    return CI(*({s:leaf(x) for s,x in kind.items()} for kind in ci))
+
+def _after(loss, coef):
+    if hasattr(loss, 'after_backward'): loss.after_backward(coef)
 
 class _RunState:
     "The part of `Learner` that others read: how many steps are done, the history, and the newest importances"
@@ -263,7 +272,9 @@ class Learner(_RunState):
     def compute(self)->tuple[dict[str,Tensor],Step]: # Losses without coefficients; their argument
         "The losses of the next step"
         x,weight = self.batch()
-        with self._multiplying(x): return self._computed(x, weight)
+        with self._multiplying(x):
+            observed = self._observe(x, weight)
+            return dict(self.each_loss(observed)),observed
 
     @contextmanager
     def _multiplying(self, x):
@@ -272,27 +283,54 @@ class Learner(_RunState):
         short = math.prod(batch_lead(x)[1:])<=256
         with products(self.product), plain_attention() if plain and short else nullcontext(): yield
 
-    def _computed(self, x, weight):
-        with torch.autocast(self.dm.device.type, torch.bfloat16, enabled=self.precision=='bf16'):
-            observed = self._observe(x, weight)
-            with one_batch(observed.rows): values = {name:loss(observed) for name,(_,loss) in self.losses.items()}
-        return values,observed
+    def each_loss(self,
+        observed:Step,               # From `observe`
+    )->Iterator[tuple[str,Tensor]]:  # Name and value, without its coefficient
+        "The losses of a step, computed when they are asked for"
+        for name,(_,loss) in self.losses.items(): yield name,self._value(loss, observed)
+
+    def _value(self, loss, observed):
+        low = torch.autocast(self.dm.device.type, torch.bfloat16, enabled=self.precision=='bf16')
+        with low, one_batch(observed.rows): return loss(observed)
+
+    def together(self,
+        observed:Step, # From `observe`
+    )->bool:
+        "Do losses share more than parameters and importances, so that one backward pass is for all of them?"
+        return observed.run.components is not self.dm.components
 
     def _gradients(self):
         "Losses and their sum, after the backward pass"
-        x,weight = self.batch()
-        with self._multiplying(x): return self._backward(*self._computed(x, weight))
-
-    def _backward(self, values, observed):
-        total = sum(coef*values[name] for name,(coef,_) in self.losses.items() if coef)
-        if not isinstance(total, Tensor):
+        if not any(coef for coef,_ in self.losses.values()):
             raise ValueError("no loss has a coefficient other than 0, so there is nothing to learn")
-        self.opt.zero_grad()
+        x,weight = self.batch()
+        with self._multiplying(x):
+            observed = self._observe(x, weight)
+            self.opt.zero_grad()
+            values = self._all_back(observed) if self.together(observed) else self._back_one_by_one(observed)
+        return values,sum(coef*values[name] for name,(coef,_) in self.losses.items() if coef),observed
+
+    def _all_back(self, observed):
+        values = dict(self.each_loss(observed))
         with one_batch(observed.rows):
-            total.backward()
-            for coef,loss in self.losses.values():
-                if hasattr(loss, 'after_backward'): loss.after_backward(coef)
-        return values,total,observed
+            sum(coef*values[name] for name,(coef,_) in self.losses.items() if coef).backward()
+            for coef,loss in self.losses.values(): _after(loss, coef)
+        return values
+
+    def _back_one_by_one(self, observed):
+        "One loss after the other, so that memory holds what the backward pass of one needs; importances come last"
+        leaves,values = _leaves(observed.ci),{}
+        for name,value in self.each_loss(observed._replace(ci=leaves)):
+            coef,loss = self.losses[name]
+            with one_batch(observed.rows):
+                if coef and value.requires_grad: (coef*value).backward()
+                _after(loss, coef)
+            values[name] = value.detach()
+        pairs = [(x, leaf.grad) for kind,of in zip(observed.ci, leaves) for x,leaf in zip(kind.values(), of.values())
+            if leaf.grad is not None]
+        with one_batch(observed.rows):
+            if pairs: torch.autograd.backward(*map(list, zip(*pairs)))
+        return values
 
 # %% ../nbs/14c_learner.ipynb #a64e1c35
 MEMORY_ADVICE = ("smaller batches or shorter rows need less, then fewer components, `recompute=True`, "

@@ -46,7 +46,7 @@ def kept_bytes(
     losses:Losses|None=None,  # With an adversary as new; `None` takes those of the learner
     rows:int|None=None,       # Only the first rows of the batch; `None` takes all
 )->int:
-    "How many bytes, beside parameters, autograd keeps of a step's forward pass for the backward pass"
+    "The most bytes, beside parameters, that autograd keeps of a step's forward pass for a backward pass"
     own = {t.untyped_storage()._cdata for t in (*learner.dm.parameters(), *learner.dm.buffers())}
     seen = {}
     def note(t):
@@ -58,10 +58,14 @@ def kept_bytes(
     if rows is not None:
         x,weight = learner.batch()
         other.batch = lambda: (of_rows(lambda v: v[:rows].clone(), x), weight if weight is None else weight[:rows])
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t): values = other.compute()
-    kept = sum(n for ref,n in seen.values() if not ref.expired())
-    del values  # only now, since it holds what is kept
-    return kept
+    most,held = 0,[]
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
+        observed = other.observe()
+        for _,value in other.each_loss(observed):
+            if other.together(observed): held.append(value)
+            most = max(most, sum(n for ref,n in seen.values() if not ref.expired()))
+            del value  # and what is kept for it
+    return most
 
 # %% ../nbs/14d_planning.ipynb #08b9ed4e
 _MB = 1e6
