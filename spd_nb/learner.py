@@ -245,6 +245,10 @@ class Learner(_RunState):
         if run.components is self.dm.components: self._lasting = run
         return run
 
+    def let_go(self)->None:
+        "Forget what only further steps would use, such as what was kept of the last batch; they make it anew"
+        self._lasting = None
+
     def _observe(self, x, weight):
         refuse_weights(self.dm, weight)
         run = self.viewed()

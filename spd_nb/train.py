@@ -169,7 +169,8 @@ def load_checkpoint(
     then = saved.args
     def part(name): return {k[len(name)+1:]:v for k,v in saved.tensors.items() if k.startswith(name+'/')}
     learner.step = saved.step
-    if learner.dm.device.type=='cpu' and then.get('product') in ('torch','oneDNN'): _take_product(learner, then['product'])
+    product = then.get('product')
+    if learner.dm.device.type=='cpu' and product in ('torch','oneDNN'): _take_product(learner, product)
     _check_arguments(learner, then, folder)
     if saved.batch and saved.batch!=learner.batch_hash(max(0, saved.step-1)):
         raise ValueError(
@@ -362,7 +363,8 @@ def _run_here(learner, run, resume, warmth, callbacks, bar, due, shard):
             _begin(learner, run, warmth, shard)
         if not shard: broadcast_tensors(learner.dm.trainable_parameters())
         with bar(initial=learner.step) as shown:
-            _train(learner, run, [*callbacks, partial(_touch, lock)] if first else [], shown, due)
+            try: _train(learner, run, [*callbacks, partial(_touch, lock)] if first else [], shown, due)
+            finally: learner.let_go()
     if shard: unshard(learner.dm)
 
 def _fit_part(callbacks, cuda, given):
