@@ -9,7 +9,9 @@ __all__ = ['COLUMNS', 'MEMORY_ADVICE', 'warm_up', 'refuse_below', 'Learner', 'in
 import copy, json, math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import reduce
 from numbers import Integral, Real
+from operator import add
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 import torch
@@ -312,12 +314,15 @@ class Learner(_RunState):
             observed = self._observe(x, weight)
             self.opt.zero_grad()
             values = self._all_back(observed) if self.together(observed) else self._back_one_by_one(observed)
-        return values,sum(coef*values[name] for name,(coef,_) in self.losses.items() if coef),observed
+        return values,self._total(values),observed
+
+    def _total(self, values)->Tensor:
+        return reduce(add, (coef*values[name] for name,(coef,_) in self.losses.items() if coef))
 
     def _all_back(self, observed):
         values = dict(self.each_loss(observed))
         with one_batch(observed.rows):
-            sum(coef*values[name] for name,(coef,_) in self.losses.items() if coef).backward()
+            self._total(values).backward()
             for coef,loss in self.losses.values(): _after(loss, coef)
         return values
 
@@ -333,7 +338,7 @@ class Learner(_RunState):
         pairs = [(x, leaf.grad) for kind,of in zip(observed.ci, leaves) for x,leaf in zip(kind.values(), of.values())
             if leaf.grad is not None]
         with one_batch(observed.rows):
-            if pairs: torch.autograd.backward(*map(list, zip(*pairs)))
+            if pairs: torch.autograd.backward([x for x,_ in pairs], [g for _,g in pairs])
         return values
 
 # %% ../nbs/14c_learner.ipynb #a64e1c35
