@@ -171,6 +171,7 @@ class Learner(_RunState):
         precision:str|None='float32',
         recompute:bool=False,    # Less memory for more time, see `Step`
         compile:bool=False,      # Run components and importances through `torch.compile`?
+        background=None,         # A second stream of batches, as for `Feed`, for losses that ask for it
     ):
         refuse_below(1, steps=steps)
         if not clip>=0: raise ValueError(f"`clip` is a gradient norm, 0 for no limit, got {clip}")
@@ -185,7 +186,8 @@ class Learner(_RunState):
         self.schedule = schedule
         self.clip = clip
         self.view = view
-        self._lasting:Decomposed|None = None  # from `view`, if it stays equal when parameters change
+        # from `view`, if it stays equal when parameters change: one for each stream, as it may keep what a batch needs
+        self._lasting:dict[bool,Decomposed] = {}
         self.precision = precision
         self.product = product_for(precision, dm.device)
         self.recompute = recompute
@@ -198,6 +200,7 @@ class Learner(_RunState):
             # not the target: it would be compiled again each time that `masked` changes its hooks
             for m in (dm.ci_fn, *dm.components.values()): m.compile()
         self.feed = Feed(batches, seed)
+        self.background = None if background is None else Feed(background, seed)
         self.sharded = False
         self._new_optimiser()
 
@@ -223,37 +226,49 @@ class Learner(_RunState):
         self.sharded = True
         self._new_optimiser()
 
-    def batch(self)->tuple[Any,Tensor|None]: # The target's input, and how often each position counts, if not once
+    def batch(self,
+        background:bool=False, # Of the second stream?
+    )->tuple[Any,Tensor|None]: # The target's input, and how often each position counts, if not once
         "The next step's batch, on the model's device, checked; each of several processes has its rows of it"
-        try: return own_part(*unpacked(self.feed[self.step], self.dm.target, self.dm.device))
-        except (TypeError, ValueError) as e: raise type(e)(f"batch {self.step}: {e}") from e
+        feed:Any = self.background if background else self.feed
+        try: return own_part(*unpacked(feed[self.step], self.dm.target, self.dm.device))
+        except (TypeError, ValueError) as e:
+            raise type(e)(f"{'background ' if background else ''}batch {self.step}: {e}") from e
 
     def batch_hash(self,
         i:int, # Which batch; not one before the last that was asked for
     )->str:    # Hexadecimal digits
         "What says later whether the data are the same"
-        try: return data_hash(self.feed[i], self.dm.target)[:16]
+        feeds = [f for f in (self.feed, self.background) if f is not None]
+        try: return ''.join(data_hash(f[i], self.dm.target)[:16//len(feeds)] for f in feeds)
         except (TypeError, ValueError) as e: raise type(e)(f"batch {i}: {e}") from e
 
     def observe(self)->Step:
         "The target's run and the importances on the next batch: the argument of every loss in the next step"
         return self._observe(*self.batch())
 
-    def viewed(self)->Decomposed: # From `view`
+    def viewed(self,
+        background:bool=False, # For the second stream?
+    )->Decomposed:             # From `view`
         "What masked runs use; made anew in each step, if it does not share the parameters"
-        if self._lasting is not None: return self._lasting
+        if background in self._lasting: return self._lasting[background]
         run = self.view(self.dm) if self.view else self.dm
         if isinstance(run, Replayed) and self.precision=='bf16': run.low = torch.bfloat16
-        if run.components is self.dm.components: self._lasting = run
+        if run.components is self.dm.components: self._lasting[background] = run
         return run
 
     def let_go(self)->None:
         "Forget what only further steps would use, such as what was kept of the last batch; they make it anew"
-        self._lasting = None
+        self._lasting = {}
 
     def _observe(self, x, weight):
+        step = self._observed(x, weight)
+        if self.background is None: return step
+        return step._replace(background=self._observed(*self.batch(background=True), background=True))
+
+    def _observed(self, x, weight, background=False):
         refuse_weights(self.dm, weight)
-        run = self.viewed()
+        run = self.viewed(background)
         with unrounded(self.dm.device):
             try: clean = run.clean(x)
             except (RuntimeError, IndexError) as e:
@@ -328,15 +343,18 @@ class Learner(_RunState):
 
     def _back_one_by_one(self, observed):
         "One loss after the other, so that memory holds what the backward pass of one needs; importances come last"
-        leaves,values = _leaves(observed.ci),{}
-        for name,value in self.each_loss(observed._replace(ci=leaves)):
+        streams = [s for s in (observed, observed.background) if s is not None]
+        leaves,values = [_leaves(s.ci) for s in streams],{}
+        step = observed._replace(ci=leaves[0])
+        if observed.background is not None: step = step._replace(background=observed.background._replace(ci=leaves[1]))
+        for name,value in self.each_loss(step):
             coef,loss = self.losses[name]
             with one_batch(observed.rows):
                 if coef and value.requires_grad: (coef*value).backward()
                 _after(loss, coef)
             values[name] = value.detach()
-        pairs = [(x, leaf.grad) for kind,of in zip(observed.ci, leaves) for x,leaf in zip(kind.values(), of.values())
-            if leaf.grad is not None]
+        kinds = [kind for s,of in zip(streams, leaves) for kind in zip(s.ci, of)]
+        pairs = [(x, leaf.grad) for a,b in kinds for x,leaf in zip(a.values(), b.values()) if leaf.grad is not None]
         with one_batch(observed.rows):
             if pairs: torch.autograd.backward([x for x,_ in pairs], [g for _,g in pairs])
         return values

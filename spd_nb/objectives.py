@@ -44,6 +44,7 @@ class Step(NamedTuple):
     ci:CI                # Causal importances on it
     t:float              # How far the run is, in [0,1]
     recompute:bool=False # Run masked models again in the backward pass instead of keeping their activations?
+    background:'Step|None'=None # The same for a batch of the second stream, if `fit` has a `background`
 
     def weights(self,
         x:Tensor, # Importances or an output, with positions first

@@ -56,8 +56,10 @@ def kept_bytes(
     other = copy.copy(learner)
     if losses is not None: other.losses = copy.deepcopy(losses)
     if rows is not None:
-        x,weight = learner.batch()
-        other.batch = lambda: (of_rows(lambda v: v[:rows].clone(), x), weight if weight is None else weight[:rows])
+        def some(background=False):
+            x,weight = learner.batch(background)
+            return of_rows(lambda v: v[:rows].clone(), x),weight if weight is None else weight[:rows]
+        other.batch = some
     most,held = 0,[]
     with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
         observed = other.observe()
@@ -248,7 +250,7 @@ def plan(
     steps:int=10_000,        # Length of the planned run
     sample:int=5,            # Steps to time, after two that are not timed
     processes:int=1,         # Also compute what each of so many processes would hold and send
-    **options,               # As for `fit`: `view`, `precision`, `recompute`
+    **options,               # As for `fit`: `view`, `precision`, `recompute`, `background`
 )->Plan:
     "Take a few training steps, restore the model, and estimate the cost of a run"
     refuse_below(1, processes=processes)

@@ -433,6 +433,7 @@ def fit(
     # Keep in each of several processes only its share of the parameters, the target's too, of gradients and of moments?
     # The result is the same. Then `evaluate` is called in all of them
     shard:bool=False,
+    background=None, # A second stream of batches, for losses that ask for it, such as `targeted_losses`
 )->Learner:                        # The run: `.history`, `.frame()`, `.step`, `.path`
     "Train components and importance function; stop at any time, and `resume=True` goes on as if never stopped"
     given = {k:v for k,v in locals().items() if k!='callbacks'}
@@ -452,7 +453,7 @@ def fit(
             "`shard`, not both")
     join(dm.device)
     learner = Learner(dm, batches, initial_losses(dm, batches) if losses is None else losses, steps, lr, schedule, clip,
-        weight_decay, seed, view, precision, recompute, compile)
+        weight_decay, seed, view, precision, recompute, compile, background)
     if shard: learner.check_shardable()
     run = Run(from_first(Run(path).path if rank()==0 else None))
     callbacks = list(callbacks) if rank()==0 else []
