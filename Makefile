@@ -12,7 +12,7 @@ PY = .venv/bin/python
 STAMP := .venv/stamp-$(shell pwd -P | cksum | cut -d' ' -f1)
 export PLOTLY_RENDERER ?= plotly_mimetype
 
-.PHONY: help install demo test lab docs page bench gpu toys story editing circuits mechanisms apd export readme check clean
+.PHONY: help install demo test lab docs page bench gpu toys story editing circuits mechanisms apd smol export readme check clean
 
 help:
 	@echo "make demo    the main job on what ships in data/, writes demo.html"
@@ -21,7 +21,7 @@ help:
 	@echo "make docs    the site, in _docs (needs quarto, and a chromium for the figures)"
 	@echo "make page PAGE=nbs/30_edit.ipynb   one page of it, also without quarto; ARGS=--stored does not run it"
 	@echo "make gpu     the same results on a GPU as on a CPU, speed and memory; make gpu ARGS='--device cpu' runs the checks at their smallest"
-	@echo "make bench   timings; make toys   decompose the toys to convergence; make story ARGS=target   train the story model; make editing   edit it and measure; make circuits ARGS=edges   graphs and circuits; make mechanisms ARGS=toys   clusters and other seeds; make apd ARGS=tms   attribution-based decompositions"
+	@echo "make bench   timings; make toys   decompose the toys to convergence; make story ARGS=target   train the story model; make editing   edit it and measure; make circuits ARGS=edges   graphs and circuits; make mechanisms ARGS=toys   clusters and other seeds; make apd ARGS=tms   attribution-based decompositions; make smol   fetch a real language model of 135M parameters into runs/smol"
 	@echo "make export  notebooks -> spd_nb; make check   fail if that changes anything, or ruff or pyright find something; make readme   README.md from nbs/index.ipynb"
 
 install: $(STAMP)
@@ -40,7 +40,7 @@ test: check
 lab: $(STAMP)
 	$(PY) -m jupyterlab --ServerApp.root_dir=nbs --LabApp.default_url=/lab/tree/tutorials $(if $(filter 0,$(shell id -u)),--allow-root)
 
-bench gpu toys story editing circuits mechanisms apd: $(STAMP)
+bench gpu toys story editing circuits mechanisms apd smol: $(STAMP)
 	@$(PY) tools/$@.py $(ARGS)
 
 export: $(STAMP)

@@ -131,7 +131,7 @@ def behaviour_table(
             'no components, no delta':dict(target=mean(target, lambda e: constant_masks(e.ci.lower, 0.))),
             f'without the {len(used)} that fire':without(used),
             'without as many others':without(_random_others(dm, used, gen))}
-    return pd.DataFrame(rows).T[['target','background']]
+    return pd.DataFrame.from_dict(rows, orient='index', columns=['target','background'])
 
 # %% ../nbs/30f_targeted.ipynb #87dfe930
 def _strength(evals, key, threshold):
