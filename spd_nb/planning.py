@@ -235,10 +235,11 @@ def _shares(learner, losses, processes):
 # %% ../nbs/14d_planning.ipynb #4dd61bd8
 def _savings(learner):
     "What makes a step cheaper, in words"
-    if learner.product!='torch':
-        own,other = (measured_products()[k].rate for k in ('torch','oneDNN'))
-        faster = f', {other/own:.2g} times as fast as those of torch' if learner.product=='oneDNN' else ''
-        yield f'products of {learner.product}{faster}'
+    if learner.product=='TF32': yield 'products of TF32'
+    if learner.product=='oneDNN':
+        found = measured_products()
+        faster = found['oneDNN'].rate/found['torch'].rate
+        yield f'products of oneDNN, {faster:.2g} times as fast as those of torch'
     if before := getattr(learner.viewed(), 'before', None):
         yield f'masked runs begin after {len(before)} modules that return the same in all of them'
 

@@ -30,7 +30,7 @@ def measured_products(
     n:int=384,   # Rows and columns
     times:int=7, # Of which the fastest counts, as others may use the processor too
 )->dict[str,Product]:
-    "The rate and the error of both products: 10 ms"
+    "The rate and the error of both products, in some hundredths of a second"
     gen = torch.Generator().manual_seed(0)
     a,b = torch.randn(2, n, n, generator=gen, device='cpu')
     exact = a.cpu().double()@b.cpu().double()

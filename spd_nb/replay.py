@@ -83,7 +83,10 @@ def _writes(out):
     if isinstance(out, Mapping): out = [*out.values()]
     return [n for v in out for n in _writes(v)] if isinstance(out, (tuple,list)) else []
 
-def _keep(seen, path, x, out): seen[path] = out,_writes(out)
+def _keep(run, inputs, path, x, out):
+    "Keep what a module returned; a second time, or after a site has run, the batch is not run as the first was"
+    run.usual = run.usual and path not in run._seen and not inputs
+    run._seen[path] = out,_writes(out)
 
 # %% ../nbs/14b_replay.ipynb #f44a3ee4
 class Replayed(Decomposed):
@@ -98,6 +101,7 @@ class Replayed(Decomposed):
         self._short:tuple = ()
         self._seen:dict[str,tuple] = {}   # path to what the module returned
         self._x:Any = None                # for which batch
+        self.usual = True                 # did that run the modules as the first batch did?
         # Type in which masked runs under autocast have the target's matrices, so that they are not converted each time
         self.low:torch.dtype|None = None
 
@@ -118,13 +122,15 @@ class Replayed(Decomposed):
         if gathers(self.components): return super().clean(x)
         if self.before is None: self._try(two_rows(x))
         found = super().clean(x)
-        self._x = x
+        if self.usual and len(self._seen)==len(self.before or ()): self._x = x
         return found
 
     @contextmanager
     def _watched(self):
-        keep = {p:partial(_keep, self._seen, p) for p in self.before or ()}
-        with hooked(self.target, keep), super()._watched() as inputs: yield inputs
+        self._seen.clear()
+        self.usual = True
+        with super()._watched() as inputs:
+            with hooked(self.target, {p:partial(_keep, self, inputs, p) for p in self.before or ()}): yield inputs
 
     def _try(self, x):
         "Find what can be replayed, and check on a small batch that it gives the same answer"

@@ -119,18 +119,19 @@ def behaviour_table(
     dm = target[0].dm
     measure = measure or measure_for(dm, target[0].x)
     gen,used = torch.Generator().manual_seed(seed),firing_keys(target, often)
+    others = _random_others(dm, used, gen)
     def mean(evals, masks): return mean_over(lambda e: _error(e, masks(e), measure), evals).item()
     def stochastic(e): return stochastic_masks(e.ci.lower)
     def without(keys): return {k:mean(e, lambda _: without_masks(dm, keys)) if keys else 0. for k,e in both.items()}
     both = dict(target=target, background=background)
     with seeded(seed):
         rows = {
-            'stochastic, without delta':dict(target=mean(target, stochastic)),
-            'adversarial, without delta':dict(target=pgd_recon(target, measure, steps)),
-            'untrained importances, stochastic':dict(target=mean([_untrained(e, seed) for e in target], stochastic)),
+            'stochastic, delta masked':dict(target=mean(target, stochastic)),
+            'adversarial, delta masked':dict(target=pgd_recon(target, measure, steps)),
+            'untrained importances, delta masked':dict(target=mean([_untrained(e, seed) for e in target], stochastic)),
             'no components, no delta':dict(target=mean(target, lambda e: constant_masks(e.ci.lower, 0.))),
             f'without the {len(used)} that fire':without(used),
-            'without as many others':without(_random_others(dm, used, gen))}
+            f'without {len(others)} others':without(others)}
     return pd.DataFrame.from_dict(rows, orient='index', columns=['target','background'])
 
 # %% ../nbs/30f_targeted.ipynb #87dfe930

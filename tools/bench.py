@@ -447,11 +447,9 @@ def stepped(name, n):
     elif isinstance(what, int):
         toy = toys.ResidMLP(100, 1000, 51 if what==3 else 50, what).eval()
         dm = decompose(toy, '*mlp_*', make, C, init=aligned)
-        def can(dm):
-            try: feature_space(dm)
-            except TypeError: return {}
-            return dict(view=feature_space)
-        options |= can(dm)
+        try: feature_space(dm)
+        except TypeError: pass  # the code of before has it for ScalarCI only
+        else: options['view'] = feature_space
     elif what.startswith('smol'):
         from transformers import AutoModelForCausalLM
         model = AutoModelForCausalLM.from_pretrained(SMOL).eval()
