@@ -87,8 +87,6 @@ def _share_firing(step, site, threshold):
     return position_mean((g>threshold).to(g), step.weights(g, site))
 
 # %% ../nbs/30f_targeted.ipynb #2d0f4b22
-def _error(step, masks, measure): return recon(step, masks, measure=measure)
-
 def _random_others(dm, keys, gen):
     "As many components of each site that are not among `keys`, as far as there are any"
     out = []
@@ -120,7 +118,7 @@ def behaviour_table(
     measure = measure or measure_for(dm, target[0].x)
     gen,used = torch.Generator().manual_seed(seed),firing_keys(target, often)
     others = _random_others(dm, used, gen)
-    def mean(evals, masks): return mean_over(lambda e: _error(e, masks(e), measure), evals).item()
+    def mean(evals, masks): return mean_over(lambda e: recon(e, masks(e), measure=measure), evals).item()
     def stochastic(e): return stochastic_masks(e.ci.lower)
     def without(keys): return {k:mean(e, lambda _: without_masks(dm, keys)) if keys else 0. for k,e in both.items()}
     both = dict(target=target, background=background)
